@@ -1,0 +1,1 @@
+//! The only door between the engine and whatever decides what is committed.
