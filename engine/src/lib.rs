@@ -1,1 +1,4 @@
-//! The engine of Ostler.
+//! The engine of Ostler: a standalone coordination server as a library.
+//! Depends on `ostler-replication` for what is committed; knows no ensemble.
+
+pub mod model;
