@@ -1,1 +1,3 @@
-//! Helpers shared by the integration tests: real peers, temporary directories, seeds.
+//! What the integration tests share: the servers they run (`peers`). Not here: any test of its own subject.
+
+pub mod peers;
