@@ -1,4 +1,6 @@
 //! The engine of Ostler: a standalone coordination server as a library.
 //! Depends on `ostler-replication` for what is committed; knows no ensemble.
 
+pub mod config;
+pub mod limits;
 pub mod model;

@@ -1,0 +1,376 @@
+//! One validated `Config`: every setting of the engine as a plain value with its unit.
+//! `zoo.cfg`, `-D` flags and the environment become one in `load`; this is the only module that reads the environment.
+//! Not here: what the settings do. Bounds that no operator can change are in `limits`.
+
+use std::net::{IpAddr, Ipv4Addr, SocketAddr};
+use std::path::{Path, PathBuf};
+
+use ostler_replication::ServerId;
+
+use crate::limits;
+
+/// Everything an operator can decide. `Default` is what an empty `zoo.cfg` of Apache ZooKeeper 3.9.5 means
+/// (but for `data_dir`, which such a file must name); `embedded` is a server for one process or a first benchmark.
+#[derive(Clone, PartialEq, Debug)]
+pub struct Config {
+    // --- who and where
+    /// Top byte of session ids. 0 without a `myid`, as a standalone server of Apache's.
+    pub server: ServerId,
+    /// The plaintext listener; `None` when `clientPort` is not set.
+    pub client: Option<Listener>,
+    /// `clientTcpKeepAlive`: SO_KEEPALIVE on client sockets.
+    pub keep_alive: bool,
+    /// Snapshots, epochs, `myid`: the directory above `version-2`.
+    pub data_dir: PathBuf,
+    /// Txn logs: the directory above `version-2`. Equal to `data_dir` unless split.
+    pub data_log_dir: PathBuf,
+    /// `datadir.autocreate`: make missing data directories.
+    pub data_dir_create: bool,
+    /// Worker threads; 0 = by the CPUs this process may use.
+    pub workers: usize,
+    /// Pin workers and core to CPUs of their own.
+    pub pin_threads: bool,
+
+    // --- client sessions
+    pub tick_ms: u32,
+    pub session_timeout_ms_least: u32,
+    pub session_timeout_ms_most: u32,
+    /// `nio.sessionlessCnxnTimeout`: a socket that never sends a connect request is closed after so long.
+    pub sessionless_ms_max: u64,
+
+    // --- admission
+    /// Sockets per client address; 0 = no limit.
+    pub address_connections_max: u32,
+    /// Sockets per listener; 0 = no limit.
+    pub connections_max: u32,
+    /// Requests in flight above which connections with one outstanding are not read.
+    pub outstanding_requests_max: u32,
+    pub connection_throttle: ConnectionThrottle,
+    pub request_throttle: RequestThrottle,
+    /// A request frame of so many bytes counts as large; `None` = none does.
+    pub large_request_bytes: Option<u32>,
+    /// Sum of large requests in flight; more closes the connection.
+    pub large_requests_bytes_max: u64,
+    /// Largest request frame: `jute.maxbuffer`.
+    pub frame_bytes_max: u32,
+    /// What a txn may be longer than its request: `jute.maxbuffer.extrasize`.
+    pub frame_extra_bytes: u32,
+
+    // --- log
+    /// `preAllocSize`: bytes of one log segment.
+    pub segment_bytes: u64,
+    /// `txnLogSizeLimitInKb` in bytes: roll the log without a snapshot; `None` = only with snapshots or full segments.
+    pub log_bytes_roll: Option<u64>,
+    /// `forceSync`: false acknowledges writes before they are on disk. For throw-away data only.
+    pub sync_before_ack: bool,
+    /// A sync slower than this is logged.
+    pub sync_warning_ms: u64,
+    /// `flushDelay`: hold a group commit this long; 0 = never.
+    pub flush_delay_ms: u64,
+    /// `maxWriteQueuePollTime`: while holding it, flush early when nothing came for so long.
+    pub flush_idle_ms: u64,
+    /// Txns of one group commit.
+    pub batch_txns_max: u32,
+
+    // --- snapshots
+    /// Earliest trigger of a snapshot: txns since the last one.
+    pub snap_txns: u32,
+    /// Trigger by log bytes since the last one; `None` = off.
+    pub snap_log_bytes: Option<u64>,
+    pub snapshot_compression: Compression,
+    /// Accept logs without any snapshot (an upgrade from ZooKeeper 3.4).
+    pub trust_empty_snapshot: bool,
+    /// `serializeLastProcessedZxid.enabled`. We read by what is there and always write it; kept for `conf`.
+    pub snapshot_last_zxid: bool,
+    /// Snapshots kept by the purge.
+    pub purge_keep: u32,
+    /// Time between purges; `None` = never.
+    pub purge_every_ms: Option<u64>,
+
+    // --- what clients may do
+    /// TTL znodes allowed (`extendedTypesEnabled`); the server id is then at most 254.
+    pub extended_types: bool,
+    /// `emulate353TTLNodes`: read the TTL bit layout of ZooKeeper 3.5.3.
+    pub emulate_353_ttl: bool,
+    /// Hard quotas refuse writes.
+    pub enforce_quota: bool,
+    pub containers: Containers,
+    /// Keep the tree digest, write it to txns and snapshots.
+    pub digest: bool,
+    /// `closeSessionTxn.enabled`: list the ephemerals in the closeSession txn.
+    pub close_session_paths: bool,
+    pub auth: Auth,
+
+    // --- admin
+    /// Four-letter words that are answered. `srvr` alone unless the operator says more.
+    pub words: Words,
+    /// `audit.enable`: one line per write in the audit log.
+    pub audit: bool,
+    /// `request_throttler.shutdownTimeout`: time to drain on SIGTERM.
+    pub shutdown_ms_max: u64,
+    /// The file this came from, for `conf` and messages; `None` when embedded or positional.
+    pub file: Option<PathBuf>,
+}
+
+/// Where clients connect.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub struct Listener {
+    /// `None` = all interfaces, IPv6 and IPv4.
+    pub address: Option<IpAddr>,
+    /// 0 = a port the kernel picks.
+    pub port: u16,
+    /// Waiting connects in the kernel; `None` = `limits::BACKLOG_CONNECTIONS_DEFAULT`.
+    pub backlog: Option<u32>,
+}
+
+impl Listener {
+    pub const fn loopback(port: u16) -> Listener {
+        Listener { address: Some(IpAddr::V4(Ipv4Addr::LOCALHOST)), port, backlog: None }
+    }
+
+    /// The address to bind when one socket is enough: the given one, or IPv4's wildcard.
+    pub fn socket_address(&self) -> SocketAddr {
+        SocketAddr::new(self.address.unwrap_or(IpAddr::V4(Ipv4Addr::UNSPECIFIED)), self.port)
+    }
+}
+
+/// The token bucket in front of new client sessions (`connection_throttle_*`, BlueThrottle).
+#[derive(Clone, Copy, PartialEq, Debug)]
+pub struct ConnectionThrottle {
+    /// Size of the bucket; 0 = no throttle.
+    pub tokens: u32,
+    pub fill_ms: u32,
+    pub fill_count: u32,
+    /// Period of adjusting the drop probability; `None` = it stays 0.
+    pub freeze_ms: Option<u32>,
+    pub drop_increase: f64,
+    pub drop_decrease: f64,
+    /// Fullness of the bucket below which the drop probability goes down; 0..=1.
+    pub decrease_ratio: f64,
+    /// Charge by kind of session instead of one token each.
+    pub weighted: bool,
+    pub weight_global: u32,
+    pub weight_renew: u32,
+    pub weight_local: u32,
+}
+
+impl Default for ConnectionThrottle {
+    fn default() -> ConnectionThrottle {
+        ConnectionThrottle {
+            tokens: 0,
+            fill_ms: 1,
+            fill_count: 1,
+            freeze_ms: None,
+            drop_increase: 0.02,
+            drop_decrease: 0.002,
+            decrease_ratio: 0.0,
+            weighted: false,
+            weight_global: 3,
+            weight_renew: 2,
+            weight_local: 1,
+        }
+    }
+}
+
+/// Holding back requests (`request_throttle_*`, `throttled_op_wait_time`).
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub struct RequestThrottle {
+    /// Requests in the server before more wait; 0 = off.
+    pub requests_max: u32,
+    pub stall_ms: u32,
+    /// Drop requests of connections that are gone, or too old.
+    pub drop_stale: bool,
+    /// A request older than its session's timeout is stale.
+    pub stale_by_latency: bool,
+    /// A request whose connection closed is stale.
+    pub stale_by_connection: bool,
+    /// Waited longer than this: answered -127 unprocessed. `None` = off.
+    pub op_wait_ms_max: Option<u32>,
+}
+
+impl Default for RequestThrottle {
+    fn default() -> RequestThrottle {
+        RequestThrottle {
+            requests_max: 0,
+            stall_ms: 100,
+            drop_stale: true,
+            stale_by_latency: false,
+            stale_by_connection: true,
+            op_wait_ms_max: None,
+        }
+    }
+}
+
+/// Reaping of container and TTL znodes.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub struct Containers {
+    pub check_ms: u64,
+    pub deletes_per_minute: u32,
+    /// Reap containers that never had a child after so long without a change; `None` = never.
+    pub never_used_ms: Option<u64>,
+}
+
+impl Default for Containers {
+    fn default() -> Containers {
+        Containers {
+            check_ms: limits::CONTAINER_CHECK_MS_DEFAULT,
+            deletes_per_minute: limits::CONTAINER_DELETES_PER_MINUTE_DEFAULT,
+            never_used_ms: None,
+        }
+    }
+}
+
+/// Compression of the snapshots we write. All kinds are read.
+#[derive(Clone, Copy, PartialEq, Eq, Debug, Default)]
+pub enum Compression {
+    #[default]
+    None,
+    Gzip,
+    Snappy,
+}
+
+/// Who is who, and who need not care.
+#[derive(Clone, PartialEq, Eq, Debug)]
+pub struct Auth {
+    /// `skipACL`: nobody is checked.
+    pub skip_acl: bool,
+    /// The digest scheme is offered.
+    pub digest: bool,
+    /// `super:BASE64(HASH("super:password"))`: this identity passes every check.
+    pub super_digest: Option<String>,
+    pub digest_algorithm: DigestAlgorithm,
+    /// At least one of these schemes must have been used, else requests get -124 and the connection closes; empty = not enforced.
+    pub enforced_schemes: Vec<String>,
+    /// Names of this ensemble for scheme `ensemble`; empty = scheme not offered.
+    pub ensemble_names: Vec<String>,
+}
+
+impl Default for Auth {
+    fn default() -> Auth {
+        Auth {
+            skip_acl: false,
+            digest: true,
+            super_digest: None,
+            digest_algorithm: DigestAlgorithm::Sha1,
+            enforced_schemes: Vec::new(),
+            ensemble_names: Vec::new(),
+        }
+    }
+}
+
+/// Hash behind digest ids.
+#[derive(Clone, Copy, PartialEq, Eq, Debug, Default)]
+pub enum DigestAlgorithm {
+    #[default]
+    Sha1,
+    Sha256,
+    Sha512,
+}
+
+/// `4lw.commands.whitelist`.
+#[derive(Clone, PartialEq, Eq, Debug)]
+pub enum Words {
+    All,
+    /// Exactly these, as written.
+    Only(Vec<String>),
+}
+
+impl Words {
+    pub fn permits(&self, word: &str) -> bool {
+        match self {
+            Words::All => true,
+            Words::Only(list) => list.iter().any(|allowed| allowed == word),
+        }
+    }
+}
+
+impl Default for Words {
+    fn default() -> Words {
+        Words::Only(vec!["srvr".to_owned()])
+    }
+}
+
+impl Default for Config {
+    fn default() -> Config {
+        Config {
+            server: ServerId(0),
+            client: None,
+            keep_alive: false,
+            data_dir: PathBuf::new(),
+            data_log_dir: PathBuf::new(),
+            data_dir_create: true,
+            workers: 0,
+            pin_threads: false,
+            tick_ms: limits::TICK_MS_DEFAULT,
+            session_timeout_ms_least: limits::TICK_MS_DEFAULT * limits::SESSION_TICKS_LEAST_DEFAULT,
+            session_timeout_ms_most: limits::TICK_MS_DEFAULT * limits::SESSION_TICKS_MOST_DEFAULT,
+            sessionless_ms_max: limits::SESSIONLESS_MS_MAX_DEFAULT,
+            address_connections_max: limits::ADDRESS_CONNECTIONS_MAX_DEFAULT,
+            connections_max: 0,
+            outstanding_requests_max: limits::OUTSTANDING_REQUESTS_MAX_DEFAULT,
+            connection_throttle: ConnectionThrottle::default(),
+            request_throttle: RequestThrottle::default(),
+            large_request_bytes: None,
+            large_requests_bytes_max: 100 << 20,
+            frame_bytes_max: limits::FRAME_BYTES_MAX_DEFAULT,
+            frame_extra_bytes: limits::FRAME_EXTRA_BYTES_DEFAULT,
+            segment_bytes: limits::SEGMENT_BYTES_DEFAULT,
+            log_bytes_roll: None,
+            sync_before_ack: true,
+            sync_warning_ms: limits::SYNC_WARNING_MS_DEFAULT,
+            flush_delay_ms: 0,
+            flush_idle_ms: 0,
+            batch_txns_max: limits::BATCH_TXNS_MAX_DEFAULT,
+            snap_txns: limits::SNAP_TXNS_DEFAULT,
+            snap_log_bytes: Some(limits::SNAP_LOG_BYTES_DEFAULT),
+            snapshot_compression: Compression::None,
+            trust_empty_snapshot: false,
+            snapshot_last_zxid: true,
+            purge_keep: limits::SNAPSHOTS_KEPT_LEAST,
+            purge_every_ms: None,
+            extended_types: false,
+            emulate_353_ttl: false,
+            enforce_quota: false,
+            containers: Containers::default(),
+            digest: true,
+            close_session_paths: true,
+            auth: Auth::default(),
+            words: Words::default(),
+            audit: false,
+            shutdown_ms_max: limits::SHUTDOWN_MS_MAX_DEFAULT,
+            file: None,
+        }
+    }
+}
+
+impl Config {
+    /// A server for this process: loopback on a port the kernel picks, every four-letter word, TTL znodes, purging on,
+    /// no limit per address.
+    pub fn embedded(data_dir: impl AsRef<Path>) -> Config {
+        let data_dir = data_dir.as_ref().to_path_buf();
+        let tick_ms = 2000;
+        Config {
+            client: Some(Listener::loopback(0)),
+            data_log_dir: data_dir.clone(),
+            data_dir,
+            tick_ms,
+            session_timeout_ms_least: tick_ms * limits::SESSION_TICKS_LEAST_DEFAULT,
+            session_timeout_ms_most: tick_ms * limits::SESSION_TICKS_MOST_DEFAULT,
+            address_connections_max: 0,
+            purge_every_ms: Some(60 * 60 * 1000),
+            extended_types: true,
+            words: Words::All,
+            ..Config::default()
+        }
+    }
+
+    /// Largest log entry: what the log writes at most and recovery accepts at most.
+    pub fn entry_bytes_max(&self) -> u32 {
+        self.frame_bytes_max + self.frame_extra_bytes
+    }
+
+    /// Bytes of one batch: `limits::BATCH_BYTES_MAX`, or one largest entry where the operator raised `jute.maxbuffer`.
+    pub fn batch_bytes_max(&self) -> u32 {
+        limits::BATCH_BYTES_MAX.max(self.entry_bytes_max())
+    }
+}

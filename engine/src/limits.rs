@@ -1,0 +1,200 @@
+//! Every bound of the engine: what it bounds, its unit, why it has that value.
+//! Names go noun, unit, qualifier. `_DEFAULT` can be changed by the operator (see `config`), the rest cannot.
+//! Not here: the code that holds to them. Relations between them are asserted at compile time below.
+
+// --- requests and txns -------------------------------------------------------------------------------------------
+
+/// Largest request frame: the default of `jute.maxbuffer` in ZooKeeper 3.9.
+pub const FRAME_BYTES_MAX_DEFAULT: u32 = 0xf_ffff;
+/// Least `jute.maxbuffer` we start with: below this not even a connect request or a path of usual length fits.
+pub const FRAME_BYTES_MAX_LEAST: u32 = 1024;
+/// Most `jute.maxbuffer` we start with: a batch, a segment and the log's reserve are sized by it.
+pub const FRAME_BYTES_MAX_MOST: u32 = 512 << 20;
+/// Headroom of a txn over its request (`zookeeper.jute.maxbuffer.extrasize`), and the least it can be set to.
+pub const FRAME_EXTRA_BYTES_DEFAULT: u32 = FRAME_BYTES_MAX_DEFAULT;
+pub const FRAME_EXTRA_BYTES_LEAST: u32 = 1024;
+/// Largest log entry: a frame plus what validation may add to it (ACLs expanded, paths, digest, trailer).
+pub const ENTRY_BYTES_MAX_DEFAULT: u32 = FRAME_BYTES_MAX_DEFAULT + FRAME_EXTRA_BYTES_DEFAULT;
+/// A connect request that is longer than this is not one: sent before any authentication, so it is bounded apart
+/// from frames. The real one is 45 bytes with a 16-byte password.
+pub const CONNECT_BYTES_MAX: u32 = 4096;
+/// How deep a decoder follows vectors inside vectors (multi, ACL lists): ZooKeeper's records nest three deep.
+pub const JUTE_NESTING_MAX: u32 = 8;
+
+// --- batches, ring, queues ---------------------------------------------------------------------------------------
+
+/// Bytes of txns in one batch (a proposal, a group commit). One entry of any legal size must fit.
+pub const BATCH_BYTES_MAX: u32 = 4 << 20;
+/// Txns in one batch: `zookeeper.maxBatchSize`.
+pub const BATCH_TXNS_MAX_DEFAULT: u32 = 1000;
+/// Events in the ring between core and workers; a power of two. With one batch a sync, the slowest worker may be
+/// this many syncs behind before the core waits for it.
+pub const RING_EVENTS_MAX: usize = 4096;
+/// Bytes the ring may hold before the core stops taking requests: batches, answers and the Views behind them.
+pub const RING_BYTES_MAX: usize = 256 << 20;
+/// A parked worker that owes nothing is woken all the same once it lags by so many bytes, so that it does not hold
+/// memory that nobody else needs.
+pub const RING_LAG_BYTES_WAKE: usize = 8 << 20;
+/// Requests queued from all workers to the core; a power of two. Full means: sockets are not read.
+pub const INTAKE_REQUESTS_MAX: usize = 16_384;
+/// Bytes of request bodies queued to the core from all workers.
+pub const INTAKE_BYTES_MAX: usize = 64 << 20;
+/// Requests the core takes in one step before it seals and looks at its other inputs.
+pub const CORE_STEP_REQUESTS_MAX: usize = 4096;
+/// Proposals on their way to the log thread: one in sync, one being encoded, and room for a burst.
+pub const LOG_QUEUE_PROPOSALS_MAX: usize = 16;
+/// Batches sealed and not yet committed. Bounds what `rewind` can be asked to undo.
+pub const BATCHES_UNCOMMITTED_MAX: usize = 64;
+
+// --- a worker's turn ---------------------------------------------------------------------------------------------
+
+/// Bytes one turn reads from one socket: one `read` call.
+pub const TURN_READ_BYTES_MAX: usize = 64 << 10;
+/// Requests of one connection served in one turn; the rest wait in its buffer for the next.
+pub const TURN_REQUESTS_MAX: usize = 1024;
+/// Connections accepted before the acceptor looks at anything else.
+pub const TURN_ACCEPTS_MAX: usize = 64;
+/// Events of the ring taken in one turn before sockets are looked at again.
+pub const TURN_EVENTS_MAX: usize = 256;
+/// Watch events delivered in one portion of a large fan-out.
+pub const FANOUT_EVENTS_PORTION: usize = 4096;
+/// Bytes of one portion of a large reply (getChildren of a wide znode, getEphemerals).
+pub const REPLY_BYTES_PORTION: usize = 1 << 20;
+/// Length of one wait for readiness when nothing is due, in milliseconds: how late a clock-driven duty may be.
+pub const WAIT_MS_MAX: u64 = 100;
+
+// --- connections -------------------------------------------------------------------------------------------------
+
+/// What a connection that has not finished its handshake may cost, beyond what it has sent (design.md 1.9).
+pub const CONNECTION_BYTES_UNAUTHENTICATED: usize = 4096;
+/// First size of a read buffer. It grows with bytes received, never with bytes announced.
+pub const READ_BUFFER_BYTES_FIRST: usize = 1024;
+/// Read buffers above this are given back once they are empty.
+pub const READ_BUFFER_BYTES_KEPT: usize = 64 << 10;
+/// Replies waiting to be written above which the connection is not read.
+pub const REPLY_BYTES_PAUSE: usize = 2 << 20;
+/// ... and below which it is read again.
+pub const REPLY_BYTES_RESUME: usize = 512 << 10;
+/// Unsolicited events waiting to be written above which the client is disconnected: it cannot be paused, because
+/// events are not answers to anything it sends.
+pub const EVENT_BYTES_MAX: usize = 16 << 20;
+/// Requests of one connection that wait for their turn (behind a write, or for a reply from the core).
+pub const PIPELINE_REQUESTS_MAX: usize = 8192;
+/// A connection that never sends a connect request: `zookeeper.nio.sessionlessCnxnTimeout`, milliseconds.
+pub const SESSIONLESS_MS_MAX_DEFAULT: u64 = 10_000;
+/// How long a connection that is being closed may take to drain what the peer sent, milliseconds.
+pub const LINGER_MS_MAX: u64 = 1_000;
+/// Sockets from one address: `maxClientCnxns` in a `zoo.cfg`.
+pub const ADDRESS_CONNECTIONS_MAX_DEFAULT: u32 = 60;
+/// Auth identities on one connection: each is checked against each ACL entry of each read.
+pub const CONNECTION_IDENTITIES_MAX: usize = 64;
+/// Requests in flight before connections are not read: `zookeeper.globalOutstandingLimit`.
+pub const OUTSTANDING_REQUESTS_MAX_DEFAULT: u32 = 1000;
+/// Waiting connects in the kernel when `clientPortListenBacklog` does not say: enough for a reconnect storm.
+pub const BACKLOG_CONNECTIONS_DEFAULT: u32 = 1024;
+/// One line in the log for clients of another protocol (HTTP, TLS on the plain port) per so many milliseconds.
+pub const WRONG_PROTOCOL_LOG_MS: u64 = 10_000;
+
+// --- client sessions ---------------------------------------------------------------------------------------------
+
+/// `tickTime` when the file does not set it, milliseconds.
+pub const TICK_MS_DEFAULT: u32 = 3000;
+/// `minSessionTimeout` and `maxSessionTimeout` in ticks.
+pub const SESSION_TICKS_LEAST_DEFAULT: u32 = 2;
+pub const SESSION_TICKS_MOST_DEFAULT: u32 = 20;
+/// Touches a worker reports in one request to the core.
+pub const TOUCHES_PORTION: usize = 4096;
+/// Paths of ephemerals in one closeSession txn, bytes. A session with more is emptied by bounded multis first.
+pub const CLOSE_PATH_BYTES_MAX: usize = 512 << 10;
+/// Paths of one of those multis, bytes, and its sub-txns.
+pub const CLOSE_PORTION_PATH_BYTES: usize = 128 << 10;
+pub const CLOSE_PORTION_TXNS: usize = 1024;
+/// Sessions expired in one step of the core; the rest follow in the next.
+pub const EXPIRIES_PORTION: usize = 256;
+/// A turn of the core later than this counts as a stall of the process: every deadline moves by it, milliseconds.
+pub const STALL_MS_LEAST: u64 = 200;
+
+// --- world -------------------------------------------------------------------------------------------------------
+
+/// Data up to this stands inside the znode's record, more in a blob that versions of the record share, bytes.
+pub const DATA_BYTES_INLINE_MAX: usize = 256;
+/// Retired records and blobs freed in one portion.
+pub const RECLAIM_RECORDS_PORTION: usize = 4096;
+/// `znode.container.checkIntervalMs`, `znode.container.maxPerMinute`.
+pub const CONTAINER_CHECK_MS_DEFAULT: u64 = 60_000;
+pub const CONTAINER_DELETES_PER_MINUTE_DEFAULT: u32 = 10_000;
+/// One remembered tree digest per so many txns, and how many are remembered (`hash`).
+pub const DIGEST_TXNS_STEP: u64 = 128;
+pub const DIGESTS_KEPT_MAX: usize = 1024;
+
+// --- log and snapshots -------------------------------------------------------------------------------------------
+
+/// `zookeeper.preAllocSize`: size of a log segment, bytes (the key is in KiB).
+pub const SEGMENT_BYTES_DEFAULT: u64 = 64 << 20;
+/// Least segment: one largest entry with its framing must fit, and zero-writing tiny files ahead is no use.
+pub const SEGMENT_BYTES_LEAST: u64 = 64 << 10;
+/// Spare segments made ahead of need. They are also the reserve of a full disk.
+pub const SEGMENTS_SPARE: usize = 2;
+/// Zeros are written in pieces of this size: larger ones give large folios, and each sync then writes a whole one.
+pub const SEGMENT_ZERO_BYTES_STEP: usize = 4096;
+/// Of the reserve on a full disk, what is kept for closeSession when deletes have used the rest, bytes.
+pub const RESERVE_BYTES_FLOOR: u64 = 4 << 20;
+/// `snapCount`: txns since the last snapshot before the next one.
+pub const SNAP_TXNS_DEFAULT: u32 = 100_000;
+/// `snapSizeLimitInKb` in bytes: log bytes since the last snapshot before the next one.
+pub const SNAP_LOG_BYTES_DEFAULT: u64 = 4 << 30;
+/// Written and synced at a time, so that a sync of the log never queues behind a snapshot, bytes.
+pub const SNAPSHOT_BYTES_PORTION: usize = 4 << 20;
+/// Bytes a snapshot may keep from being freed before it is given up and tried again later.
+pub const SNAPSHOT_RETAINED_BYTES_MAX: usize = 2 << 30;
+/// `autopurge.snapRetainCount`; lower values are raised to it.
+pub const SNAPSHOTS_KEPT_LEAST: u32 = 3;
+/// `fsync.warningthresholdms`.
+pub const SYNC_WARNING_MS_DEFAULT: u64 = 1000;
+/// The side mark of the last sync is written when no sync came for so long, milliseconds.
+pub const SIDE_MARK_IDLE_MS: u64 = 500;
+
+// --- admin and shutdown ------------------------------------------------------------------------------------------
+
+/// A four-letter word's reply: `cons`, `wchc`, `wchp` and `dump` of a big server are cut here with a line saying so.
+pub const WORD_REPLY_BYTES_MAX: usize = 64 << 20;
+/// Top-level znodes that get keyed metrics of their own; the rest are summed.
+pub const METRIC_KEYS_MAX: usize = 64;
+/// Time to hand out replies that are due once SIGTERM came, milliseconds.
+pub const SHUTDOWN_MS_MAX_DEFAULT: u64 = 10_000;
+
+const _: () = assert!(BATCH_BYTES_MAX >= ENTRY_BYTES_MAX_DEFAULT);
+const _: () = assert!(ENTRY_BYTES_MAX_DEFAULT > FRAME_BYTES_MAX_DEFAULT);
+const _: () = assert!(FRAME_BYTES_MAX_LEAST <= FRAME_BYTES_MAX_DEFAULT);
+const _: () = assert!(FRAME_BYTES_MAX_DEFAULT <= FRAME_BYTES_MAX_MOST);
+// An entry is at most frame + extra; both at their most must not overflow the u32 lengths of records.
+const _: () = assert!(FRAME_BYTES_MAX_MOST as u64 * 2 <= i32::MAX as u64);
+const _: () = assert!(FRAME_EXTRA_BYTES_LEAST <= FRAME_EXTRA_BYTES_DEFAULT);
+const _: () = assert!(CONNECT_BYTES_MAX <= FRAME_BYTES_MAX_DEFAULT);
+const _: () = assert!(RING_EVENTS_MAX.is_power_of_two());
+const _: () = assert!(INTAKE_REQUESTS_MAX.is_power_of_two());
+// One worker's wake for lag comes long before the core has to stop for it.
+const _: () = assert!(RING_LAG_BYTES_WAKE * 8 <= RING_BYTES_MAX);
+// The ring holds at least one batch of the largest size with the frames it answers.
+const _: () = assert!(RING_BYTES_MAX >= 4 * BATCH_BYTES_MAX as usize);
+const _: () = assert!(INTAKE_BYTES_MAX >= 2 * FRAME_BYTES_MAX_DEFAULT as usize);
+const _: () = assert!(BATCHES_UNCOMMITTED_MAX >= LOG_QUEUE_PROPOSALS_MAX);
+const _: () = assert!(REPLY_BYTES_RESUME < REPLY_BYTES_PAUSE);
+// A reply of the default size never pauses a connection by itself.
+const _: () = assert!(REPLY_BYTES_PAUSE > FRAME_BYTES_MAX_DEFAULT as usize);
+const _: () = assert!(READ_BUFFER_BYTES_FIRST <= CONNECTION_BYTES_UNAUTHENTICATED);
+const _: () = assert!(READ_BUFFER_BYTES_FIRST <= READ_BUFFER_BYTES_KEPT);
+const _: () = assert!(TURN_READ_BYTES_MAX <= READ_BUFFER_BYTES_KEPT);
+const _: () = assert!(PIPELINE_REQUESTS_MAX >= TURN_REQUESTS_MAX);
+const _: () = assert!(SESSION_TICKS_LEAST_DEFAULT <= SESSION_TICKS_MOST_DEFAULT);
+// A stall is noticed well inside the shortest session a default server grants.
+const _: () = assert!(STALL_MS_LEAST * 4 <= (SESSION_TICKS_LEAST_DEFAULT * TICK_MS_DEFAULT) as u64);
+// closeSession with the most paths it may carry still fits an entry, and one portion of its deletes too.
+const _: () = assert!(CLOSE_PATH_BYTES_MAX < FRAME_BYTES_MAX_DEFAULT as usize);
+const _: () = assert!(CLOSE_PORTION_PATH_BYTES <= CLOSE_PATH_BYTES_MAX);
+const _: () = assert!(SEGMENT_BYTES_LEAST <= SEGMENT_BYTES_DEFAULT);
+// A default segment holds a batch of the largest size.
+const _: () = assert!(SEGMENT_BYTES_DEFAULT >= 2 * BATCH_BYTES_MAX as u64);
+const _: () = assert!(RESERVE_BYTES_FLOOR < SEGMENT_BYTES_DEFAULT * SEGMENTS_SPARE as u64);
+// The floor can always close at least one session with the most paths.
+const _: () = assert!(RESERVE_BYTES_FLOOR >= 2 * CLOSE_PATH_BYTES_MAX as u64);
