@@ -1,0 +1,100 @@
+//! Splitting a shell line into words, and a command's words into flags, values and operands, as Apache's shell does.
+//! Not here: what the commands do.
+
+use super::CliError;
+
+/// Words of a line: separated by blanks; `"..."` and `'...'` keep blanks and lose their quotes.
+pub fn split_line(line: &str) -> Vec<String> {
+    let mut words = Vec::new();
+    let mut word: Option<String> = None;
+    let mut quote: Option<char> = None;
+    for c in line.chars() {
+        match quote {
+            Some(q) if c == q => quote = None,
+            Some(_) => word.get_or_insert_default().push(c),
+            None if c == '"' || c == '\'' => {
+                quote = Some(c);
+                word.get_or_insert_default();
+            }
+            None if c.is_whitespace() => words.extend(word.take()),
+            None => word.get_or_insert_default().push(c),
+        }
+    }
+    words.extend(word);
+    words
+}
+
+/// What a command was given: `-x` flags, `-x value` options, and the rest in order.
+#[derive(Debug, Default)]
+pub struct Options {
+    flags: Vec<String>,
+    values: Vec<(String, String)>,
+    pub operands: Vec<String>,
+}
+
+impl Options {
+    /// `flags` and `valued` name the options without their dash. An unknown option is an error, as with Apache's shell;
+    /// a lone negative number is an operand.
+    pub fn parse(words: &[String], flags: &[&str], valued: &[&str]) -> Result<Options, CliError> {
+        let mut options = Options::default();
+        let mut words = words.iter();
+        while let Some(word) = words.next() {
+            let name = word.strip_prefix('-').filter(|rest| !rest.is_empty() && rest.parse::<u64>().is_err());
+            match name {
+                Some(name) if flags.contains(&name) => options.flags.push(name.to_string()),
+                Some(name) if valued.contains(&name) => {
+                    let value = words.next().ok_or_else(|| {
+                        CliError::Malformed(format!("Missing argument for option: {name}"))
+                    })?;
+                    options.values.push((name.to_string(), value.clone()));
+                }
+                Some(name) => return Err(CliError::Malformed(format!("Unrecognized option: -{name}"))),
+                None => options.operands.push(word.clone()),
+            }
+        }
+        Ok(options)
+    }
+
+    pub fn has(&self, flag: &str) -> bool {
+        self.flags.iter().any(|f| f == flag)
+    }
+
+    pub fn value(&self, name: &str) -> Option<&str> {
+        self.values.iter().rev().find(|(n, _)| n == name).map(|(_, v)| v.as_str())
+    }
+
+    /// The option's value as a number.
+    pub fn number<N: std::str::FromStr>(&self, name: &str) -> Result<Option<N>, CliError> {
+        self.value(name).map(|text| parse_number(name, text)).transpose()
+    }
+}
+
+pub fn parse_number<N: std::str::FromStr>(name: &str, text: &str) -> Result<N, CliError> {
+    text.parse().map_err(|_| CliError::Malformed(format!("{name}: '{text}' is not a number")))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn check(line: &str, expected: &[&str]) {
+        assert_eq!(split_line(line), expected);
+    }
+
+    #[test]
+    fn quotes_keep_blanks() {
+        check("create /a \"b c\" 'd \"e'", &["create", "/a", "b c", "d \"e"]);
+        check("  set /a ''  ", &["set", "/a", ""]);
+        check("", &[]);
+    }
+
+    #[test]
+    fn options_come_anywhere() {
+        let words = split_line("/a -v -1 -s data");
+        let options = Options::parse(&words, &["s"], &["v"]).unwrap();
+        assert!(options.has("s"));
+        assert_eq!(options.number::<i32>("v").unwrap(), Some(-1));
+        assert_eq!(options.operands, ["/a", "data"]);
+        assert!(Options::parse(&words, &["s"], &[]).is_err());
+    }
+}
