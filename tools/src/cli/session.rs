@@ -153,6 +153,20 @@ pub struct SessionOptions {
     pub frame_bytes_max: usize,
 }
 
+/// For asking questions beside the commands: completion.
+pub struct Handle(Arc<Inner>);
+
+impl Handle {
+    /// Names of the children of `path`; none when the answer does not come soon.
+    pub fn children(&self, path: &str) -> Vec<String> {
+        let body = wire::Body::new().text(path).flag(false).done();
+        match self.0.call(wire::op::GET_CHILDREN2, &body, Some(Duration::from_secs(2))) {
+            Ok(reply) if reply.error == 0 => wire::Fields(&reply.body).texts().unwrap_or_default(),
+            _ => Vec::new(),
+        }
+    }
+}
+
 /// A live session. Dropping it closes the connection but, like a crash, not the session: call [`Session::close`].
 pub struct Session {
     inner: Arc<Inner>,
@@ -207,31 +221,13 @@ impl Session {
         matches!(waited.0.state, State::Connected | State::ConnectedReadOnly)
     }
 
-    /// Sends one request and waits for its reply; the outer error means that its fate is unknown.
+    /// Sends one request and waits for its reply; the error means that its fate is unknown.
     pub fn call(&self, op: i32, body: &[u8]) -> Result<Reply, Loss> {
-        let (answer, reply) = mpsc::sync_channel(1);
-        {
-            let mut shared = self.inner.lock();
-            match shared.state {
-                State::Expired | State::Closed => return Err(Loss::SessionExpired),
-                State::AuthFailed => return Err(Loss::AuthFailed),
-                State::Connecting => return Err(Loss::ConnectionLoss),
-                State::Connected | State::ConnectedReadOnly => {}
-            }
-            let xid = shared.next_xid;
-            shared.next_xid = if xid == i32::MAX { 1 } else { xid + 1 };
-            shared.send(xid, op, body).map_err(|_| Loss::ConnectionLoss)?;
-            shared.waiting.push_back(Waiting { xid, answer });
-        }
-        let outcome = match self.inner.options.request_timeout {
-            Some(limit) => reply.recv_timeout(limit),
-            None => reply.recv().map_err(|_| RecvTimeoutError::Disconnected),
-        };
-        match outcome {
-            Ok(outcome) => outcome,
-            Err(RecvTimeoutError::Timeout) => Err(Loss::Timeout),
-            Err(RecvTimeoutError::Disconnected) => Err(Loss::ConnectionLoss),
-        }
+        self.inner.call(op, body, self.inner.options.request_timeout)
+    }
+
+    pub fn handle(&self) -> Handle {
+        Handle(Arc::clone(&self.inner))
     }
 
     /// Adds credentials, now and after each reconnect. The server closes the connection when it does not like them.
@@ -295,6 +291,32 @@ impl Shared {
 impl Inner {
     fn lock(&self) -> MutexGuard<'_, Shared> {
         self.shared.lock().unwrap_or_else(|poisoned| poisoned.into_inner())
+    }
+
+    fn call(&self, op: i32, body: &[u8], limit: Option<Duration>) -> Result<Reply, Loss> {
+        let (answer, reply) = mpsc::sync_channel(1);
+        {
+            let mut shared = self.lock();
+            match shared.state {
+                State::Expired | State::Closed => return Err(Loss::SessionExpired),
+                State::AuthFailed => return Err(Loss::AuthFailed),
+                State::Connecting => return Err(Loss::ConnectionLoss),
+                State::Connected | State::ConnectedReadOnly => {}
+            }
+            let xid = shared.next_xid;
+            shared.next_xid = if xid == i32::MAX { 1 } else { xid + 1 };
+            shared.send(xid, op, body).map_err(|_| Loss::ConnectionLoss)?;
+            shared.waiting.push_back(Waiting { xid, answer });
+        }
+        let outcome = match limit {
+            Some(limit) => reply.recv_timeout(limit),
+            None => reply.recv().map_err(|_| RecvTimeoutError::Disconnected),
+        };
+        match outcome {
+            Ok(outcome) => outcome,
+            Err(RecvTimeoutError::Timeout) => Err(Loss::Timeout),
+            Err(RecvTimeoutError::Disconnected) => Err(Loss::ConnectionLoss),
+        }
     }
 
     fn ended(&self) -> bool {

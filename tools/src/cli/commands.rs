@@ -1,0 +1,520 @@
+//! Apache's shell commands on znodes, ACLs and watches: one function each, from words to requests to text.
+//! Not here: the connection (session), quotas (quota), the loop that reads lines (mod).
+
+use base64::Engine;
+use base64::engine::general_purpose::STANDARD as BASE64;
+
+use super::format;
+use super::options::{Options, parse_number};
+use super::session::WatchKind;
+use super::wire::{self, Acl, Body, Fields, Stat, op};
+use super::{CliError, Shell};
+
+type Outcome = Result<(), CliError>;
+
+const OPEN_ACL: (i32, &str, &str) = (31, "world", "anyone");
+/// Deletes in one multi of `deleteall` when `-b` does not say otherwise.
+const DELETE_BATCH_DEFAULT: usize = 1000;
+const CONFIG_PATH: &str = "/zookeeper/config";
+
+/// Name, usage behind the name, and what runs it.
+pub struct Command {
+    pub name: &'static str,
+    pub usage: &'static str,
+    pub run: fn(&mut Shell, &[String]) -> Outcome,
+}
+
+/// Sorted by name as `help` prints them.
+pub const COMMANDS: &[Command] = &[
+    Command {
+        name: "addWatch",
+        usage: "[-m mode] path # optional mode is one of [PERSISTENT, PERSISTENT_RECURSIVE] - default is PERSISTENT_RECURSIVE",
+        run: add_watch,
+    },
+    Command { name: "addauth", usage: "scheme auth", run: add_auth },
+    Command { name: "config", usage: "[-c] [-w] [-s]", run: config },
+    Command { name: "create", usage: "[-s] [-e] [-c] [-t ttl] path [data] [acl]", run: create },
+    Command { name: "delete", usage: "[-v version] path", run: delete },
+    Command { name: "deleteall", usage: "path [-b batch size]", run: delete_all },
+    Command { name: "delquota", usage: "[-n|-b|-N|-B] path", run: super::quota::delete },
+    Command { name: "get", usage: "[-s] [-w] [-b] [-x] path", run: get },
+    Command { name: "getAcl", usage: "[-s] path", run: get_acl },
+    Command { name: "getAllChildrenNumber", usage: "path", run: get_all_children_number },
+    Command { name: "getEphemerals", usage: "path", run: get_ephemerals },
+    Command { name: "listquota", usage: "path", run: super::quota::list },
+    Command { name: "ls", usage: "[-s] [-w] [-R] path", run: ls },
+    Command {
+        name: "reconfig",
+        usage: "[-s] [-v version] [[-file path] | [-members serverID=host:port1:port2;port3[,...]*]] | \
+                [-add serverId=host:port1:port2;port3[,...]]* [-remove serverId[,...]*]",
+        run: reconfig,
+    },
+    Command { name: "removewatches", usage: "path [-c|-d|-p|-r|-a] [-l]", run: remove_watches },
+    Command { name: "set", usage: "path data [-s] [-v version] [-b]", run: set },
+    Command { name: "setAcl", usage: "[-s] [-v version] [-R] path acl", run: set_acl },
+    Command { name: "setquota", usage: "-n|-b|-N|-B val path", run: super::quota::set },
+    Command { name: "stat", usage: "[-w] path", run: stat },
+    Command { name: "sync", usage: "path", run: sync },
+    Command { name: "whoami", usage: "", run: whoami },
+];
+
+/// Operand `at`, or the command's usage as the complaint.
+fn operand<'a>(options: &'a Options, at: usize, name: &str) -> Result<&'a str, CliError> {
+    options.operands.get(at).map(String::as_str).ok_or_else(|| usage_of(name))
+}
+
+pub fn usage_of(name: &str) -> CliError {
+    let usage = COMMANDS.iter().find(|c| c.name == name).map_or("", |c| c.usage);
+    CliError::Malformed(format!("{name} {usage}"))
+}
+
+/// `command path watch` of old still works, with a hint.
+fn old_watch_form(options: &Options, name: &str) -> bool {
+    let old = options.operands.len() > 1;
+    if old {
+        eprintln!("'{name} path [watch]' has been deprecated. Please use '{name} [-w] path' instead.");
+    }
+    old
+}
+
+fn print_stat(stat: &Stat) {
+    println!("{}", format::stat_block(stat));
+}
+
+impl Shell {
+    pub fn get_data(&mut self, path: &str, watch: bool) -> Result<(Option<Vec<u8>>, Stat), CliError> {
+        let body = Body::new().text(&self.full(path)).flag(watch).done();
+        let reply = self.call(op::GET_DATA, &body, path)?;
+        let mut fields = Fields(&reply);
+        let data = fields.buffer().ok_or(CliError::BadReply)?.map(<[u8]>::to_vec);
+        Ok((data, fields.stat().ok_or(CliError::BadReply)?))
+    }
+
+    pub fn exists(&mut self, path: &str, watch: bool) -> Result<Option<Stat>, CliError> {
+        let body = Body::new().text(&self.full(path)).flag(watch).done();
+        match self.call(op::EXISTS, &body, path) {
+            Ok(reply) => Fields(&reply).stat().ok_or(CliError::BadReply).map(Some),
+            Err(CliError::Code { code: -101, .. }) => Ok(None),
+            Err(e) => Err(e),
+        }
+    }
+
+    pub fn children(&mut self, path: &str, watch: bool) -> Result<(Vec<String>, Stat), CliError> {
+        let body = Body::new().text(&self.full(path)).flag(watch).done();
+        let reply = self.call(op::GET_CHILDREN2, &body, path)?;
+        let mut fields = Fields(&reply);
+        let mut names = fields.texts().ok_or(CliError::BadReply)?;
+        names.sort();
+        Ok((names, fields.stat().ok_or(CliError::BadReply)?))
+    }
+
+    pub fn set_data(&mut self, path: &str, data: &[u8], version: i32) -> Result<Stat, CliError> {
+        let body = Body::new().text(&self.full(path)).buffer(Some(data)).int(version).done();
+        let reply = self.call(op::SET_DATA, &body, path)?;
+        Fields(&reply).stat().ok_or(CliError::BadReply)
+    }
+
+    pub fn create_persistent(&mut self, path: &str, data: &[u8]) -> Outcome {
+        let body = Body::new().text(&self.full(path)).buffer(Some(data)).acls(&open_acl()).int(0).done();
+        self.call(op::CREATE, &body, path).map(|_| ())
+    }
+
+    pub fn delete_node(&mut self, path: &str, version: i32) -> Outcome {
+        let body = Body::new().text(&self.full(path)).int(version).done();
+        self.call(op::DELETE, &body, path).map(|_| ())
+    }
+
+    /// Every path of the subtree, parents before children.
+    pub fn subtree(&mut self, root: &str) -> Result<Vec<String>, CliError> {
+        let mut paths = vec![root.to_string()];
+        let mut at = 0;
+        while at < paths.len() {
+            let path = paths[at].clone();
+            at += 1;
+            match self.children(&path, false) {
+                Ok((names, _)) => paths.extend(names.iter().map(|name| join(&path, name))),
+                // Somebody else deleted it meanwhile.
+                Err(CliError::Code { code: -101, .. }) if path != root => {}
+                Err(e) => return Err(e),
+            }
+        }
+        Ok(paths)
+    }
+}
+
+pub fn join(path: &str, name: &str) -> String {
+    if path == "/" { format!("/{name}") } else { format!("{path}/{name}") }
+}
+
+fn open_acl() -> Vec<Acl> {
+    vec![Acl { perms: OPEN_ACL.0, scheme: OPEN_ACL.1.to_string(), id: OPEN_ACL.2.to_string() }]
+}
+
+/// Apache's shell and client check paths before they send them.
+pub fn check_path(path: &str) -> Result<&str, CliError> {
+    let complaint = if path.is_empty() {
+        "Path length must be > 0".to_string()
+    } else if !path.starts_with('/') {
+        "Path must start with / character".to_string()
+    } else if path.len() > 1 && path.ends_with('/') {
+        "Path must not end with / character".to_string()
+    } else {
+        return Ok(path);
+    };
+    Err(CliError::Malformed(complaint))
+}
+
+fn create(shell: &mut Shell, words: &[String]) -> Outcome {
+    let options = Options::parse(words, &["s", "e", "c"], &["t"])?;
+    let path = check_path(operand(&options, 0, "create")?)?;
+    let (sequential, ephemeral, container) = (options.has("s"), options.has("e"), options.has("c"));
+    let ttl: Option<i64> = options.number("t")?;
+    if container && (sequential || ephemeral) {
+        return Err(CliError::Malformed("-c cannot be combined with -s or -e. Containers cannot be ephemeral or sequential.".into()));
+    }
+    if ttl.is_some() && (ephemeral || container) {
+        return Err(CliError::Malformed("TTLs cannot be used with Ephemeral or Container znodes".into()));
+    }
+    let data = options.operands.get(1).map(|text| text.as_bytes());
+    let acls = match options.operands.get(2) {
+        Some(text) => format::parse_acls(text).map_err(CliError::Malformed)?,
+        None => open_acl(),
+    };
+    let flags = match (ttl, container) {
+        (Some(_), _) => 5 + i32::from(sequential),
+        (None, true) => 4,
+        (None, false) => i32::from(ephemeral) + 2 * i32::from(sequential),
+    };
+    let body = Body::new().text(&shell.full(path)).buffer(data).acls(&acls).int(flags);
+    let (op, body) = match ttl {
+        Some(ttl) => (op::CREATE_TTL, body.long(ttl)),
+        None if container => (op::CREATE_CONTAINER, body),
+        None => (op::CREATE2, body),
+    };
+    let reply = shell.call(op, &body.done(), path)?;
+    let created = Fields(&reply).text().ok_or(CliError::BadReply)?;
+    eprintln!("Created {}", shell.shown(&created));
+    Ok(())
+}
+
+fn delete(shell: &mut Shell, words: &[String]) -> Outcome {
+    let options = Options::parse(words, &[], &["v"])?;
+    let path = check_path(operand(&options, 0, "delete")?)?;
+    let version = match (options.number("v")?, options.operands.get(1)) {
+        (Some(version), _) => version,
+        (None, Some(old)) => {
+            eprintln!("'delete path [version]' has been deprecated. Please use 'delete [-v version] path' instead.");
+            parse_number("version", old)?
+        }
+        (None, None) => -1,
+    };
+    shell.delete_node(path, version)
+}
+
+fn delete_all(shell: &mut Shell, words: &[String]) -> Outcome {
+    let options = Options::parse(words, &[], &["b"])?;
+    let path = check_path(operand(&options, 0, "deleteall")?)?;
+    let batch = options.number("b")?.unwrap_or(DELETE_BATCH_DEFAULT);
+    if batch == 0 {
+        return Err(CliError::Malformed("Batch size must be > 0".into()));
+    }
+    let mut paths = shell.subtree(path)?;
+    paths.reverse();
+    let mut failed = 0;
+    for group in paths.chunks(batch) {
+        let body = group.iter().fold(Body::new(), |body, path| {
+            body.int(op::DELETE).flag(false).int(-1).text(&shell.full(path)).int(-1)
+        });
+        let reply = shell.call(op::MULTI, &body.int(-1).flag(true).int(-1).done(), path)?;
+        failed += usize::from(Fields(&reply).int() == Some(-1) && !group.is_empty());
+    }
+    if failed > 0 {
+        eprintln!("Failed to delete some node(s) in the subtree!");
+    }
+    Ok(())
+}
+
+fn get(shell: &mut Shell, words: &[String]) -> Outcome {
+    let options = Options::parse(words, &["s", "w", "b", "x"], &[])?;
+    let path = check_path(operand(&options, 0, "get")?)?;
+    let watch = old_watch_form(&options, "get") || options.has("w");
+    let (data, stat) = shell.get_data(path, watch)?;
+    shell.watching(watch, WatchKind::Data, path);
+    match data {
+        None => println!("null"),
+        Some(data) if options.has("b") => println!("{}", BASE64.encode(data)),
+        Some(data) if options.has("x") => println!("{}", format::hexdump(&data)),
+        Some(data) => println!("{}", String::from_utf8_lossy(&data)),
+    }
+    if options.has("s") {
+        print_stat(&stat);
+    }
+    Ok(())
+}
+
+fn set(shell: &mut Shell, words: &[String]) -> Outcome {
+    let options = Options::parse(words, &["s", "b"], &["v"])?;
+    let path = check_path(operand(&options, 0, "set")?)?;
+    let text = operand(&options, 1, "set")?;
+    let data = if options.has("b") {
+        BASE64.decode(text).map_err(|e| CliError::Malformed(format!("not base64: {e}")))?
+    } else {
+        text.as_bytes().to_vec()
+    };
+    let version = match (options.number("v")?, options.operands.get(2)) {
+        (Some(version), _) => version,
+        (None, Some(old)) => {
+            eprintln!("'set path data [version]' has been deprecated. Please use 'set [-s] [-v version] path data' instead.");
+            parse_number("version", old)?
+        }
+        (None, None) => -1,
+    };
+    let stat = shell.set_data(path, &data, version)?;
+    if options.has("s") {
+        print_stat(&stat);
+    }
+    Ok(())
+}
+
+fn ls(shell: &mut Shell, words: &[String]) -> Outcome {
+    let options = Options::parse(words, &["s", "w", "R"], &[])?;
+    let path = check_path(operand(&options, 0, "ls")?)?;
+    if options.has("R") {
+        return list_recursively(shell, path);
+    }
+    let watch = old_watch_form(&options, "ls") || options.has("w");
+    let (names, stat) = shell.children(path, watch)?;
+    shell.watching(watch, WatchKind::Child, path);
+    println!("[{}]", names.join(", "));
+    if options.has("s") {
+        print_stat(&stat);
+    }
+    Ok(())
+}
+
+/// Depth first, children in order.
+fn list_recursively(shell: &mut Shell, root: &str) -> Outcome {
+    let mut stack = vec![root.to_string()];
+    while let Some(path) = stack.pop() {
+        match shell.children(&path, false) {
+            Ok((names, _)) => {
+                println!("{path}");
+                stack.extend(names.iter().rev().map(|name| join(&path, name)));
+            }
+            Err(CliError::Code { code: -101, .. }) if path != root => {}
+            Err(e) => return Err(e),
+        }
+    }
+    Ok(())
+}
+
+fn stat(shell: &mut Shell, words: &[String]) -> Outcome {
+    let options = Options::parse(words, &["w"], &[])?;
+    let path = check_path(operand(&options, 0, "stat")?)?;
+    let watch = old_watch_form(&options, "stat") || options.has("w");
+    let stat = shell.exists(path, watch)?;
+    shell.watching(watch, if stat.is_some() { WatchKind::Data } else { WatchKind::Exist }, path);
+    match stat {
+        Some(stat) => {
+            print_stat(&stat);
+            Ok(())
+        }
+        None => Err(CliError::Code { code: -101, path: path.to_string() }),
+    }
+}
+
+fn get_acl(shell: &mut Shell, words: &[String]) -> Outcome {
+    let options = Options::parse(words, &["s"], &[])?;
+    let path = check_path(operand(&options, 0, "getAcl")?)?;
+    let reply = shell.call(op::GET_ACL, &Body::new().text(&shell.full(path)).done(), path)?;
+    let mut fields = Fields(&reply);
+    for acl in fields.acls().ok_or(CliError::BadReply)? {
+        println!("{}", format::acl_lines(&acl));
+    }
+    if options.has("s") {
+        print_stat(&fields.stat().ok_or(CliError::BadReply)?);
+    }
+    Ok(())
+}
+
+fn set_acl(shell: &mut Shell, words: &[String]) -> Outcome {
+    let options = Options::parse(words, &["s", "R"], &["v"])?;
+    let path = check_path(operand(&options, 0, "setAcl")?)?;
+    let acls = format::parse_acls(operand(&options, 1, "setAcl")?).map_err(CliError::Malformed)?;
+    let version: i32 = options.number("v")?.unwrap_or(-1);
+    let paths = if options.has("R") { shell.subtree(path)? } else { vec![path.to_string()] };
+    for path in paths {
+        let body = Body::new().text(&shell.full(&path)).acls(&acls).int(version).done();
+        let reply = shell.call(op::SET_ACL, &body, &path)?;
+        if options.has("s") {
+            print_stat(&Fields(&reply).stat().ok_or(CliError::BadReply)?);
+        }
+    }
+    Ok(())
+}
+
+fn sync(shell: &mut Shell, words: &[String]) -> Outcome {
+    let options = Options::parse(words, &[], &[])?;
+    let path = check_path(operand(&options, 0, "sync")?)?;
+    match shell.call(op::SYNC, &Body::new().text(&shell.full(path)).done(), path) {
+        Ok(_) => println!("Sync is OK"),
+        Err(CliError::Code { code, .. }) => println!("Sync has failed. rc={code}"),
+        Err(e) => return Err(e),
+    }
+    Ok(())
+}
+
+fn add_auth(shell: &mut Shell, words: &[String]) -> Outcome {
+    let options = Options::parse(words, &[], &[])?;
+    let scheme = operand(&options, 0, "addauth")?;
+    let auth = options.operands.get(1).map(|text| text.as_bytes().to_vec()).unwrap_or_default();
+    shell.session()?.add_auth(scheme, &auth);
+    Ok(())
+}
+
+fn whoami(shell: &mut Shell, _words: &[String]) -> Outcome {
+    let reply = shell.call(op::WHO_AM_I, &[], "/")?;
+    let mut fields = Fields(&reply);
+    println!("Auth scheme: User");
+    for _ in 0..fields.int().ok_or(CliError::BadReply)? {
+        let scheme = fields.text().ok_or(CliError::BadReply)?;
+        println!("{scheme}: {}", fields.text().ok_or(CliError::BadReply)?);
+    }
+    Ok(())
+}
+
+fn get_ephemerals(shell: &mut Shell, words: &[String]) -> Outcome {
+    let options = Options::parse(words, &[], &[])?;
+    let path = options.operands.first().map_or("/", String::as_str);
+    let reply = shell.call(op::GET_EPHEMERALS, &Body::new().text(&shell.full(path)).done(), path)?;
+    let paths = Fields(&reply).texts().ok_or(CliError::BadReply)?;
+    let shown: Vec<String> = paths.iter().map(|path| shell.shown(path)).collect();
+    println!("[{}]", shown.join(", "));
+    Ok(())
+}
+
+fn get_all_children_number(shell: &mut Shell, words: &[String]) -> Outcome {
+    let options = Options::parse(words, &[], &[])?;
+    let path = check_path(operand(&options, 0, "getAllChildrenNumber")?)?;
+    let reply = shell.call(op::GET_ALL_CHILDREN_NUMBER, &Body::new().text(&shell.full(path)).done(), path)?;
+    println!("{}", Fields(&reply).int().ok_or(CliError::BadReply)?);
+    Ok(())
+}
+
+fn add_watch(shell: &mut Shell, words: &[String]) -> Outcome {
+    let options = Options::parse(words, &[], &["m"])?;
+    let path = check_path(operand(&options, 0, "addWatch")?)?;
+    let (mode, kind) = match options.value("m").unwrap_or("PERSISTENT_RECURSIVE") {
+        "PERSISTENT" => (0, WatchKind::Persistent),
+        "PERSISTENT_RECURSIVE" => (1, WatchKind::Recursive),
+        other => {
+            return Err(CliError::Malformed(format!(
+                "mode {other} is none of PERSISTENT, PERSISTENT_RECURSIVE"
+            )));
+        }
+    };
+    shell.call(op::ADD_WATCH, &Body::new().text(&shell.full(path)).int(mode).done(), path)?;
+    shell.watching(true, kind, path);
+    Ok(())
+}
+
+fn remove_watches(shell: &mut Shell, words: &[String]) -> Outcome {
+    let options = Options::parse(words, &["c", "d", "p", "r", "a", "l"], &[])?;
+    let path = check_path(operand(&options, 0, "removewatches")?)?;
+    use WatchKind::{Child, Data, Exist, Persistent, Recursive};
+    let (kind, covered): (i32, &[WatchKind]) = match () {
+        () if options.has("c") => (1, &[Child]),
+        () if options.has("d") => (2, &[Data, Exist]),
+        () if options.has("p") => (4, &[Persistent]),
+        () if options.has("r") => (5, &[Recursive]),
+        () => (3, &[Child, Data, Exist, Persistent, Recursive]),
+    };
+    let full = shell.full(path);
+    let had: Vec<WatchKind> = shell
+        .session()?
+        .watches(|watches| covered.iter().copied().filter(|kind| watches.contains(*kind, &full)).collect());
+    if had.is_empty() {
+        return Err(CliError::Code { code: -121, path: path.to_string() });
+    }
+    let outcome = shell.call(op::REMOVE_WATCHES, &Body::new().text(&full).int(kind).done(), path);
+    // -l: the client forgets its watches even when the server could not be reached.
+    match outcome {
+        Ok(_) => {}
+        Err(CliError::Lost(_)) if options.has("l") => {}
+        Err(e) => return Err(e),
+    }
+    shell.session()?.watches(|watches| had.iter().for_each(|kind| drop(watches.remove(*kind, &full))));
+    let mut announced = Vec::new();
+    for kind in had {
+        let event = match kind {
+            Child => wire::CHILD_WATCH_REMOVED,
+            Data | Exist => wire::DATA_WATCH_REMOVED,
+            Persistent | Recursive => wire::PERSISTENT_WATCH_REMOVED,
+        };
+        if !announced.contains(&event) {
+            announced.push(event);
+            shell.announce(event, path);
+        }
+    }
+    Ok(())
+}
+
+fn config(shell: &mut Shell, words: &[String]) -> Outcome {
+    let options = Options::parse(words, &["c", "w", "s"], &[])?;
+    let body = Body::new().text(CONFIG_PATH).flag(options.has("w")).done();
+    let reply = shell.call(op::GET_DATA, &body, CONFIG_PATH)?;
+    let mut fields = Fields(&reply);
+    let data = fields.buffer().ok_or(CliError::BadReply)?.unwrap_or_default();
+    let text = String::from_utf8_lossy(data).into_owned();
+    println!("{}", if options.has("c") { client_addresses(&text) } else { text });
+    if options.has("s") {
+        print_stat(&fields.stat().ok_or(CliError::BadReply)?);
+    }
+    Ok(())
+}
+
+/// `<version> host:port,host:port` of a membership text.
+fn client_addresses(config: &str) -> String {
+    let mut version = "";
+    let mut addresses = Vec::new();
+    for line in config.lines() {
+        let Some((key, value)) = line.split_once('=') else { continue };
+        match value.rsplit_once(';') {
+            _ if key == "version" => version = value,
+            Some((_, address)) if key.starts_with("server.") => addresses.push(address),
+            _ => {}
+        }
+    }
+    format!("{version} {}", addresses.join(","))
+}
+
+fn reconfig(shell: &mut Shell, words: &[String]) -> Outcome {
+    let options = Options::parse(words, &["s"], &["v", "file", "members", "add", "remove"])?;
+    let version = match options.value("v") {
+        Some(hex) => i64::from_str_radix(hex, 16)
+            .map_err(|_| CliError::Malformed(format!("-v: '{hex}' is not a hexadecimal version")))?,
+        None => -1,
+    };
+    let lower = |name| options.value(name).map(str::to_lowercase);
+    let (joining, leaving, mut members) = (lower("add"), lower("remove"), lower("members"));
+    if let Some(file) = options.value("file") {
+        let text = std::fs::read_to_string(file)
+            .map_err(|e| CliError::Malformed(format!("Error processing {file}: {e}")))?;
+        let lines: Vec<&str> = text.lines().filter(|line| line.starts_with("server.")).collect();
+        members = Some(lines.join(",").to_lowercase());
+    }
+    if members.is_some() == (joining.is_some() || leaving.is_some()) {
+        return Err(usage_of("reconfig"));
+    }
+    let body = [joining, leaving, members]
+        .iter()
+        .fold(Body::new(), |body, list| body.buffer(list.as_deref().map(str::as_bytes)));
+    let reply = shell.call(op::RECONFIG, &body.long(version).done(), CONFIG_PATH)?;
+    let mut fields = Fields(&reply);
+    let text = fields.buffer().ok_or(CliError::BadReply)?.unwrap_or_default();
+    println!("Committed new configuration:\n{}", String::from_utf8_lossy(text));
+    if options.has("s") {
+        print_stat(&fields.stat().ok_or(CliError::BadReply)?);
+    }
+    Ok(())
+}
