@@ -49,7 +49,7 @@ pub const COMMANDS: &[Command] = &[
                 [-add serverId=host:port1:port2;port3[,...]]* [-remove serverId[,...]*]",
         run: reconfig,
     },
-    Command { name: "removewatches", usage: "path [-c|-d|-p|-r|-a] [-l]", run: remove_watches },
+    Command { name: "removewatches", usage: "path [-c|-d|-a] [-l]", run: remove_watches },
     Command { name: "set", usage: "path data [-s] [-v version] [-b]", run: set },
     Command { name: "setAcl", usage: "[-s] [-v version] [-R] path acl", run: set_acl },
     Command { name: "setquota", usage: "-n|-b|-N|-B val path", run: super::quota::set },
@@ -170,7 +170,9 @@ fn create(shell: &mut Shell, words: &[String]) -> Outcome {
     let (sequential, ephemeral, container) = (options.has("s"), options.has("e"), options.has("c"));
     let ttl: Option<i64> = options.number("t")?;
     if container && (sequential || ephemeral) {
-        return Err(CliError::Malformed("-c cannot be combined with -s or -e. Containers cannot be ephemeral or sequential.".into()));
+        return Err(CliError::Malformed(
+            "-c cannot be combined with -s or -e. Containers cannot be ephemeral or sequential.".into(),
+        ));
     }
     if ttl.is_some() && (ephemeral || container) {
         return Err(CliError::Malformed("TTLs cannot be used with Ephemeral or Container znodes".into()));
@@ -203,7 +205,9 @@ fn delete(shell: &mut Shell, words: &[String]) -> Outcome {
     let version = match (options.number("v")?, options.operands.get(1)) {
         (Some(version), _) => version,
         (None, Some(old)) => {
-            eprintln!("'delete path [version]' has been deprecated. Please use 'delete [-v version] path' instead.");
+            eprintln!(
+                "'delete path [version]' has been deprecated. Please use 'delete [-v version] path' instead."
+            );
             parse_number("version", old)?
         }
         (None, None) => -1,
@@ -264,7 +268,9 @@ fn set(shell: &mut Shell, words: &[String]) -> Outcome {
     let version = match (options.number("v")?, options.operands.get(2)) {
         (Some(version), _) => version,
         (None, Some(old)) => {
-            eprintln!("'set path data [version]' has been deprecated. Please use 'set [-s] [-v version] path data' instead.");
+            eprintln!(
+                "'set path data [version]' has been deprecated. Please use 'set [-s] [-v version] path data' instead."
+            );
             parse_number("version", old)?
         }
         (None, None) => -1,
@@ -443,7 +449,11 @@ fn remove_watches(shell: &mut Shell, words: &[String]) -> Outcome {
         Err(CliError::Lost(_)) if options.has("l") => {}
         Err(e) => return Err(e),
     }
-    shell.session()?.watches(|watches| had.iter().for_each(|kind| drop(watches.remove(*kind, &full))));
+    shell.session()?.watches(|watches| {
+        for kind in &had {
+            watches.remove(*kind, &full);
+        }
+    });
     let mut announced = Vec::new();
     for kind in had {
         let event = match kind {

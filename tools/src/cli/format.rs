@@ -83,10 +83,14 @@ pub fn error_sentence(code: i32, path: &str) -> String {
         -102 => format!("Insufficient permission : {path}"),
         -8 => format!("Arguments are not valid : {path}"),
         -103 => format!("version No is not valid : {path}"),
-        -14 => "Another reconfiguration is in progress -- concurrent reconfigs not supported (yet)".to_string(),
-        -13 => "No quorum of new config is connected and up-to-date with the leader of last commmitted config - \
+        -14 => {
+            "Another reconfiguration is in progress -- concurrent reconfigs not supported (yet)".to_string()
+        }
+        -13 => {
+            "No quorum of new config is connected and up-to-date with the leader of last commmitted config - \
                 try invoking reconfiguration after new servers are connected and synced"
-            .to_string(),
+                .to_string()
+        }
         -125 => format!("Quota has exceeded : {path}"),
         _ => format!("KeeperErrorCode = {} for {path}", code_name(code)),
     }
@@ -144,6 +148,8 @@ mod tests {
     fn hexdump_has_a_row_per_sixteen_bytes() {
         let dump = hexdump(b"hello world, this is it");
         assert_eq!(dump.lines().count(), 6);
-        assert!(dump.contains("|00000000| 68 65 6c 6c 6f 20 77 6f 72 6c 64 2c 20 74 68 69 |hello world, thi|"));
+        assert!(
+            dump.contains("|00000000| 68 65 6c 6c 6f 20 77 6f 72 6c 64 2c 20 74 68 69 |hello world, thi|")
+        );
     }
 }

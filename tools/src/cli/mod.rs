@@ -30,7 +30,10 @@ pub const EXIT_UNKNOWN_COMMAND: i32 = 127;
 #[derive(Debug)]
 pub enum CliError {
     /// The server said no.
-    Code { code: i32, path: String },
+    Code {
+        code: i32,
+        path: String,
+    },
     /// No answer: what became of the request is unknown.
     Lost(Loss),
     /// The user's words make no sense.
@@ -53,11 +56,9 @@ impl CliError {
 impl std::fmt::Display for CliError {
     fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
         match self {
-            CliError::Code { code: -123, .. } => {
-                f.write_str("KeeperErrorCode = Reconfig is disabled for /zookeeper/config")
-            }
+            CliError::Code { code: -123, .. } => f.write_str("KeeperErrorCode = Reconfig is disabled"),
             CliError::Code { code, path } => f.write_str(&format::error_sentence(*code, path)),
-            CliError::Lost(Loss::ConnectionLoss) => f.write_str("KeeperErrorCode = ConnectionLoss"),
+            CliError::Lost(Loss::Connection) => f.write_str("KeeperErrorCode = ConnectionLoss"),
             CliError::Lost(Loss::SessionExpired) => f.write_str("KeeperErrorCode = Session expired"),
             CliError::Lost(Loss::AuthFailed) => f.write_str("KeeperErrorCode = AuthFailed"),
             CliError::Lost(Loss::Timeout) => f.write_str("KeeperErrorCode = Request timeout"),
@@ -157,7 +158,9 @@ fn parse_invocation(args: &[String]) -> Result<Option<Invocation>, String> {
             "-client-configuration" | "--client-configuration" => {
                 let file = value()?;
                 let text = std::fs::read_to_string(file).map_err(|e| format!("{file}: {e}"))?;
-                for line in text.lines().map(str::trim).filter(|l| !l.is_empty() && !l.starts_with(['#', '!'])) {
+                for line in
+                    text.lines().map(str::trim).filter(|l| !l.is_empty() && !l.starts_with(['#', '!']))
+                {
                     let (key, value) = line.split_once(['=', ':']).unwrap_or((line, ""));
                     client_setting(&mut invocation, key.trim(), value.trim())?;
                 }
@@ -188,7 +191,9 @@ fn client_setting(invocation: &mut Invocation, key: &str, value: &str) -> Result
         }
         "jute.maxbuffer" => invocation.frame_bytes_max = number()? as usize,
         "zookeeper.client.secure" if value.eq_ignore_ascii_case("true") => {
-            return Err("zookeeper.client.secure: this shell does not speak TLS; connect to the plain port".into());
+            return Err(
+                "zookeeper.client.secure: this shell does not speak TLS; connect to the plain port".into()
+            );
         }
         "zookeeper.clientCnxnSocket" | "zookeeper.client.secure" => {}
         other => eprintln!("warning: client property {other} has no effect here"),
@@ -379,7 +384,10 @@ impl Shell {
                 if matches!(e, CliError::Unknown(_)) {
                     eprintln!("{}", usage());
                 }
-                eprintln!("{e}");
+                match e {
+                    CliError::NotConnected => println!("{e}"),
+                    _ => eprintln!("{e}"),
+                }
                 e.exit_code()
             }
         };
@@ -392,6 +400,8 @@ impl Shell {
             "close" => {
                 if let Some(session) = self.session.take() {
                     session.close();
+                    let state = wire::STATE_CLOSED;
+                    print_event(&Event { kind: wire::NONE, state, path: String::new(), zxid: -1 });
                 }
             }
             "connect" => {
@@ -401,7 +411,7 @@ impl Shell {
             "history" => self.show_history(),
             "redo" => return self.redo(rest),
             "printwatches" => print_watches(rest)?,
-            "version" => println!("ZooKeeper CLI version: {}", ostler_engine::VERSION_FULL),
+            "version" => println!("ZooKeeper CLI version: {}", ostler_engine::version::FULL),
             _ => {
                 let command = COMMANDS
                     .iter()
@@ -490,7 +500,9 @@ impl rustyline::completion::Completer for Completion {
             let names = COMMANDS.iter().map(|command| command.name).chain(own);
             return Ok((0, names.filter(|name| name.starts_with(word)).map(|n| format!("{n} ")).collect()));
         }
-        let (Some(session), Some(slash)) = (&self.session, word.rfind('/')) else { return Ok((start, vec![])) };
+        let (Some(session), Some(slash)) = (&self.session, word.rfind('/')) else {
+            return Ok((start, vec![]));
+        };
         let parent = if slash == 0 { "/" } else { &word[..slash] };
         let full = match (self.chroot.as_str(), parent) {
             ("", parent) => parent.to_string(),

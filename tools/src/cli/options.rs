@@ -43,9 +43,9 @@ impl Options {
             match name {
                 Some(name) if flags.contains(&name) => options.flags.push(name.to_string()),
                 Some(name) if valued.contains(&name) => {
-                    let value = words.next().ok_or_else(|| {
-                        CliError::Malformed(format!("Missing argument for option: {name}"))
-                    })?;
+                    let value = words
+                        .next()
+                        .ok_or_else(|| CliError::Malformed(format!("Missing argument for option: {name}")))?;
                     options.values.push((name.to_string(), value.clone()));
                 }
                 Some(name) => return Err(CliError::Malformed(format!("Unrecognized option: -{name}"))),

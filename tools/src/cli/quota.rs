@@ -19,7 +19,11 @@ struct Limits(BTreeMap<String, i64>);
 impl Limits {
     fn parse(text: &str) -> Limits {
         let pairs = text.split([',', ';']).filter_map(|part| part.split_once('='));
-        Limits(pairs.filter_map(|(key, value)| Some((key.to_string(), value.trim_end_matches('=').parse().ok()?))).collect())
+        Limits(
+            pairs
+                .filter_map(|(key, value)| Some((key.to_string(), value.trim_end_matches('=').parse().ok()?)))
+                .collect(),
+        )
     }
 
     fn get(&self, key: &str) -> i64 {
@@ -43,7 +47,8 @@ impl Limits {
 }
 
 /// Option letter to key: lower case soft, upper case hard.
-const KEYS: [(&str, &str); 4] = [("n", "count"), ("b", "bytes"), ("N", "countHardLimit"), ("B", "byteHardLimit")];
+const KEYS: [(&str, &str); 4] =
+    [("n", "count"), ("b", "bytes"), ("N", "countHardLimit"), ("B", "byteHardLimit")];
 
 fn quota_node(path: &str, leaf: &str) -> String {
     join(&format!("{ROOT}{}", if path == "/" { "" } else { path }), leaf)
@@ -138,6 +143,10 @@ fn write_limits(shell: &mut Shell, path: &str, wanted: &[(&str, i64)]) -> Outcom
     let node = quota_node(path, LIMITS);
     let old = text_at(shell, &node)?;
     let mut limits = Limits::parse(old.as_deref().unwrap_or(""));
+    // Apache's shell writes all four keys from the first time on.
+    for (_, key) in KEYS {
+        limits.set(key, limits.get(key));
+    }
     for (key, value) in wanted {
         limits.set(key, *value);
     }
@@ -217,7 +226,10 @@ mod tests {
     #[test]
     fn limits_round_trip() {
         check("count=3,bytes=10", "count=3,bytes=10");
-        check("count=3,bytes=10=;countHardLimit=5;byteHardLimit=100", "count=3,bytes=10=;byteHardLimit=100;countHardLimit=5");
+        check(
+            "count=3,bytes=10=;countHardLimit=5;byteHardLimit=100",
+            "count=3,bytes=10=;byteHardLimit=100;countHardLimit=5",
+        );
         check("", "count=-1,bytes=-1");
         check("garbage", "count=-1,bytes=-1");
     }

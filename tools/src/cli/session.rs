@@ -46,7 +46,7 @@ impl State {
 /// What a waiting request learns when no reply came.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
 pub enum Loss {
-    ConnectionLoss,
+    Connection,
     SessionExpired,
     AuthFailed,
     Timeout,
@@ -191,10 +191,8 @@ impl Session {
         let inner =
             Arc::new(Inner { shared: Mutex::new(shared), changed: Condvar::new(), options, listener });
         let background = Arc::clone(&inner);
-        let thread = std::thread::Builder::new()
-            .name("cli-connection".into())
-            .spawn(move || background.run())
-            .ok();
+        let thread =
+            std::thread::Builder::new().name("cli-connection".into()).spawn(move || background.run()).ok();
         Session { inner, thread }
     }
 
@@ -300,12 +298,12 @@ impl Inner {
             match shared.state {
                 State::Expired | State::Closed => return Err(Loss::SessionExpired),
                 State::AuthFailed => return Err(Loss::AuthFailed),
-                State::Connecting => return Err(Loss::ConnectionLoss),
+                State::Connecting => return Err(Loss::Connection),
                 State::Connected | State::ConnectedReadOnly => {}
             }
             let xid = shared.next_xid;
             shared.next_xid = if xid == i32::MAX { 1 } else { xid + 1 };
-            shared.send(xid, op, body).map_err(|_| Loss::ConnectionLoss)?;
+            shared.send(xid, op, body).map_err(|_| Loss::Connection)?;
             shared.waiting.push_back(Waiting { xid, answer });
         }
         let outcome = match limit {
@@ -315,7 +313,7 @@ impl Inner {
         match outcome {
             Ok(outcome) => outcome,
             Err(RecvTimeoutError::Timeout) => Err(Loss::Timeout),
-            Err(RecvTimeoutError::Disconnected) => Err(Loss::ConnectionLoss),
+            Err(RecvTimeoutError::Disconnected) => Err(Loss::Connection),
         }
     }
 
@@ -346,9 +344,9 @@ impl Inner {
     /// Waits before the next attempt, but not longer than the session lives on.
     fn pause(&self) {
         let guard = self.lock();
-        let _ = self
-            .changed
-            .wait_timeout_while(guard, Duration::from_millis(500), |shared| shared.state == State::Connecting);
+        let _ = self.changed.wait_timeout_while(guard, Duration::from_millis(500), |shared| {
+            shared.state == State::Connecting
+        });
     }
 
     /// Connects and shakes hands. `None`: the server no longer knows the session.
@@ -417,7 +415,7 @@ impl Inner {
         let lost = {
             let mut shared = self.lock();
             shared.drop_connection();
-            shared.fail_waiting(Loss::ConnectionLoss);
+            shared.fail_waiting(Loss::Connection);
             let live = matches!(shared.state, State::Connected | State::ConnectedReadOnly);
             if live {
                 shared.state = State::Connecting;

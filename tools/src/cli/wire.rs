@@ -16,7 +16,6 @@ pub mod op {
     pub const MULTI: i32 = 14;
     pub const CREATE2: i32 = 15;
     pub const RECONFIG: i32 = 16;
-    pub const CHECK_WATCHES: i32 = 17;
     pub const REMOVE_WATCHES: i32 = 18;
     pub const CREATE_CONTAINER: i32 = 19;
     pub const CREATE_TTL: i32 = 21;
@@ -163,8 +162,9 @@ impl Body {
     }
 
     pub fn acls(self, acls: &[Acl]) -> Body {
-        acls.iter()
-            .fold(self.int(acls.len() as i32), |body, acl| body.int(acl.perms).text(&acl.scheme).text(&acl.id))
+        acls.iter().fold(self.int(acls.len() as i32), |body, acl| {
+            body.int(acl.perms).text(&acl.scheme).text(&acl.id)
+        })
     }
 
     pub fn append(mut self, bytes: &[u8]) -> Body {
@@ -308,7 +308,10 @@ mod tests {
     fn null_and_empty_differ() {
         let bytes = Body::new().buffer(None).buffer(Some(b"")).done();
         let mut fields = Fields(&bytes);
-        assert_eq!((fields.buffer(), fields.buffer(), fields.buffer()), (Some(None), Some(Some(&b""[..])), None));
+        assert_eq!(
+            (fields.buffer(), fields.buffer(), fields.buffer()),
+            (Some(None), Some(Some(&b""[..])), None)
+        );
     }
 
     #[test]
