@@ -2,6 +2,8 @@
 //! Depends on `ostler-replication` for what is committed; knows no ensemble.
 
 pub mod config;
+pub mod intake;
 pub mod limits;
 pub mod model;
+pub mod ring;
 pub mod version;

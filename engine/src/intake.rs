@@ -1,0 +1,306 @@
+//! The bounded queues from the workers to the core, and the bell that ends the core's sleep.
+//! Not here: what the core does with a request, threads.
+//!
+//! One queue per worker, so that a busy worker cannot fill the others' share; the core takes from them in turn. A full
+//! queue, in requests or in bytes, hands the request back: the worker stops reading that socket and is woken when the
+//! core has made room. Nothing blocks, nothing is dropped.
+
+use crate::limits::{INTAKE_BYTES_MAX, INTAKE_REQUESTS_MAX};
+use crate::model::{Identity, SessionId, Xid};
+use crate::ring::{ConnRef, Wake};
+use crossbeam::queue::ArrayQueue;
+use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering, fence};
+
+/// What workers ask of the core. Every request but `Touch`, `Silent` and `Gone` gets exactly one
+/// [`Outcome`](crate::ring::Outcome) for `from`, in the order of that connection's requests.
+#[derive(Debug)]
+pub enum CoreRequest {
+    /// A handshake that passed the worker's own checks (lastZxidSeen, limits).
+    Connect { from: ConnRef, ask: ConnectAsk },
+    /// Every write (`OpCode::is_write`), multi and closeSession included. `body` is what follows the request header;
+    /// the core decodes it. `ids`: the connection's auth ids as of receipt.
+    Write { from: ConnRef, session: SessionId, xid: Xid, op: i32, body: Box<[u8]>, ids: Arc<[Identity]> },
+    /// sync: answered when all that the core has accepted up to now is committed. `path` is echoed, null included.
+    Sync { from: ConnRef, session: SessionId, xid: Xid, path: Option<Box<[u8]>> },
+    /// Reads of what only the core has; answered at the zxid that stands when it gets here.
+    Query { from: ConnRef, xid: Xid, query: Query },
+    /// Sessions heard from (any request, ping included) since the last report, or not being read by our own choice. In
+    /// bulk, about every half tick; writes touch by themselves.
+    Touch(Vec<SessionId>),
+    /// The answer to `After::Probe`: a turn begun after it read the socket dry and found nothing.
+    Silent { from: ConnRef, session: SessionId, token: u64 },
+    /// The connection of this session is closed, by whomever.
+    Gone { from: ConnRef, session: SessionId },
+}
+
+/// ConnectRequest as far as the core needs it.
+#[derive(Clone, PartialEq, Eq, Debug)]
+pub struct ConnectAsk {
+    pub timeout_ms: i32,
+    /// `SessionId::NONE` asks for a new one.
+    pub session: SessionId,
+    pub password: Box<[u8]>,
+    /// The request carried the readOnly byte, so the response carries it, too.
+    pub knows_read_only: bool,
+}
+
+#[derive(Clone, PartialEq, Eq, Debug)]
+pub enum Query {
+    /// getEphemerals: `None`, blank and `/` mean all.
+    Ephemerals { session: SessionId, prefix: Option<Box<str>> },
+    /// The four-letter word `dump`; the outcome's frame is its text as it stands.
+    Dump,
+}
+
+impl CoreRequest {
+    /// What it counts for in `INTAKE_BYTES_MAX`.
+    fn bytes(&self) -> usize {
+        match self {
+            CoreRequest::Write { body, .. } => body.len(),
+            CoreRequest::Sync { path: Some(path), .. } => path.len(),
+            CoreRequest::Connect { ask, .. } => ask.password.len(),
+            CoreRequest::Touch(sessions) => sessions.len() * size_of::<SessionId>(),
+            _ => 0,
+        }
+    }
+}
+
+/// Ends one sleeper's sleep, once, if it sleeps. The same handshake as the ring's: the sleeper arms the bell, and
+/// behind a SeqCst fence looks at its queues once more; whoever fills one looks, behind a SeqCst fence, at the bell.
+pub struct Bell {
+    armed: AtomicBool,
+    waker: Box<dyn Wake>,
+}
+
+impl Bell {
+    pub fn new(waker: Box<dyn Wake>) -> Bell {
+        Bell { armed: AtomicBool::new(false), waker }
+    }
+
+    /// After having put something where the sleeper looks.
+    pub fn ring(&self) {
+        fence(Ordering::SeqCst);
+        if self.armed.load(Ordering::Relaxed) && self.armed.swap(false, Ordering::AcqRel) {
+            self.waker.wake();
+        }
+    }
+
+    /// The sleeper, before it looks a last time and sleeps.
+    pub fn arm(&self) {
+        self.armed.store(true, Ordering::Release);
+        fence(Ordering::SeqCst);
+    }
+
+    /// The sleeper, when it runs again.
+    pub fn disarm(&self) {
+        self.armed.store(false, Ordering::Relaxed);
+    }
+}
+
+struct Queue {
+    requests: ArrayQueue<CoreRequest>,
+    bytes: AtomicUsize,
+    /// This queue's share of `INTAKE_BYTES_MAX`; a single larger request passes alone.
+    bytes_max: usize,
+    /// The worker was turned away and waits for room.
+    refused: AtomicBool,
+    worker: Box<dyn Wake>,
+}
+
+/// A worker's end.
+pub struct Submitter {
+    queue: Arc<Queue>,
+    bell: Arc<Bell>,
+    /// Something was submitted since the bell was last rung.
+    unannounced: bool,
+}
+
+/// The core's end.
+pub struct Intake {
+    queues: Vec<Arc<Queue>>,
+    /// Whose turn it is.
+    next: usize,
+}
+
+/// One submitter per worker, in the order of `workers`, which wakes a worker when there is room again.
+pub fn intake(bell: Arc<Bell>, workers: Vec<Box<dyn Wake>>) -> (Intake, Vec<Submitter>) {
+    let count = workers.len().max(1);
+    let queues: Vec<Arc<Queue>> = workers
+        .into_iter()
+        .map(|worker| {
+            Arc::new(Queue {
+                requests: ArrayQueue::new((INTAKE_REQUESTS_MAX / count).max(1)),
+                bytes: AtomicUsize::new(0),
+                bytes_max: INTAKE_BYTES_MAX / count,
+                refused: AtomicBool::new(false),
+                worker,
+            })
+        })
+        .collect();
+    let submitters = queues
+        .iter()
+        .map(|queue| Submitter { queue: queue.clone(), bell: bell.clone(), unannounced: false })
+        .collect();
+    (Intake { queues, next: 0 }, submitters)
+}
+
+impl Submitter {
+    /// Hands the request over, or back if the queue is full: then read no more, your waker is called when there is
+    /// room. Call [`Submitter::announce`] once per turn, before sleeping.
+    pub fn submit(&mut self, request: CoreRequest) -> Result<(), CoreRequest> {
+        match self.push(request) {
+            Ok(()) => Ok(()),
+            Err(request) => {
+                // Ask to be woken, then look again: the core may have emptied the queue in between.
+                self.queue.refused.store(true, Ordering::Release);
+                fence(Ordering::SeqCst);
+                self.push(request)
+            }
+        }
+    }
+
+    /// Wakes the core if it sleeps and anything was submitted since the last call.
+    pub fn announce(&mut self) {
+        if std::mem::take(&mut self.unannounced) {
+            self.bell.ring();
+        }
+    }
+
+    fn push(&mut self, request: CoreRequest) -> Result<(), CoreRequest> {
+        let bytes = request.bytes();
+        let waiting = self.queue.bytes.load(Ordering::Relaxed);
+        if bytes > 0 && waiting > 0 && waiting + bytes > self.queue.bytes_max {
+            return Err(request);
+        }
+        // Counted first: the core may take it, and subtract, before `push` returns.
+        self.queue.bytes.fetch_add(bytes, Ordering::Relaxed);
+        let pushed = self.queue.requests.push(request);
+        if pushed.is_err() {
+            self.queue.bytes.fetch_sub(bytes, Ordering::Relaxed);
+        }
+        self.unannounced = true;
+        pushed
+    }
+}
+
+impl Intake {
+    /// The next request, from each worker in turn.
+    pub fn take(&mut self) -> Option<CoreRequest> {
+        for _ in 0..self.queues.len() {
+            let at = self.next;
+            self.next = (at + 1) % self.queues.len();
+            if let Some(request) = self.queues[at].requests.pop() {
+                self.queues[at].took(request.bytes());
+                return Some(request);
+            }
+        }
+        None
+    }
+
+    pub fn is_empty(&self) -> bool {
+        self.queues.iter().all(|queue| queue.requests.is_empty())
+    }
+
+    /// Requests waiting from all workers.
+    pub fn len(&self) -> usize {
+        self.queues.iter().map(|queue| queue.requests.len()).sum()
+    }
+}
+
+impl Queue {
+    fn took(&self, bytes: usize) {
+        let left = self.bytes.fetch_sub(bytes, Ordering::Relaxed) - bytes;
+        fence(Ordering::SeqCst);
+        // Half empty: a worker is not woken for room for one request.
+        if self.refused.load(Ordering::Relaxed)
+            && self.requests.len() <= self.requests.capacity() / 2
+            && left <= self.bytes_max / 2
+            && self.refused.swap(false, Ordering::AcqRel)
+        {
+            self.worker.wake();
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    struct Count(Arc<AtomicUsize>);
+    impl Wake for Count {
+        fn wake(&self) {
+            self.0.fetch_add(1, Ordering::Relaxed);
+        }
+    }
+
+    struct Bench {
+        intake: Intake,
+        submitters: Vec<Submitter>,
+        bell: Arc<Bell>,
+        core_wakes: Arc<AtomicUsize>,
+        worker_wakes: Arc<AtomicUsize>,
+    }
+
+    fn bench(workers: usize) -> Bench {
+        let (core_wakes, worker_wakes) = (Arc::<AtomicUsize>::default(), Arc::<AtomicUsize>::default());
+        let bell = Arc::new(Bell::new(Box::new(Count(core_wakes.clone()))));
+        let wakers = (0..workers).map(|_| Box::new(Count(worker_wakes.clone())) as Box<dyn Wake>).collect();
+        let (intake, submitters) = intake(bell.clone(), wakers);
+        Bench { intake, submitters, bell, core_wakes, worker_wakes }
+    }
+
+    fn write(worker: u16, xid: i32, bytes: usize) -> CoreRequest {
+        let from = ConnRef { worker, slot: 0, generation: 0 };
+        CoreRequest::Write {
+            from,
+            session: SessionId(1),
+            xid: Xid(xid),
+            op: 1,
+            body: vec![0; bytes].into(),
+            ids: [].into(),
+        }
+    }
+
+    #[test]
+    fn workers_are_served_in_turn() {
+        let mut bench = bench(2);
+        for xid in 0..3 {
+            bench.submitters[0].submit(write(0, xid, 1)).unwrap();
+        }
+        bench.submitters[1].submit(write(1, 9, 1)).unwrap();
+        let order: Vec<i32> = std::iter::from_fn(|| bench.intake.take())
+            .map(|request| match request {
+                CoreRequest::Write { xid, .. } => xid.0,
+                other => panic!("{other:?}"),
+            })
+            .collect();
+        assert_eq!(order, [0, 9, 1, 2]);
+    }
+
+    #[test]
+    fn a_full_queue_hands_back_and_wakes_the_worker_when_there_is_room() {
+        let mut bench = bench(1);
+        let large = INTAKE_BYTES_MAX / 2 + 1;
+        bench.submitters[0].submit(write(0, 1, large)).unwrap();
+        assert!(bench.submitters[0].submit(write(0, 2, large)).is_err());
+        assert_eq!(bench.worker_wakes.load(Ordering::Relaxed), 0);
+        bench.intake.take().unwrap();
+        assert_eq!(bench.worker_wakes.load(Ordering::Relaxed), 1);
+        bench.submitters[0].submit(write(0, 2, large)).unwrap();
+    }
+
+    #[test]
+    fn the_bell_wakes_a_sleeper_once() {
+        let mut bench = bench(1);
+        bench.submitters[0].submit(write(0, 1, 1)).unwrap();
+        bench.submitters[0].announce();
+        assert_eq!(bench.core_wakes.load(Ordering::Relaxed), 0);
+        bench.bell.arm();
+        for xid in 0..3 {
+            bench.submitters[0].submit(write(0, xid, 1)).unwrap();
+            bench.submitters[0].announce();
+        }
+        assert_eq!(bench.core_wakes.load(Ordering::Relaxed), 1);
+    }
+}

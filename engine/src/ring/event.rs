@@ -1,0 +1,51 @@
+//! What the core tells the workers.
+//! Not here: how it travels (`ring`), what a worker does with it.
+
+use crate::model::{SessionId, Xid};
+use ostler_replication::Zxid;
+use std::ops::Range;
+
+/// One client connection for as long as it lives: slots are used again, generations are not.
+#[derive(Clone, Copy, PartialEq, Eq, Hash, Debug)]
+pub struct ConnRef {
+    pub worker: u16,
+    pub slot: u32,
+    pub generation: u32,
+}
+
+/// What the core decided for one connection: nearly always the answer to one request of it, in request order.
+#[derive(Clone, PartialEq, Eq, Debug)]
+pub struct Outcome {
+    pub to: ConnRef,
+    /// The txn this belongs to, or the last one before it: events of txns up to here go out first. Equals the zxid in
+    /// the reply's header.
+    pub zxid: Zxid,
+    /// Of the request answered; means nothing for frames of the handshake and for outcomes without a frame.
+    pub xid: Xid,
+    /// Where in the batch's `frames` the complete reply stands, length word included (raw text for four-letter words).
+    /// Empty: nothing is sent.
+    pub frame: Range<u32>,
+    pub then: After,
+}
+
+/// What the worker does with the connection behind the frame.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub enum After {
+    Keep,
+    /// The frame is the ConnectResponse: from here on the connection belongs to this session.
+    Established {
+        session: SessionId,
+        timeout_ms: i32,
+    },
+    /// Send what is queued, then close.
+    Close,
+    /// Close at once, nothing more is sent: the session expired, moved to another connection, or the request came from
+    /// a connection that no longer owns it.
+    Drop,
+    /// Not an answer. The session's deadline has passed: read this socket dry in a turn begun after this outcome, then
+    /// send `CoreRequest::Silent` with the token, or a touch if anything came.
+    Probe {
+        session: SessionId,
+        token: u64,
+    },
+}
