@@ -1,5 +1,7 @@
 //! Access control lists as values. Checking them is `core`'s and `worker`'s work, through one function in this file.
 
+use std::borrow::Cow;
+
 /// Permission bits (ZooDefs).
 pub mod perms {
     pub const READ: i32 = 1;
@@ -28,4 +30,20 @@ impl Identity {
 pub struct Acl {
     pub perms: i32,
     pub id: Identity,
+}
+
+/// An ACL entry as a client sent it: either string may be null.
+#[derive(Clone, PartialEq, Eq, Debug)]
+pub struct AclEntry<'a> {
+    pub perms: i32,
+    pub scheme: Option<Cow<'a, str>>,
+    pub id: Option<Cow<'a, str>>,
+}
+
+impl AclEntry<'_> {
+    /// Nulls become empty strings, which match nobody.
+    pub fn to_acl(&self) -> Acl {
+        let text = |text: &Option<Cow<'_, str>>| text.as_deref().unwrap_or_default().into();
+        Acl { perms: self.perms, id: Identity { scheme: text(&self.scheme), id: text(&self.id) } }
+    }
 }
