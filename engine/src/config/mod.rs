@@ -2,6 +2,16 @@
 //! `zoo.cfg`, `-D` flags and the environment become one in `load`; this is the only module that reads the environment.
 //! Not here: what the settings do. Bounds that no operator can change are in `limits`.
 
+mod keys;
+mod load;
+mod properties;
+mod servers;
+#[cfg(test)]
+mod tests;
+
+pub use keys::{Fate, KEYS, Key, Property, Take, by_property, by_spelling};
+pub use load::{ConfigError, Environment, Loaded, Notice, Origin, Setting, Severity, load, load_file};
+
 use std::net::{IpAddr, Ipv4Addr, SocketAddr};
 use std::path::{Path, PathBuf};
 
@@ -14,8 +24,10 @@ use crate::limits;
 #[derive(Clone, PartialEq, Debug)]
 pub struct Config {
     // --- who and where
-    /// Top byte of session ids. 0 without a `myid`, as a standalone server of Apache's.
+    /// The top byte of session ids: 1 when standalone, whatever `myid` says, as Apache's standalone server has it.
     pub server: ServerId,
+    /// What `dataDir/myid` says, if there is one: in log lines; an ensemble's server id.
+    pub myid: Option<ServerId>,
     /// The plaintext listener; `None` when `clientPort` is not set.
     pub client: Option<Listener>,
     /// `clientTcpKeepAlive`: SO_KEEPALIVE on client sockets.
@@ -104,8 +116,6 @@ pub struct Config {
     // --- admin
     /// Four-letter words that are answered. `srvr` alone unless the operator says more.
     pub words: Words,
-    /// `audit.enable`: one line per write in the audit log.
-    pub audit: bool,
     /// `request_throttler.shutdownTimeout`: time to drain on SIGTERM.
     pub shutdown_ms_max: u64,
     /// The file this came from, for `conf` and messages; `None` when embedded or positional.
@@ -293,7 +303,8 @@ impl Default for Words {
 impl Default for Config {
     fn default() -> Config {
         Config {
-            server: ServerId(0),
+            server: ServerId(1),
+            myid: None,
             client: None,
             keep_alive: false,
             data_dir: PathBuf::new(),
@@ -336,7 +347,6 @@ impl Default for Config {
             close_session_paths: true,
             auth: Auth::default(),
             words: Words::default(),
-            audit: false,
             shutdown_ms_max: limits::SHUTDOWN_MS_MAX_DEFAULT,
             file: None,
         }
