@@ -3,8 +3,10 @@
 
 pub mod config;
 pub mod intake;
+pub mod io;
 pub mod limits;
 pub mod model;
 pub mod ring;
 pub mod version;
 pub mod wire;
+pub mod worker;

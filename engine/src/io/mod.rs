@@ -1,0 +1,4 @@
+//! The seams that simulation replaces: disk, poll, clock.
+
+pub mod clock;
+pub mod poll;

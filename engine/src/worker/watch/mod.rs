@@ -1,0 +1,304 @@
+//! Watches of the connections of one worker: registering, matching a change, removal, listings (semantics.md §12).
+//! Not here: sockets, encoding, the tree, who may read what (the caller filters what `fire` returns).
+//! Invariant: whatever is fired concerns a zxid that this worker has taken from the ring.
+//!
+//! Apache keeps a *data* and a *child* table; here both share one entry per path, and a watcher's four mode bits say
+//! in which table it would be and how. Persistent watches are in both tables and always come and go in both, so they
+//! are one bit.
+
+mod hash;
+mod owners;
+mod table;
+
+pub use hash::HashKey;
+pub use table::Name;
+
+use hash::PathKey;
+use owners::Owners;
+use table::{EntryId, Table, Watcher};
+
+/// One way to watch a path. Several may hold for one path and connection at once.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub enum Mode {
+    /// getData and exists: one-shot, on the path itself.
+    Data,
+    /// getChildren: one-shot, on the path and its list of children.
+    Child,
+    /// addWatch mode 0: both of the above, staying.
+    Persistent,
+    /// addWatch mode 1: the path and everything below it, staying; never children-changed.
+    Recursive,
+}
+
+const DATA: u8 = 1;
+const CHILD: u8 = 2;
+const PERSISTENT: u8 = 4;
+const RECURSIVE: u8 = 8;
+const ALL: u8 = 15;
+
+impl Mode {
+    const fn bit(self) -> u8 {
+        match self {
+            Mode::Data => DATA,
+            Mode::Child => CHILD,
+            Mode::Persistent => PERSISTENT,
+            Mode::Recursive => RECURSIVE,
+        }
+    }
+}
+
+/// What removeWatches and checkWatches ask about (Watcher.WatcherType).
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub struct WatcherType(u8);
+
+impl WatcherType {
+    /// `None` for numbers that the protocol does not know: -5.
+    pub fn from_wire(raw: i32) -> Option<WatcherType> {
+        let modes = match raw {
+            1 => CHILD,
+            2 => DATA,
+            3 => ALL,
+            4 => PERSISTENT,
+            5 => RECURSIVE,
+            _ => return None,
+        };
+        Some(WatcherType(modes))
+    }
+}
+
+/// What happened to a znode, as far as watches care.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub enum Trigger {
+    Created,
+    Deleted,
+    DataChanged,
+}
+
+/// Event types that a server sends (client-protocol.md §8).
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+#[repr(i32)]
+pub enum EventType {
+    Created = 1,
+    Deleted = 2,
+    DataChanged = 3,
+    ChildrenChanged = 4,
+}
+
+/// One event for one connection. Children-changed speaks of the parent and is filtered by the parent's ACL.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub struct Hit {
+    pub slot: u32,
+    pub event: EventType,
+}
+
+/// Sums as Apache counts them.
+#[derive(Clone, Copy, PartialEq, Eq, Default, Debug)]
+pub struct Counts {
+    /// Pairs of path and connection in the data table and in the child table.
+    pub data: usize,
+    pub child: usize,
+}
+
+pub struct Watches {
+    key: HashKey,
+    table: Table,
+    owners: Owners,
+    counts: Counts,
+    /// Recursive watches; without any, no ancestor is looked up.
+    recursive: usize,
+    ancestors: Vec<PathKey>,
+    matched: Vec<u32>,
+}
+
+impl Watches {
+    pub fn new(key: HashKey) -> Watches {
+        Watches {
+            key,
+            table: Table::new(),
+            owners: Owners::new(),
+            counts: Counts::default(),
+            recursive: 0,
+            ancestors: Vec::new(),
+            matched: Vec::new(),
+        }
+    }
+
+    pub fn is_empty(&self) -> bool {
+        self.table.len() == 0
+    }
+
+    pub fn counts(&self) -> Counts {
+        self.counts
+    }
+
+    /// Registers; idempotent. `node` is the znode's id when it exists: then the path is not stored again.
+    pub fn add(&mut self, path: &str, node: Option<u32>, slot: u32, mode: Mode) {
+        let name = node.map_or(Name::Stored(path), Name::Node);
+        let id = self.table.find_or_make(self.key.path(path), name);
+        let before = self.table.modes(id, slot);
+        let after = before | mode.bit();
+        if after == before {
+            return;
+        }
+        self.table.set(id, slot, after);
+        self.count(before, after);
+        if before == 0 {
+            let table = &self.table;
+            self.owners.add(slot, id, |id| table.modes(id, slot) != 0);
+        }
+    }
+
+    /// Appends to `hits` everybody to be told, in the order of Apache's lookups, and consumes one-shot watches. Within
+    /// one lookup a connection appears once.
+    pub fn fire(&mut self, trigger: Trigger, path: &str, hits: &mut Vec<Hit>) {
+        if self.is_empty() {
+            return;
+        }
+        let mut ancestors = std::mem::take(&mut self.ancestors);
+        let (own, parent) = self.key.lineage(path, self.recursive > 0, &mut ancestors);
+        let own = self.table.find(own);
+        let event = match trigger {
+            Trigger::Created => EventType::Created,
+            Trigger::Deleted => EventType::Deleted,
+            Trigger::DataChanged => EventType::DataChanged,
+        };
+        self.match_path(own, &ancestors, event, hits);
+        if let Some(own) = own {
+            let consumed = if trigger == Trigger::Deleted { DATA | CHILD } else { DATA };
+            self.consume(own, consumed);
+            if trigger == Trigger::Deleted && !self.table.watchers(own).is_empty() {
+                self.table.store_name(own, path);
+            }
+        }
+        if trigger != Trigger::DataChanged
+            && let Some(parent) = parent.and_then(|parent| self.table.find(parent))
+        {
+            let watchers = self.table.watchers(parent).iter();
+            let told = watchers.filter(|watcher| watcher.modes() & (CHILD | PERSISTENT) != 0);
+            hits.extend(told.map(|watcher| Hit { slot: watcher.slot(), event: EventType::ChildrenChanged }));
+            self.consume(parent, CHILD);
+        }
+        self.ancestors = ancestors;
+    }
+
+    /// True when a change of `path` might concern somebody here: no false negatives.
+    pub fn may_match(&self, path: &str) -> bool {
+        if self.is_empty() || self.recursive > 0 {
+            return self.recursive > 0;
+        }
+        let (own, parent) = self.key.lineage(path, false, &mut Vec::new());
+        self.table.find(own).is_some() || parent.is_some_and(|parent| self.table.find(parent).is_some())
+    }
+
+    /// False when there was nothing to remove: -121.
+    pub fn remove(&mut self, path: &str, slot: u32, kind: WatcherType) -> bool {
+        let Some(id) = self.table.find(self.key.path(path)) else { return false };
+        let before = self.table.modes(id, slot);
+        let after = before & !kind.0;
+        if after == before {
+            return false;
+        }
+        self.table.set(id, slot, after);
+        self.count(before, after);
+        if after == 0 {
+            self.owners.removed(slot);
+        }
+        true
+    }
+
+    pub fn contains(&self, path: &str, slot: u32, kind: WatcherType) -> bool {
+        let found = self.table.find(self.key.path(path));
+        found.is_some_and(|id| self.table.modes(id, slot) & kind.0 != 0)
+    }
+
+    /// Forgets all watches of a connection that is gone, in time proportional to their number.
+    pub fn drop_connection(&mut self, slot: u32) {
+        for id in self.owners.take(slot) {
+            let modes = self.table.modes(id, slot);
+            if modes != 0 {
+                self.table.set(id, slot, 0);
+                self.count(modes, 0);
+            }
+        }
+    }
+
+    /// The data table as `wchs`, `wchc` and `wchp` show it: every path with the slots watching it there.
+    pub fn for_each_path(&self, mut tell: impl FnMut(Name<'_>, &mut dyn Iterator<Item = u32>)) {
+        for id in self.table.iter() {
+            let in_data = |watcher: &&Watcher| watcher.modes() & (DATA | PERSISTENT | RECURSIVE) != 0;
+            let mut slots =
+                self.table.watchers(id).iter().filter(in_data).map(|watcher| watcher.slot()).peekable();
+            if slots.peek().is_some() {
+                tell(self.table.name(id), &mut slots);
+            }
+        }
+    }
+
+    /// The lookup in the data table for the path and its ancestors, then for deletions the one in the child table.
+    fn match_path(
+        &mut self,
+        own: Option<EntryId>,
+        ancestors: &[PathKey],
+        event: EventType,
+        hits: &mut Vec<Hit>,
+    ) {
+        let table = &self.table;
+        let own = own.map_or(&[][..], |own| table.watchers(own));
+        let in_data = DATA | PERSISTENT | RECURSIVE;
+        let direct =
+            own.iter().filter(|watcher| watcher.modes() & in_data != 0).map(|watcher| watcher.slot());
+        if self.recursive == 0 {
+            hits.extend(direct.map(|slot| Hit { slot, event }));
+        } else {
+            let above = ancestors.iter().filter_map(|&key| table.find(key)).flat_map(|id| table.watchers(id));
+            let above =
+                above.filter(|watcher| watcher.modes() & RECURSIVE != 0).map(|watcher| watcher.slot());
+            self.matched.clear();
+            self.matched.extend(direct.chain(above));
+            self.matched.sort_unstable();
+            self.matched.dedup();
+            hits.extend(self.matched.iter().map(|&slot| Hit { slot, event }));
+        }
+        if event == EventType::Deleted {
+            // Whoever the data lookup told already is skipped: recursive ones higher up are in `matched`.
+            let only_child =
+                own.iter().filter(|watcher| watcher.modes() == CHILD).map(|watcher| watcher.slot());
+            let untold =
+                only_child.filter(|slot| self.recursive == 0 || self.matched.binary_search(slot).is_err());
+            hits.extend(untold.map(|slot| Hit { slot, event }));
+        }
+    }
+
+    /// Takes these one-shot modes from everybody on the path.
+    fn consume(&mut self, id: EntryId, modes: u8) {
+        let mut any = false;
+        for watcher in self.table.watchers(id) {
+            let (before, after) = (watcher.modes(), watcher.modes() & !modes);
+            if before != after {
+                any = true;
+                count(&mut self.counts, &mut self.recursive, before, after);
+                if after == 0 {
+                    self.owners.removed(watcher.slot());
+                }
+            }
+        }
+        if any {
+            self.table.retain_modes(id, !modes & ALL);
+        }
+    }
+
+    fn count(&mut self, before: u8, after: u8) {
+        count(&mut self.counts, &mut self.recursive, before, after);
+    }
+}
+
+fn count(counts: &mut Counts, recursive: &mut usize, before: u8, after: u8) {
+    let within = |modes: u8, table: u8| (modes & table != 0) as usize;
+    let (data, child) = (DATA | PERSISTENT | RECURSIVE, CHILD | PERSISTENT);
+    counts.data = counts.data + within(after, data) - within(before, data);
+    counts.child = counts.child + within(after, child) - within(before, child);
+    *recursive = *recursive + within(after, RECURSIVE) - within(before, RECURSIVE);
+}
+
+#[cfg(test)]
+mod tests;

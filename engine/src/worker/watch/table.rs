@@ -1,0 +1,547 @@
+//! The compact table under the watches: path → who watches it, how. Made for two shapes: very many watchers of one
+//! znode (4 bytes each) and one watcher of very many znodes (20 bytes of entry, about 10 of index).
+//! Not here: what a mode means, what fires it (`super`).
+//!
+//! Entries live in chunks that never move; the index is extendible hashing, so that no insertion ever rehashes more
+//! than one segment and a worker holding a million watches never stalls to grow.
+
+use super::hash::PathKey;
+
+/// Largest slot: a connection's place in its worker takes 28 bits, one less than all for the numbers of lists.
+pub const SLOT_MAX: u32 = (1 << 28) - 2;
+
+/// One watcher of one path: the connection's slot and its modes there. Orders by slot.
+#[derive(Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Debug)]
+pub struct Watcher(u32);
+
+impl Watcher {
+    pub fn new(slot: u32, modes: u8) -> Watcher {
+        debug_assert!(slot <= SLOT_MAX && modes != 0 && modes < 16);
+        Watcher(slot << 4 | modes as u32)
+    }
+
+    pub fn slot(self) -> u32 {
+        self.0 >> 4
+    }
+
+    pub fn modes(self) -> u8 {
+        (self.0 & 15) as u8
+    }
+}
+
+/// How the path of an entry can be found again when an operator asks for a listing.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub enum Name<'a> {
+    /// The znode existed at registration and still does: its node id.
+    Node(u32),
+    Stored(&'a str),
+}
+
+/// Number of an entry; reused after the entry is gone.
+#[derive(Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Debug)]
+pub struct EntryId(pub u32);
+
+struct Entry {
+    key: PathKey,
+    /// Node id, or with `STORED` set an index into `names`. In a free entry: the next free one.
+    name: u32,
+    watchers: Watchers,
+}
+
+/// One `Watcher` in place, or the number of a list in its upper 28 bits, from 1, and modes 0; 0 in a free entry.
+#[derive(Clone, Copy, PartialEq, Eq)]
+struct Watchers(Watcher);
+
+impl Watchers {
+    const FREE: Watchers = Watchers(Watcher(0));
+
+    fn list(number: u32) -> Watchers {
+        Watchers(Watcher((number + 1) << 4))
+    }
+
+    fn as_list(self) -> Option<u32> {
+        (self.0.modes() == 0 && self != Watchers::FREE).then(|| self.0.slot() - 1)
+    }
+}
+
+const STORED: u32 = 1 << 31;
+const NO_ENTRY: u32 = u32::MAX;
+const CHUNK: usize = 512;
+
+pub struct Table {
+    chunks: Vec<Box<[Entry]>>,
+    free_entry: u32,
+    lists: Slab<Vec<Watcher>>,
+    names: Slab<Box<str>>,
+    index: Index,
+    live: usize,
+}
+
+impl Table {
+    pub fn new() -> Table {
+        Table {
+            chunks: Vec::new(),
+            free_entry: NO_ENTRY,
+            lists: Slab::new(),
+            names: Slab::new(),
+            index: Index::new(),
+            live: 0,
+        }
+    }
+
+    /// Paths in the table.
+    pub fn len(&self) -> usize {
+        self.live
+    }
+
+    pub fn find(&self, key: PathKey) -> Option<EntryId> {
+        self.index.find(key, &self.chunks).map(EntryId)
+    }
+
+    /// The entry of `key`, made with no watcher if there is none. The caller adds one before anything else.
+    pub fn find_or_make(&mut self, key: PathKey, name: Name<'_>) -> EntryId {
+        if let Some(found) = self.find(key) {
+            return found;
+        }
+        let name = match name {
+            Name::Node(node) if node & STORED == 0 => node,
+            Name::Node(_) => STORED | self.names.insert(Box::from("")),
+            Name::Stored(path) => STORED | self.names.insert(path.into()),
+        };
+        let id = self.allocate();
+        let list = self.lists.insert(Vec::new());
+        *self.entry_mut(id) = Entry { key, name, watchers: Watchers::list(list) };
+        self.index.insert(key, id, &self.chunks);
+        self.live += 1;
+        EntryId(id)
+    }
+
+    /// Modes of `slot` on this path; 0 when it does not watch it.
+    pub fn modes(&self, id: EntryId, slot: u32) -> u8 {
+        let watchers = self.watchers(id);
+        position(watchers, slot).map_or(0, |at| watchers[at].modes())
+    }
+
+    /// Everybody on this path, by slot. Empty for an entry that is gone.
+    pub fn watchers(&self, id: EntryId) -> &[Watcher] {
+        let Some(entry) = self.chunks.get(id.0 as usize / CHUNK).map(|chunk| &chunk[id.0 as usize % CHUNK])
+        else {
+            return &[];
+        };
+        match entry.watchers.as_list() {
+            Some(list) => self.lists.get(list),
+            None if entry.watchers == Watchers::FREE => &[],
+            None => std::slice::from_ref(&entry.watchers.0),
+        }
+    }
+
+    /// Sets the modes of `slot` on this path; 0 removes it, and the last removal frees the entry.
+    pub fn set(&mut self, id: EntryId, slot: u32, modes: u8) {
+        let watchers = self.entry(id.0).watchers;
+        let Some(list) = watchers.as_list() else {
+            return self.set_single(id, watchers.0, slot, modes);
+        };
+        let list = self.lists.get_mut(list);
+        match (list.binary_search_by_key(&slot, |w| w.slot()), modes) {
+            (Ok(at), 0) => drop(list.remove(at)),
+            (Ok(at), modes) => list[at] = Watcher::new(slot, modes),
+            (Err(_), 0) => {}
+            (Err(at), modes) => {
+                grow_sparingly(list);
+                list.insert(at, Watcher::new(slot, modes));
+            }
+        }
+        self.settle(id);
+    }
+
+    /// Keeps only the modes in `keep` of everybody on this path; frees the entry when nobody is left.
+    pub fn retain_modes(&mut self, id: EntryId, keep: u8) {
+        let watchers = self.entry(id.0).watchers;
+        let Some(list) = watchers.as_list() else {
+            let only = watchers.0;
+            return self.set_single(id, only, only.slot(), only.modes() & keep);
+        };
+        self.lists.get_mut(list).retain_mut(|watcher| {
+            *watcher = Watcher(watcher.0 & (!15 | keep as u32));
+            watcher.modes() != 0
+        });
+        self.settle(id);
+    }
+
+    pub fn name(&self, id: EntryId) -> Name<'_> {
+        match self.entry(id.0).name {
+            name if name & STORED != 0 => Name::Stored(self.names.get(name & !STORED)),
+            node => Name::Node(node),
+        }
+    }
+
+    /// The znode is gone, watches on its path remain: from now on the path itself is kept.
+    pub fn store_name(&mut self, id: EntryId, path: &str) {
+        let name = self.entry(id.0).name;
+        if name & STORED == 0 {
+            let stored = STORED | self.names.insert(path.into());
+            self.entry_mut(id.0).name = stored;
+        }
+    }
+
+    /// Every entry, in no order that means anything.
+    pub fn iter(&self) -> impl Iterator<Item = EntryId> + '_ {
+        let all = 0..(self.chunks.len() * CHUNK) as u32;
+        all.filter(|&id| self.entry(id).watchers != Watchers::FREE).map(EntryId)
+    }
+
+    /// The list of an entry back to one word when one is left in it, to nothing when none is.
+    fn settle(&mut self, id: EntryId) {
+        let Some(number) = self.entry(id.0).watchers.as_list() else { return };
+        let list = self.lists.get_mut(number);
+        match list.as_slice() {
+            [] => {
+                self.lists.remove(number);
+                self.remove(id);
+            }
+            &[only] => {
+                self.lists.remove(number);
+                self.entry_mut(id.0).watchers = Watchers(only);
+            }
+            _ if list.capacity() > 2 * list.len() + 16 => list.shrink_to(list.len() + list.len() / 4),
+            _ => {}
+        }
+    }
+
+    fn set_single(&mut self, id: EntryId, there: Watcher, slot: u32, modes: u8) {
+        if there.slot() != slot {
+            if modes != 0 {
+                let mut both = vec![there, Watcher::new(slot, modes)];
+                both.sort_unstable();
+                let list = self.lists.insert(both);
+                self.entry_mut(id.0).watchers = Watchers::list(list);
+            }
+        } else if modes != 0 {
+            self.entry_mut(id.0).watchers = Watchers(Watcher::new(slot, modes));
+        } else {
+            self.remove(id);
+        }
+    }
+
+    fn remove(&mut self, id: EntryId) {
+        let Entry { key, name, .. } = *self.entry(id.0);
+        self.index.remove(key, id.0);
+        if name & STORED != 0 {
+            self.names.remove(name & !STORED);
+        }
+        let next = self.free_entry;
+        *self.entry_mut(id.0) = Entry { key, name: next, watchers: Watchers::FREE };
+        self.free_entry = id.0;
+        self.live -= 1;
+    }
+
+    fn allocate(&mut self) -> u32 {
+        if self.free_entry == NO_ENTRY {
+            let first = (self.chunks.len() * CHUNK) as u32;
+            let chunk = (first + 1..=first + CHUNK as u32).map(|next| Entry {
+                key: PathKey([0; 3]),
+                name: if next == first + CHUNK as u32 { NO_ENTRY } else { next },
+                watchers: Watchers::FREE,
+            });
+            self.chunks.push(chunk.collect());
+            self.free_entry = first;
+        }
+        let id = self.free_entry;
+        self.free_entry = self.entry(id).name;
+        id
+    }
+
+    fn entry(&self, id: u32) -> &Entry {
+        &self.chunks[id as usize / CHUNK][id as usize % CHUNK]
+    }
+
+    fn entry_mut(&mut self, id: u32) -> &mut Entry {
+        &mut self.chunks[id as usize / CHUNK][id as usize % CHUNK]
+    }
+}
+
+fn position(watchers: &[Watcher], slot: u32) -> Option<usize> {
+    watchers.binary_search_by_key(&slot, |watcher| watcher.slot()).ok()
+}
+
+/// Room for one more, growing by a quarter: a doubled list would spend half the memory on nothing.
+pub fn grow_sparingly<T>(list: &mut Vec<T>) {
+    if list.len() == list.capacity() {
+        list.reserve_exact(list.len() / 4 + 2);
+    }
+}
+
+/// Values behind small numbers that are reused.
+struct Slab<T> {
+    values: Vec<T>,
+    free: Vec<u32>,
+}
+
+impl<T: Default> Slab<T> {
+    fn new() -> Slab<T> {
+        Slab { values: Vec::new(), free: Vec::new() }
+    }
+
+    fn insert(&mut self, value: T) -> u32 {
+        if let Some(number) = self.free.pop() {
+            self.values[number as usize] = value;
+            return number;
+        }
+        self.values.push(value);
+        self.values.len() as u32 - 1
+    }
+
+    fn remove(&mut self, number: u32) {
+        self.values[number as usize] = T::default();
+        self.free.push(number);
+    }
+
+    fn get(&self, number: u32) -> &T {
+        &self.values[number as usize]
+    }
+
+    fn get_mut(&mut self, number: u32) -> &mut T {
+        &mut self.values[number as usize]
+    }
+}
+
+/// Extendible hashing: the key's first word chooses a segment through the directory, its second a place in it.
+struct Index {
+    directory: Vec<u32>,
+    /// Leading bits of the key that the directory looks at.
+    depth: u32,
+    /// Boxed, so that adding one does not move the megabytes of the others.
+    #[allow(clippy::vec_box)]
+    segments: Vec<Box<Segment>>,
+}
+
+const SLOTS: usize = 512;
+/// Live and deleted places together; above it an unsuccessful probe would grow long.
+const USED_MAX: u16 = 435;
+const EMPTY: u8 = 0;
+const DELETED: u8 = 1;
+
+struct Segment {
+    depth: u32,
+    live: u16,
+    deleted: u16,
+    tags: [u8; SLOTS],
+    entries: [u32; SLOTS],
+}
+
+impl Segment {
+    fn new(depth: u32) -> Box<Segment> {
+        Box::new(Segment { depth, live: 0, deleted: 0, tags: [EMPTY; SLOTS], entries: [0; SLOTS] })
+    }
+
+    /// The place of `key`, if `is_it` agrees with an entry of the same tag.
+    fn find(&self, key: PathKey, is_it: impl Fn(u32) -> bool) -> Option<usize> {
+        let (mut at, tag) = home(key);
+        for _ in 0..SLOTS {
+            match self.tags[at] {
+                EMPTY => return None,
+                here if here == tag && is_it(self.entries[at]) => return Some(at),
+                _ => at = (at + 1) % SLOTS,
+            }
+        }
+        None
+    }
+
+    /// There is room: the caller has looked.
+    fn insert(&mut self, key: PathKey, id: u32) {
+        let (mut at, tag) = home(key);
+        while self.tags[at] > DELETED {
+            at = (at + 1) % SLOTS;
+        }
+        self.deleted -= (self.tags[at] == DELETED) as u16;
+        self.live += 1;
+        self.tags[at] = tag;
+        self.entries[at] = id;
+    }
+
+    fn remove(&mut self, mut at: usize) {
+        self.live -= 1;
+        self.tags[at] = DELETED;
+        self.deleted += 1;
+        // A deleted place in front of an empty one stops no probe that would go on.
+        while self.tags[at] == DELETED && self.tags[(at + 1) % SLOTS] == EMPTY {
+            self.tags[at] = EMPTY;
+            self.deleted -= 1;
+            at = (at + SLOTS - 1) % SLOTS;
+        }
+    }
+
+    fn ids(&self) -> impl Iterator<Item = u32> + '_ {
+        (0..SLOTS).filter(|&at| self.tags[at] > DELETED).map(|at| self.entries[at])
+    }
+}
+
+/// First place to look, and the tag: 2..=255.
+fn home(key: PathKey) -> (usize, u8) {
+    let word = key.0[1];
+    (word as usize % SLOTS, ((word >> 24) as u8).max(DELETED + 1))
+}
+
+impl Index {
+    fn new() -> Index {
+        Index { directory: vec![0], depth: 0, segments: vec![Segment::new(0)] }
+    }
+
+    fn find(&self, key: PathKey, chunks: &[Box<[Entry]>]) -> Option<u32> {
+        let segment = &self.segments[self.segment_of(key)];
+        let at = segment.find(key, |id| key_of(chunks, id) == key)?;
+        Some(segment.entries[at])
+    }
+
+    fn insert(&mut self, key: PathKey, id: u32, chunks: &[Box<[Entry]>]) {
+        loop {
+            let number = self.segment_of(key);
+            let segment = &mut self.segments[number];
+            if segment.live + segment.deleted < USED_MAX {
+                return segment.insert(key, id);
+            }
+            if segment.live < USED_MAX - USED_MAX / 8 {
+                let mut fresh = Segment::new(segment.depth);
+                segment.ids().for_each(|id| fresh.insert(key_of(chunks, id), id));
+                *segment = fresh;
+            } else {
+                self.split(number, chunks);
+            }
+        }
+    }
+
+    fn remove(&mut self, key: PathKey, id: u32) {
+        let number = self.segment_of(key);
+        let segment = &mut self.segments[number];
+        let at = segment.find(key, |other| other == id).expect("an entry of the table is in its index");
+        segment.remove(at);
+    }
+
+    fn segment_of(&self, key: PathKey) -> usize {
+        self.directory[leading_bits(key, self.depth)] as usize
+    }
+
+    fn split(&mut self, number: usize, chunks: &[Box<[Entry]>]) {
+        let depth = self.segments[number].depth;
+        // 400 keyed hashes that agree in 28 bits: not by chance, and nobody knows the key.
+        assert!(depth < 28, "the hash of the watch table is broken");
+        if depth == self.depth {
+            self.directory = self.directory.iter().flat_map(|&segment| [segment; 2]).collect();
+            self.depth += 1;
+        }
+        let mut halves = [Segment::new(depth + 1), Segment::new(depth + 1)];
+        let mut prefix = 0;
+        for id in self.segments[number].ids() {
+            let key = key_of(chunks, id);
+            let bits = leading_bits(key, depth + 1);
+            prefix = bits >> 1;
+            halves[bits & 1].insert(key, id);
+        }
+        let [zero, one] = halves;
+        self.segments[number] = zero;
+        self.segments.push(one);
+        let new = self.segments.len() as u32 - 1;
+        let wide = self.depth - depth - 1;
+        let first = (prefix << 1 | 1) << wide;
+        self.directory[first..first + (1 << wide)].fill(new);
+    }
+}
+
+fn leading_bits(key: PathKey, bits: u32) -> usize {
+    key.0[0].checked_shr(32 - bits).unwrap_or(0) as usize
+}
+
+fn key_of(chunks: &[Box<[Entry]>], id: u32) -> PathKey {
+    chunks[id as usize / CHUNK][id as usize % CHUNK].key
+}
+
+#[cfg(test)]
+mod tests {
+    use super::super::hash::HashKey;
+    use super::*;
+    use std::collections::BTreeMap;
+
+    /// Plays additions and removals on the table and on a plain map; both must tell the same.
+    fn check(operations: impl Iterator<Item = (u32, u32, u8)>) -> Table {
+        let key = HashKey([7, 8]);
+        let mut table = Table::new();
+        let mut model: BTreeMap<u32, BTreeMap<u32, u8>> = BTreeMap::new();
+        for (path, slot, modes) in operations {
+            let text = format!("/node/{path}");
+            match table.find(key.path(&text)) {
+                None if modes == 0 => {}
+                found => {
+                    let id =
+                        found.unwrap_or_else(|| table.find_or_make(key.path(&text), Name::Stored(&text)));
+                    table.set(id, slot, modes);
+                }
+            }
+            let watchers = model.entry(path).or_default();
+            match modes {
+                0 => drop(watchers.remove(&slot)),
+                modes => drop(watchers.insert(slot, modes)),
+            }
+            if watchers.is_empty() {
+                model.remove(&path);
+            }
+        }
+        assert_eq!(table.len(), model.len());
+        assert_eq!(table.iter().count(), model.len());
+        for (path, watchers) in model {
+            let text = format!("/node/{path}");
+            let id = table.find(key.path(&text)).expect("watched");
+            assert_eq!(table.name(id), Name::Stored(&text));
+            let expected: Vec<_> = watchers.iter().map(|(&slot, &modes)| Watcher::new(slot, modes)).collect();
+            assert_eq!(table.watchers(id), expected);
+        }
+        table
+    }
+
+    fn scattered(seed: u64) -> impl Iterator<Item = u64> {
+        let mut state = seed;
+        std::iter::repeat_with(move || {
+            state = state.wrapping_mul(0x5851_f42d_4c95_7f2d).wrapping_add(0x1405_7b7e_f767_814f);
+            state >> 33
+        })
+    }
+
+    #[test]
+    fn agrees_with_a_plain_map() {
+        let random = scattered(1).take(60_000);
+        check(random.map(|r| {
+            (r as u32 % 3000, (r >> 12) as u32 % 7, ((r >> 20) % 16) as u8 & if r & 1 == 0 { 0 } else { 15 })
+        }));
+    }
+
+    #[test]
+    fn empties_completely() {
+        let fill = (0..5000).map(|path| (path, path % 3, 1));
+        let empty = (0..5000).map(|path| (path, path % 3, 0));
+        let table = check(fill.chain(empty));
+        assert_eq!(table.len(), 0);
+    }
+
+    #[test]
+    fn many_watchers_on_one_path_come_and_go() {
+        let order = scattered(3).take(4000).map(|r| (0, r as u32 % 1000, (r >> 20) as u8 & 3));
+        check(order);
+    }
+
+    #[test]
+    fn retaining_modes_frees_what_is_left_without() {
+        let key = HashKey([7, 8]);
+        let mut table = Table::new();
+        for slots in [1u32, 2, 3] {
+            let id = table.find_or_make(key.path("/a"), Name::Node(5));
+            (0..slots).for_each(|slot| table.set(id, slot, if slot == 1 { 3 } else { 1 }));
+            table.retain_modes(id, 2);
+            assert_eq!(table.len(), (slots > 1) as usize);
+            if slots > 1 {
+                assert_eq!(table.watchers(id), [Watcher::new(1, 2)]);
+                assert_eq!(table.name(id), Name::Node(5));
+                table.set(id, 1, 0);
+            }
+        }
+        assert_eq!(table.len(), 0);
+    }
+}
