@@ -7,6 +7,7 @@ pub mod io;
 pub mod limits;
 pub mod model;
 pub mod ring;
+pub mod snapshot;
 pub mod version;
 pub mod wire;
 pub mod worker;

@@ -1,0 +1,118 @@
+//! Which snapshot a server starts from: newest first, structurally valid, and then the first that loads (storage.md §8).
+//! Not here: whether the log is contiguous from the one chosen; after a fallback the log's recovery checks that.
+
+use super::codec::{Compression, GZIP_MAGIC, SNAPPY_MAGIC};
+use super::decode::Contents;
+use super::reader::{self, ReadOptions, SnapshotError};
+use super::store::Store;
+use super::{Restore, encode, names};
+use ostler_replication::Zxid;
+use std::fmt;
+use std::io;
+use std::path::{Path, PathBuf};
+
+/// How many structurally valid snapshots are tried before giving up, as Apache does.
+pub const CANDIDATES_MAX: usize = 100;
+/// Shortest plain file that can be a snapshot to Apache.
+const PLAIN_BYTES_MIN: u64 = 10;
+
+/// A file with a snapshot's name and a snapshot's ends. Its middle has not been looked at.
+#[derive(Clone, PartialEq, Eq, Debug)]
+pub struct Candidate {
+    pub zxid: Zxid,
+    pub path: PathBuf,
+}
+
+/// State read back from the newest snapshot that loads.
+#[derive(Debug)]
+pub struct Loaded<R> {
+    pub restored: R,
+    /// From the file's name: where replay of the log goes on.
+    pub zxid: Zxid,
+    pub path: PathBuf,
+    pub contents: Contents,
+    /// Newer ones that did not load, newest first. The log must now be contiguous from an older zxid.
+    pub skipped: Vec<SnapshotError>,
+}
+
+#[derive(Debug)]
+pub enum LoadError {
+    /// The directory cannot be listed, or a candidate not be looked at.
+    Io { path: PathBuf, source: io::Error },
+    /// There are candidates and none of them loads; newest first, never empty.
+    NoneLoads(Vec<SnapshotError>),
+}
+
+impl fmt::Display for LoadError {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            LoadError::Io { path, source } => write!(f, "{}: {source}", path.display()),
+            LoadError::NoneLoads(errors) => {
+                write!(f, "none of {} snapshots loads:", errors.len())?;
+                errors.iter().try_for_each(|error| write!(f, "\n  {error}"))
+            }
+        }
+    }
+}
+
+impl std::error::Error for LoadError {}
+
+/// The structurally valid snapshots of `dir`, newest first. A directory that does not exist has none.
+pub fn candidates(store: &dyn Store, dir: &Path) -> Result<Vec<Candidate>, LoadError> {
+    let names = match store.list(dir) {
+        Ok(names) => names,
+        Err(e) if e.kind() == io::ErrorKind::NotFound => return Ok(Vec::new()),
+        Err(source) => return Err(LoadError::Io { path: dir.to_owned(), source }),
+    };
+    let mut found = Vec::new();
+    for name in names {
+        let Some(zxid) = names::zxid_in_name(&name, names::SNAPSHOT_PREFIX) else { continue };
+        let path = dir.join(&name);
+        match looks_valid(store, &path) {
+            Ok(true) => found.push(Candidate { zxid, path }),
+            Ok(false) => tracing::info!(path = %path.display(), "not a complete snapshot: passed over"),
+            Err(source) => return Err(LoadError::Io { path, source }),
+        }
+    }
+    // Equal zxids (plain beside compressed): any fixed order.
+    found.sort_by(|a, b| b.zxid.cmp(&a.zxid).then_with(|| a.path.cmp(&b.path)));
+    Ok(found)
+}
+
+/// Loads the newest snapshot of `dir` that loads, each attempt into a fresh state from `fresh`. `None`: no candidates.
+pub fn load_newest<R: Restore>(
+    store: &dyn Store,
+    dir: &Path,
+    options: ReadOptions,
+    mut fresh: impl FnMut() -> R,
+) -> Result<Option<Loaded<R>>, LoadError> {
+    let mut skipped = Vec::new();
+    for Candidate { zxid, path } in candidates(store, dir)?.into_iter().take(CANDIDATES_MAX) {
+        let mut restored = fresh();
+        match reader::read(store, &path, options, &mut restored) {
+            Ok(contents) => return Ok(Some(Loaded { restored, zxid, path, contents, skipped })),
+            Err(error) => {
+                tracing::warn!(%error, "snapshot does not load: trying an older one");
+                skipped.push(error);
+            }
+        }
+    }
+    if skipped.is_empty() { Ok(None) } else { Err(LoadError::NoneLoads(skipped)) }
+}
+
+/// Apache's test before loading (SnapStream): a few bytes at the ends.
+pub fn looks_valid(store: &dyn Store, path: &Path) -> io::Result<bool> {
+    let name = path.file_name().and_then(|name| name.to_str()).unwrap_or_default();
+    let (length, head, tail) = match store.ends(path, SNAPPY_MAGIC.len()) {
+        // A directory of that name, or a file purged since it was listed.
+        Err(e) if matches!(e.kind(), io::ErrorKind::NotFound | io::ErrorKind::IsADirectory) => {
+            return Ok(false);
+        }
+        other => other?,
+    };
+    Ok(match Compression::of_name(name) {
+        Compression::Plain => length >= PLAIN_BYTES_MIN && tail.ends_with(&encode::SLASH),
+        Compression::Gzip => head.starts_with(&GZIP_MAGIC),
+        Compression::Snappy => head.starts_with(&SNAPPY_MAGIC),
+    })
+}

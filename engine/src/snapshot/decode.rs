@@ -1,0 +1,354 @@
+//! Bytes to state: sections, seals, footer, each checked where it stands. Not here: files, compression, which file.
+//! Memory grows with bytes received: a length is believed only as far as bytes come.
+
+use super::encode::{self, Checks, SEAL_BYTES, SLASH, STAT_BYTES};
+use super::{DigestSection, Restore, SnapshotNode};
+use crate::model::{Owner, SessionId, StatPersisted, WallMillis};
+use ostler_replication::Zxid;
+use std::io;
+
+/// Where bytes come from, in pieces of any size; `None` at the end.
+pub(super) trait Pieces {
+    fn next(&mut self) -> io::Result<Option<Vec<u8>>>;
+}
+
+/// What a whole snapshot contained.
+#[derive(Clone, Copy, PartialEq, Eq, Debug, Default)]
+pub struct Contents {
+    pub sessions: u64,
+    pub acls: u64,
+    pub nodes: u64,
+    /// Data of all znodes together.
+    pub data_bytes: u64,
+    /// All of the file before compression.
+    pub plain_bytes: u64,
+    pub digest: Option<DigestSection>,
+    /// The last section of 3.9; the file's name says the same and wins.
+    pub last_zxid: Option<Zxid>,
+    /// Whether our own check stood behind Apache's seals.
+    pub footer: bool,
+}
+
+#[derive(Debug)]
+pub(super) enum Failure {
+    Io(io::Error),
+    /// Offset in the uncompressed bytes.
+    Damaged {
+        offset_bytes: u64,
+        what: String,
+    },
+}
+
+/// Reads one snapshot to its end into `into`. `field_bytes_max` bounds every path and every znode's data.
+pub(super) fn decode(
+    pieces: &mut dyn Pieces,
+    field_bytes_max: usize,
+    into: &mut dyn Restore,
+) -> Result<Contents, Failure> {
+    let mut input =
+        Input { pieces, held: Vec::new(), at: 0, checked: 0, checks: Checks::new(), field_bytes_max };
+    let mut contents = Contents::default();
+    header(&mut input)?;
+    contents.sessions = sessions(&mut input, into)?;
+    contents.acls = acls(&mut input, into)?;
+    nodes(&mut input, into, &mut contents)?;
+    seal(&mut input, "first")?;
+    tail(&mut input, &mut contents)?;
+    contents.plain_bytes = input.offset();
+    Ok(contents)
+}
+
+struct Input<'a> {
+    pieces: &'a mut dyn Pieces,
+    /// Bytes received and not yet let go; `at` is the read position in them.
+    held: Vec<u8>,
+    at: usize,
+    /// `held` up to here is in `checks`.
+    checked: usize,
+    checks: Checks,
+    field_bytes_max: usize,
+}
+
+impl Input<'_> {
+    /// Of the read position, in the uncompressed file.
+    fn offset(&self) -> u64 {
+        self.checks.bytes + (self.at - self.checked) as u64
+    }
+
+    fn damaged(&self, what: impl Into<String>) -> Failure {
+        Failure::Damaged { offset_bytes: self.offset(), what: what.into() }
+    }
+
+    /// Both checks over everything before the read position.
+    fn checks_here(&mut self) -> &Checks {
+        self.checks.add(&self.held[self.checked..self.at]);
+        self.checked = self.at;
+        &self.checks
+    }
+
+    /// Receives until `n` bytes lie behind the read position; `false` when the file ends before that.
+    fn fill(&mut self, n: usize) -> Result<bool, Failure> {
+        while self.held.len() - self.at < n {
+            if self.checked < self.at || self.at > 0 {
+                self.checks_here();
+                self.held.drain(..self.at);
+                (self.at, self.checked) = (0, 0);
+            }
+            match self.pieces.next() {
+                Ok(Some(piece)) if self.held.is_empty() => self.held = piece,
+                Ok(Some(piece)) => self.held.extend_from_slice(&piece),
+                Ok(None) => return Ok(false),
+                Err(e)
+                    if e.kind() == io::ErrorKind::InvalidData || e.kind() == io::ErrorKind::UnexpectedEof =>
+                {
+                    return Err(self.damaged(format!("the compressed stream is damaged: {e}")));
+                }
+                Err(e) => return Err(Failure::Io(e)),
+            }
+        }
+        Ok(true)
+    }
+
+    /// Like `fill`, where the format promises the bytes.
+    fn need(&mut self, n: usize, what: &str) -> Result<(), Failure> {
+        match self.fill(n)? {
+            true => Ok(()),
+            false => Err(self.damaged(format!("the file ends inside {what}"))),
+        }
+    }
+
+    fn take<const N: usize>(&mut self, what: &str) -> Result<[u8; N], Failure> {
+        self.need(N, what)?;
+        let bytes = *self.held[self.at..].first_chunk().expect("just filled");
+        self.at += N;
+        Ok(bytes)
+    }
+
+    fn int(&mut self, what: &str) -> Result<i32, Failure> {
+        self.take(what).map(i32::from_be_bytes)
+    }
+
+    fn long(&mut self, what: &str) -> Result<i64, Failure> {
+        self.take(what).map(i64::from_be_bytes)
+    }
+
+    /// The length word `ahead` bytes behind the read position: `None` is -1.
+    fn length_ahead(&mut self, ahead: usize, what: &str) -> Result<Option<usize>, Failure> {
+        self.need(ahead + 4, what)?;
+        let raw = i32::from_be_bytes(*self.held[self.at + ahead..].first_chunk().expect("just filled"));
+        match usize::try_from(raw) {
+            Ok(length) if length <= self.field_bytes_max => Ok(Some(length)),
+            Err(_) if raw == -1 => Ok(None),
+            _ => Err(self.damaged(format!("unreasonable length {raw} of {what}"))),
+        }
+    }
+}
+
+fn header(input: &mut Input<'_>) -> Result<(), Failure> {
+    input.need(16, "the header")?;
+    if input.held[..4] != encode::MAGIC {
+        return Err(input.damaged("no snapshot: the first word is not ZKSN"));
+    }
+    // Apache looks at the first word only. Ours and Apache's files have one version; another has an unknown layout.
+    input.at = 4;
+    let version = input.int("the header")?;
+    if version != encode::FILE_VERSION {
+        input.at = 4;
+        return Err(input.damaged(format!("unknown file version {version}")));
+    }
+    input.long("the header").map(|_dbid| ())
+}
+
+/// A negative count is an empty table, as Apache's loops read it.
+fn count(input: &mut Input<'_>, what: &str) -> Result<u64, Failure> {
+    Ok(u64::try_from(input.int(what)?).unwrap_or(0))
+}
+
+fn sessions(input: &mut Input<'_>, into: &mut dyn Restore) -> Result<u64, Failure> {
+    let count = count(input, "the session count")?;
+    for _ in 0..count {
+        input.need(12, "the sessions")?;
+        let id = SessionId(input.long("the sessions")?);
+        let timeout_ms = input.int("the sessions")?;
+        into.session(id, timeout_ms).map_err(|why| input.damaged(why))?;
+    }
+    Ok(count)
+}
+
+fn acls(input: &mut Input<'_>, into: &mut dyn Restore) -> Result<u64, Failure> {
+    let count = count(input, "the ACL count")?;
+    for _ in 0..count {
+        let key = input.long("the ACL table")?;
+        let length = acl_length(input)?;
+        let acl = &input.held[input.at..input.at + length];
+        into.acl(key, acl).map_err(|why| input.damaged(why))?;
+        input.at += length;
+    }
+    Ok(count)
+}
+
+/// Bytes of the vector of ACLs at the read position, all of them received.
+fn acl_length(input: &mut Input<'_>) -> Result<usize, Failure> {
+    const WHAT: &str = "an ACL";
+    input.need(4, WHAT)?;
+    let entries = i32::from_be_bytes(*input.held[input.at..].first_chunk().expect("just filled"));
+    let mut length = 4;
+    for _ in 0..entries {
+        length += 4; // perms
+        for _scheme_then_id in 0..2 {
+            length += 4 + input.length_ahead(length, WHAT)?.unwrap_or(0);
+        }
+    }
+    input.need(length, WHAT)?;
+    Ok(length)
+}
+
+fn nodes(input: &mut Input<'_>, into: &mut dyn Restore, contents: &mut Contents) -> Result<(), Failure> {
+    loop {
+        // path, data, then ACL key and Stat, measured before anything is taken.
+        let path_bytes = input.length_ahead(0, "a znode's path")?.unwrap_or(0);
+        input.need(4 + path_bytes, "a znode's path")?;
+        if input.held[input.at..].starts_with(&SLASH) {
+            input.at += SLASH.len();
+            return Ok(());
+        }
+        let data_bytes = input.length_ahead(4 + path_bytes, "a znode's data")?;
+        let data_end = 4 + path_bytes + 4 + data_bytes.unwrap_or(0);
+        let length = data_end + 8 + STAT_BYTES;
+        input.need(length, "a znode")?;
+        let bytes = &input.held[input.at..input.at + length];
+        let path = String::from_utf8_lossy(&bytes[4..4 + path_bytes]);
+        let node = SnapshotNode {
+            path: &path,
+            data: data_bytes.map(|n| &bytes[data_end - n..data_end]),
+            acl: long_at(bytes, data_end),
+            stat: stat_at(bytes, data_end + 8),
+        };
+        into.node(node).map_err(|why| input.damaged(format!("znode {path:?}: {why}")))?;
+        contents.nodes += 1;
+        contents.data_bytes += data_bytes.unwrap_or(0) as u64;
+        input.at += length;
+    }
+}
+
+fn long_at(bytes: &[u8], at: usize) -> i64 {
+    i64::from_be_bytes(*bytes[at..].first_chunk().expect("measured by the caller"))
+}
+
+fn int_at(bytes: &[u8], at: usize) -> i32 {
+    i32::from_be_bytes(*bytes[at..].first_chunk().expect("measured by the caller"))
+}
+
+fn stat_at(bytes: &[u8], at: usize) -> StatPersisted {
+    let stat = &bytes[at..at + STAT_BYTES];
+    StatPersisted {
+        czxid: Zxid::from_wire(long_at(stat, 0)),
+        mzxid: Zxid::from_wire(long_at(stat, 8)),
+        ctime: WallMillis(long_at(stat, 16)),
+        mtime: WallMillis(long_at(stat, 24)),
+        version: int_at(stat, 32),
+        cversion: int_at(stat, 36),
+        aversion: int_at(stat, 40),
+        owner: Owner::from_stored(long_at(stat, 44)),
+        pzxid: Zxid::from_wire(long_at(stat, 52)),
+    }
+}
+
+fn seal(input: &mut Input<'_>, which: &str) -> Result<(), Failure> {
+    input.need(SEAL_BYTES, "a seal")?;
+    let expected = i64::from(input.checks_here().adler.finish());
+    let found = long_at(&input.held, input.at);
+    if found != expected {
+        return Err(input.damaged(format!(
+            "the {which} seal does not match what is before it: {found:#x} is written, {expected:#x} computed"
+        )));
+    }
+    input.at += 8;
+    if input.held[input.at..input.at + SLASH.len()] != SLASH {
+        return Err(input.damaged(format!("the {which} seal does not end as it must")));
+    }
+    input.at += SLASH.len();
+    Ok(())
+}
+
+/// What may follow the first seal is known by its size alone, because each section can be switched off (storage.md §6).
+fn tail(input: &mut Input<'_>, contents: &mut Contents) -> Result<(), Failure> {
+    const LAST_ZXID: usize = encode::LAST_ZXID_SECTION_BYTES + SEAL_BYTES;
+    const DIGEST_BYTES_MAX: usize = encode::DIGEST_SECTION_BYTES + 64 + SEAL_BYTES;
+    // One byte more than can be: to see whether there is more.
+    if input.fill(DIGEST_BYTES_MAX + LAST_ZXID + encode::FOOTER_BYTES + 1)? {
+        return Err(input.damaged("more bytes follow than any section has"));
+    }
+    let rest = &input.held[input.at..];
+    let footer_at = rest.len().wrapping_sub(encode::FOOTER_BYTES);
+    contents.footer = rest.get(footer_at..).is_some_and(|footer| footer.starts_with(&encode::FOOTER_MAGIC));
+    let sections = if contents.footer { footer_at } else { rest.len() };
+    let digest = digest_section_bytes(rest);
+    // A footer behind fewer sections would be taken by Apache for one of them: nobody writes that.
+    match sections {
+        n if n == digest + LAST_ZXID => {
+            digest_section(input, contents)?;
+            last_zxid_section(input, contents)?;
+        }
+        LAST_ZXID if !contents.footer => last_zxid_section(input, contents)?,
+        0 if !contents.footer => {}
+        n if n == digest && !contents.footer => digest_section(input, contents)?,
+        n => {
+            return Err(
+                input.damaged(format!("{n} bytes after the first seal are no sections of a snapshot"))
+            );
+        }
+    }
+    if contents.footer { footer(input) } else { Ok(()) }
+}
+
+/// Size of a digest section at the start of `rest`, its seal included, if one is there.
+fn digest_section_bytes(rest: &[u8]) -> usize {
+    if rest.len() >= 16 && int_at(rest, 8) < encode::DIGEST_VERSION {
+        // Before version 2 the digest was a string of hex digits.
+        let digits = usize::try_from(int_at(rest, 12)).unwrap_or(0);
+        return 16usize.saturating_add(digits).saturating_add(SEAL_BYTES);
+    }
+    encode::DIGEST_SECTION_BYTES + SEAL_BYTES
+}
+
+fn digest_section(input: &mut Input<'_>, contents: &mut Contents) -> Result<(), Failure> {
+    let zxid = Zxid::from_wire(input.long("the digest")?);
+    let version = input.int("the digest")?;
+    let value = if version < encode::DIGEST_VERSION {
+        let digits = input.length_ahead(0, "the digest")?.unwrap_or(0);
+        input.need(4 + digits, "the digest")?;
+        input.at += 4 + digits;
+        0
+    } else {
+        input.long("the digest")? as u64
+    };
+    contents.digest = Some(DigestSection { zxid, version, value });
+    seal(input, "second")
+}
+
+fn last_zxid_section(input: &mut Input<'_>, contents: &mut Contents) -> Result<(), Failure> {
+    contents.last_zxid = Some(Zxid::from_wire(input.long("the last zxid")?));
+    seal(input, "last")
+}
+
+fn footer(input: &mut Input<'_>) -> Result<(), Failure> {
+    let checks = input.checks_here();
+    let (crc, bytes) = (checks.crc, checks.bytes);
+    let at = input.at;
+    let version = int_at(&input.held, at + 4);
+    if version != encode::FOOTER_VERSION {
+        return Err(input.damaged(format!("a footer of the unknown version {version}")));
+    }
+    if int_at(&input.held, at + 8) as u32 != crc {
+        return Err(input.damaged("the footer's CRC32C does not match what is before it"));
+    }
+    if long_at(&input.held, at + 12) as u64 != bytes {
+        return Err(input.damaged("the footer counts another number of bytes"));
+    }
+    if input.held[at + 20..at + encode::FOOTER_BYTES] != SLASH {
+        return Err(input.damaged("the footer does not end as it must"));
+    }
+    input.at += encode::FOOTER_BYTES;
+    Ok(())
+}

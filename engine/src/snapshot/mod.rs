@@ -1,0 +1,82 @@
+//! Snapshots: all replicated state at one zxid as one file, in Apache's format (FORMAT.md beside this file).
+//! Here: writing one from a pinned source, choosing and reading the newest that loads, purging old ones with their logs.
+//! Not here: what a znode is in memory (world), the txn log (log), when a snapshot is due (core).
+//! Invariant: a name that starts with `snapshot.` appears only when the bytes behind it are on stable storage.
+
+pub mod candidates;
+pub mod codec;
+mod decode;
+mod encode;
+pub mod image;
+pub mod names;
+mod priority;
+pub mod purge;
+pub mod reader;
+pub mod snapshotter;
+pub mod store;
+pub mod writer;
+
+use crate::model::{SessionId, StatPersisted};
+use ostler_replication::Zxid;
+use std::ops::ControlFlow;
+
+pub use candidates::{Candidate, LoadError, Loaded, load_newest};
+pub use codec::Compression;
+pub use decode::Contents;
+pub use image::{Image, ImageNode};
+pub use purge::{autopurge, purge, remove_leftovers};
+pub use reader::{ReadOptions, SnapshotError};
+pub use snapshotter::{Job, Snapshotter};
+pub use store::{Local, Store};
+pub use writer::{Progress, WriteError, Written};
+
+/// The key of the one ACL that no table stores: everything to world:anyone.
+pub const OPEN_ACL_KEY: i64 = -1;
+
+/// The tree digest as a snapshot records it: the value after the txn `zxid`; zxid 0 = none recorded.
+#[derive(Clone, Copy, PartialEq, Eq, Debug, Default)]
+pub struct DigestSection {
+    pub zxid: Zxid,
+    /// 2 is Apache's AdHash of today; of older ones no value is kept.
+    pub version: i32,
+    pub value: u64,
+}
+
+/// One znode as the file stores it. The root's path is `""`.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub struct SnapshotNode<'a> {
+    pub path: &'a str,
+    /// `None` is null data, which is not empty data.
+    pub data: Option<&'a [u8]>,
+    /// Key into the ACL table, or [`OPEN_ACL_KEY`].
+    pub acl: i64,
+    pub stat: StatPersisted,
+}
+
+/// State that can be written: exact at one zxid for as long as the value lives.
+pub trait SnapshotSource {
+    /// The last txn whose effects are in here; names the file.
+    fn zxid(&self) -> Zxid;
+    /// Tree digest at `zxid`; `None` when digests are switched off.
+    fn digest(&self) -> Option<u64>;
+    fn session_count(&self) -> usize;
+    /// Calls `put` exactly `session_count` times, with the id and its timeout in milliseconds.
+    fn sessions(&self, put: &mut dyn FnMut(SessionId, i32));
+    fn acl_count(&self) -> usize;
+    /// Calls `put` exactly `acl_count` times, with the key and the jute encoding of the ACL vector.
+    fn acls(&self, put: &mut dyn FnMut(i64, &[u8]));
+    /// Calls `put` for every znode, each after its parent, until it breaks off.
+    fn nodes(&self, put: &mut dyn FnMut(SnapshotNode<'_>) -> ControlFlow<()>);
+}
+
+/// State that can be read back: sessions, then ACLs, then nodes, each in file order.
+/// An error is one sentence on why the value cannot be part of a tree; the attempt is then given up.
+pub trait Restore {
+    fn session(&mut self, id: SessionId, timeout_ms: i32) -> Result<(), String>;
+    /// `acl` is the jute encoding of a vector of ACLs, already checked to decode.
+    fn acl(&mut self, key: i64, acl: &[u8]) -> Result<(), String>;
+    fn node(&mut self, node: SnapshotNode<'_>) -> Result<(), String>;
+}
+
+#[cfg(test)]
+mod tests;

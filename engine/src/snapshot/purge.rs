@@ -1,0 +1,238 @@
+//! Removing old snapshots and the logs nobody needs after them (storage.md §11.2), and our own leftovers.
+//! Not here: when (autopurge's interval and a full disk are the caller's), epoch files, the log's spare segments.
+//! Invariant: what is kept always contains the newest valid snapshots and every log record behind the oldest of them.
+
+use super::candidates;
+use super::names::{self, LOG_PREFIX, SNAPSHOT_PREFIX};
+use super::store::Store;
+use ostler_replication::Zxid;
+use std::fmt;
+use std::io;
+use std::path::{Path, PathBuf};
+use std::sync::mpsc::{Receiver, RecvTimeoutError};
+use std::time::Duration;
+
+/// Fewest snapshots kept; a smaller `autopurge.snapRetainCount` is raised to it, as Apache does.
+pub const RETAIN_MIN: usize = 3;
+
+/// A file or directory that could not be listed, looked at or removed. What was removed before stays removed.
+#[derive(Debug)]
+pub struct PurgeError {
+    pub path: PathBuf,
+    pub source: io::Error,
+}
+
+impl fmt::Display for PurgeError {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "cannot purge {}: {}", self.path.display(), self.source)
+    }
+}
+
+impl std::error::Error for PurgeError {}
+
+/// Removes what `retain` (at least [`RETAIN_MIN`]) snapshots make superfluous and returns the paths, in the order of
+/// removal: snapshots first, so that a crash in between leaves no snapshot without the log behind it.
+/// `snap_dir` and `log_dir` are the `version-2` directories and may be the same.
+pub fn purge(
+    store: &dyn Store,
+    log_dir: &Path,
+    snap_dir: &Path,
+    retain: usize,
+) -> Result<Vec<PathBuf>, PurgeError> {
+    let removable = superfluous(store, log_dir, snap_dir, retain)?;
+    let mut removed = Vec::new();
+    for path in removable {
+        remove(store, &path)?;
+        removed.push(path);
+    }
+    if !removed.is_empty() {
+        sync_dir(store, snap_dir)?;
+        sync_dir(store, log_dir)?;
+    }
+    Ok(removed)
+}
+
+/// What [`purge`] would remove now.
+pub fn superfluous(
+    store: &dyn Store,
+    log_dir: &Path,
+    snap_dir: &Path,
+    retain: usize,
+) -> Result<Vec<PathBuf>, PurgeError> {
+    let valid = candidates::candidates(store, snap_dir).map_err(|error| match error {
+        candidates::LoadError::Io { path, source } => PurgeError { path, source },
+        other => PurgeError { path: snap_dir.to_owned(), source: io::Error::other(other.to_string()) },
+    })?;
+    // Newest first: the last of the kept ones is the oldest state anybody may start from.
+    let Some(oldest_kept) = valid.iter().take(retain.max(RETAIN_MIN)).next_back() else {
+        return Ok(Vec::new());
+    };
+    let snapshots = list(store, snap_dir, SNAPSHOT_PREFIX)?;
+    let logs = list(store, log_dir, LOG_PREFIX)?;
+    let mut removable: Vec<PathBuf> =
+        superfluous_snapshots(&snapshots, oldest_kept.zxid).map(|name| snap_dir.join(name)).collect();
+    removable.extend(superfluous_logs(&logs, oldest_kept.zxid).map(|name| log_dir.join(name)));
+    Ok(removable)
+}
+
+/// Removes snapshots that were being written when the process ended. Called at start, before anything else writes there.
+pub fn remove_leftovers(store: &dyn Store, snap_dir: &Path) -> Result<Vec<PathBuf>, PurgeError> {
+    let leftovers = list(store, snap_dir, names::PARTIAL_PREFIX.trim_end_matches('.'))?;
+    let mut removed = Vec::new();
+    for name in leftovers {
+        let path = snap_dir.join(name);
+        remove(store, &path)?;
+        removed.push(path);
+    }
+    Ok(removed)
+}
+
+/// Purges now and then every `interval`, until `stop` is closed; for a thread of its own. A failure is logged and tried
+/// again at the next turn.
+pub fn autopurge(
+    store: &dyn Store,
+    log_dir: &Path,
+    snap_dir: &Path,
+    retain: usize,
+    interval: Duration,
+    stop: &Receiver<()>,
+) {
+    loop {
+        match purge(store, log_dir, snap_dir, retain) {
+            Ok(removed) => tracing::info!(files = removed.len(), "autopurge done"),
+            Err(error) => tracing::warn!(%error, "autopurge did not finish"),
+        }
+        match stop.recv_timeout(interval) {
+            Err(RecvTimeoutError::Timeout) => {}
+            Ok(()) | Err(RecvTimeoutError::Disconnected) => return,
+        }
+    }
+}
+
+/// A name of the prefix that says no zxid counts as older than everything.
+fn superfluous_snapshots(names: &[String], oldest_kept: Zxid) -> impl Iterator<Item = &String> {
+    names.iter().filter(move |name| names::zxid_in_name(name, SNAPSHOT_PREFIX) < Some(oldest_kept))
+}
+
+/// The newest log that starts at or before the oldest kept snapshot may hold records behind it, and stays.
+fn superfluous_logs(names: &[String], oldest_kept: Zxid) -> impl Iterator<Item = &String> {
+    let zxid = |name: &String| names::zxid_in_name(name, LOG_PREFIX);
+    let spanning = names.iter().filter_map(zxid).filter(|zxid| *zxid <= oldest_kept).max();
+    names.iter().filter(move |name| {
+        zxid(name) < Some(oldest_kept) && (zxid(name).is_none() || zxid(name) != spanning)
+    })
+}
+
+/// Names that start with `prefix` and a dot, sorted by zxid and then by name, so that removal has one order.
+fn list(store: &dyn Store, dir: &Path, prefix: &str) -> Result<Vec<String>, PurgeError> {
+    let names = store.list(dir).map_err(|source| PurgeError { path: dir.to_owned(), source })?;
+    let of_prefix = |name: &String| name.strip_prefix(prefix).is_some_and(|rest| rest.starts_with('.'));
+    let mut names: Vec<String> = names.into_iter().filter(of_prefix).collect();
+    names.sort_by_cached_key(|name| (names::zxid_in_name(name, prefix), name.clone()));
+    Ok(names)
+}
+
+fn remove(store: &dyn Store, path: &Path) -> Result<(), PurgeError> {
+    match store.remove(path) {
+        Err(source) if source.kind() != io::ErrorKind::NotFound => {
+            Err(PurgeError { path: path.to_owned(), source })
+        }
+        _ => Ok(()),
+    }
+}
+
+fn sync_dir(store: &dyn Store, dir: &Path) -> Result<(), PurgeError> {
+    store.sync_dir(dir).map_err(|source| PurgeError { path: dir.to_owned(), source })
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::snapshot::Local;
+
+    /// `files`: names in one directory; a `!` before a snapshot makes it structurally invalid.
+    fn check(files: &str, retain: usize, removed: &str) {
+        let dir = tempfile::tempdir().unwrap();
+        for name in files.split_whitespace() {
+            let (name, body): (_, &[u8]) = match name.strip_prefix('!') {
+                Some(name) => (name, b"cut off in the middle"),
+                None => (name, b"........\0\0\0\x01/"),
+            };
+            std::fs::write(dir.path().join(name), body).unwrap();
+        }
+        let gone = purge(&Local, dir.path(), dir.path(), retain).unwrap();
+        let gone: Vec<_> = gone.iter().map(|path| path.file_name().unwrap().to_str().unwrap()).collect();
+        assert_eq!(gone.join(" "), removed, "of {files} with {retain}");
+        assert!(gone.iter().all(|name| !dir.path().join(name).exists()));
+    }
+
+    #[test]
+    fn purge_keeps_the_newest_valid_snapshots_and_the_logs_behind_the_oldest_of_them() {
+        check("", 3, "");
+        check("log.1 log.5", 3, "");
+        check("!snapshot.5 log.1", 3, "");
+        check("snapshot.0 log.1", 3, "");
+        check("snapshot.0 snapshot.10 snapshot.20 log.1 log.11", 3, "");
+        check("snapshot.0 snapshot.10 snapshot.20 snapshot.30 log.1 log.11 log.21", 3, "snapshot.0");
+        check(
+            "snapshot.0 snapshot.10 snapshot.20 snapshot.30 snapshot.40 log.1 log.11 log.21 log.31",
+            3,
+            "snapshot.0 snapshot.10 log.1",
+        );
+        check(
+            "snapshot.10 snapshot.20 snapshot.30 snapshot.40 snapshot.50 log.1 log.18 log.30",
+            4,
+            "snapshot.10 log.1",
+        );
+        // A log that begins exactly at the oldest kept snapshot is the one that stays.
+        check("snapshot.20 snapshot.30 snapshot.40 log.11 log.20 log.31", 3, "log.11");
+    }
+
+    #[test]
+    fn fewer_than_three_are_never_kept_by_choice() {
+        check("snapshot.1 snapshot.2 snapshot.3 snapshot.4", 1, "snapshot.1");
+    }
+
+    #[test]
+    fn an_invalid_snapshot_is_not_one_of_the_kept() {
+        check("snapshot.1 snapshot.2 snapshot.3 !snapshot.4 log.1 log.4", 3, "");
+        check("snapshot.1 snapshot.2 !snapshot.3 snapshot.4 snapshot.5 log.1", 3, "snapshot.1");
+    }
+
+    #[test]
+    fn names_without_a_zxid_count_as_oldest_and_others_are_left_alone() {
+        check(
+            "snapshot.x log.y snapshot.1 log.1 snapshots.0 spare.1 acceptedEpoch partial-snapshot.0 log",
+            3,
+            "snapshot.x log.y",
+        );
+    }
+
+    #[test]
+    fn side_files_go_with_their_snapshot() {
+        check("snapshot.1 !snapshot.1.crc snapshot.2 snapshot.3 snapshot.4", 3, "snapshot.1 snapshot.1.crc");
+    }
+
+    #[test]
+    fn leftovers_of_a_crash_are_removed() {
+        let dir = tempfile::tempdir().unwrap();
+        for name in ["partial-snapshot.5", "partial-snapshot.6.gz", "snapshot.5", "partial"] {
+            std::fs::write(dir.path().join(name), b"").unwrap();
+        }
+        assert_eq!(remove_leftovers(&Local, dir.path()).unwrap().len(), 2);
+        let mut left = Local.list(dir.path()).unwrap();
+        left.sort();
+        assert_eq!(left, ["partial", "snapshot.5"]);
+    }
+
+    #[test]
+    fn autopurge_runs_at_once_and_ends_when_its_channel_closes() {
+        let dir = tempfile::tempdir().unwrap();
+        let (stop, stopped) = std::sync::mpsc::channel();
+        drop(stop);
+        std::fs::write(dir.path().join("snapshot.x"), b"").unwrap();
+        std::fs::write(dir.path().join("snapshot.1"), b"........\0\0\0\x01/").unwrap();
+        autopurge(&Local, dir.path(), dir.path(), 3, Duration::from_secs(3600), &stopped);
+        assert!(!dir.path().join("snapshot.x").exists());
+    }
+}

@@ -1,0 +1,144 @@
+//! One snapshot file to state. Reading and decompressing run on a thread of their own, ahead of checking, decoding and
+//! applying, so that loading takes as long as the slower of the two.
+//! Not here: which file to read (candidates).
+
+use super::codec::{self, Compression};
+use super::decode::{self, Failure, Pieces};
+use super::store::Store;
+use super::{Restore, decode::Contents};
+use std::fmt;
+use std::io::{self, Read};
+use std::path::{Path, PathBuf};
+use std::sync::mpsc;
+
+/// Bytes read at once, and the unit handed from the reading to the applying thread.
+const PIECE_BYTES: usize = 1 << 20;
+/// Pieces read ahead of the applying thread: enough to cover its pauses, 8 MiB in all.
+const PIECES_AHEAD: usize = 8;
+/// What Apache reads by default: `jute.maxbuffer` plus as much again.
+pub const FIELD_BYTES_MAX_DEFAULT: usize = 2 * 0xf_ffff;
+
+#[derive(Clone, Copy, Debug)]
+pub struct ReadOptions {
+    /// Largest path and largest znode data accepted, in bytes.
+    pub field_bytes_max: usize,
+    /// Read ahead on a second thread. Off where everything must happen on one thread in one order (simulation).
+    pub ahead: bool,
+}
+
+impl Default for ReadOptions {
+    fn default() -> ReadOptions {
+        ReadOptions { field_bytes_max: FIELD_BYTES_MAX_DEFAULT, ahead: true }
+    }
+}
+
+/// A snapshot that cannot be used.
+#[derive(Debug)]
+pub enum SnapshotError {
+    Io {
+        path: PathBuf,
+        source: io::Error,
+    },
+    /// The bytes are not what a snapshot has there. The offset counts uncompressed bytes.
+    Damaged {
+        path: PathBuf,
+        offset_bytes: u64,
+        what: String,
+    },
+}
+
+impl SnapshotError {
+    fn new(path: &Path, failure: Failure) -> SnapshotError {
+        let path = path.to_owned();
+        match failure {
+            Failure::Io(source) => SnapshotError::Io { path, source },
+            Failure::Damaged { offset_bytes, what } => SnapshotError::Damaged { path, offset_bytes, what },
+        }
+    }
+}
+
+impl fmt::Display for SnapshotError {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            SnapshotError::Io { path, source } => write!(f, "{}: {source}", path.display()),
+            SnapshotError::Damaged { path, offset_bytes, what } => {
+                write!(f, "{}: at offset {offset_bytes} (0x{offset_bytes:x}): {what}", path.display())
+            }
+        }
+    }
+}
+
+impl std::error::Error for SnapshotError {}
+
+/// Reads the snapshot at `path` to its end into `into`, all seals checked. On an error `into` holds a part of the state
+/// and must be thrown away.
+pub fn read(
+    store: &dyn Store,
+    path: &Path,
+    options: ReadOptions,
+    into: &mut dyn Restore,
+) -> Result<Contents, SnapshotError> {
+    let name = path.file_name().and_then(|name| name.to_str()).unwrap_or_default();
+    let file = store.open(path).map_err(|source| SnapshotError::new(path, Failure::Io(source)))?;
+    let bytes = codec::decompressor(Compression::of_name(name), file);
+    if options.ahead {
+        return read_ahead(bytes, options, into).map_err(|failure| SnapshotError::new(path, failure));
+    }
+    read_stream(path, bytes, options, into)
+}
+
+/// The same on this thread, from bytes already uncompressed; `path` only names them in errors.
+pub fn read_stream(
+    path: &Path,
+    bytes: impl Read,
+    options: ReadOptions,
+    into: &mut dyn Restore,
+) -> Result<Contents, SnapshotError> {
+    decode::decode(&mut Direct(bytes), options.field_bytes_max, into)
+        .map_err(|failure| SnapshotError::new(path, failure))
+}
+
+fn read_ahead(
+    bytes: Box<dyn Read + Send>,
+    options: ReadOptions,
+    into: &mut dyn Restore,
+) -> Result<Contents, Failure> {
+    std::thread::scope(|scope| {
+        let (send, receive) = mpsc::sync_channel(PIECES_AHEAD);
+        let reading = std::thread::Builder::new().name("snapshot-read".into());
+        let reading = reading.spawn_scoped(scope, move || {
+            let mut direct = Direct(bytes);
+            loop {
+                let piece = direct.next().transpose();
+                let last = !matches!(piece, Some(Ok(_)));
+                // A closed channel: decoding failed, nobody wants the rest.
+                if piece.is_some_and(|piece| send.send(piece).is_err()) || last {
+                    return;
+                }
+            }
+        });
+        reading.map_err(Failure::Io)?;
+        let mut ahead = Ahead { pieces: receive };
+        decode::decode(&mut ahead, options.field_bytes_max, into)
+    })
+}
+
+struct Direct<R>(R);
+
+impl<R: Read> Pieces for Direct<R> {
+    fn next(&mut self) -> io::Result<Option<Vec<u8>>> {
+        let mut piece = Vec::with_capacity(PIECE_BYTES);
+        (&mut self.0).take(PIECE_BYTES as u64).read_to_end(&mut piece)?;
+        Ok((!piece.is_empty()).then_some(piece))
+    }
+}
+
+struct Ahead {
+    pieces: mpsc::Receiver<io::Result<Vec<u8>>>,
+}
+
+impl Pieces for Ahead {
+    fn next(&mut self) -> io::Result<Option<Vec<u8>>> {
+        self.pieces.recv().ok().transpose()
+    }
+}
