@@ -33,14 +33,16 @@ pub struct Server {
 }
 
 impl Apache {
-    /// Starts it with `extra` lines of `zoo.cfg` and waits until it serves. Four-letter words are all allowed, TTL
-    /// nodes are on. Panics, naming the log, when it does not come up.
+    /// Starts it with `extra` lines of `zoo.cfg`, those with `-D` in front as Java properties, and waits until it
+    /// serves. Four-letter words are all allowed, TTL nodes are on. Panics, naming the log, when it does not come up.
     pub fn start(dir: &Path, extra: &[&str]) -> Apache {
         let paths = paths();
-        Apache(Server::start("Apache", dir, extra, |config| {
+        let (properties, lines) = properties_and_lines(extra);
+        Apache(Server::start("Apache", dir, &lines, |config| {
             let mut command = Command::new("java");
             command
                 .args(["-Xmx512m", "-XX:+UseSerialGC", "-XX:-UsePerfData"])
+                .args(&properties)
                 .args(std::env::var("JAVA_FLAGS").iter().flat_map(|flags| flags.split_whitespace()))
                 .args(["-cp", &paths.classpath, "org.apache.zookeeper.server.quorum.QuorumPeerMain"])
                 .arg(config);
@@ -53,9 +55,10 @@ impl Ostler {
     /// Starts it on the same configuration an `Apache` would get. Panics, naming the log, when it does not come up.
     pub fn start(dir: &Path, extra: &[&str]) -> Ostler {
         let binary = ostler_binary();
-        Ostler(Server::start("Ostler", dir, extra, |config| {
+        let (properties, lines) = properties_and_lines(extra);
+        Ostler(Server::start("Ostler", dir, &lines, |config| {
             let mut command = Command::new(&binary);
-            command.arg("server").arg(config);
+            command.env("SERVER_JVMFLAGS", properties.join(" ")).arg("server").arg(config);
             command
         }))
     }
@@ -267,6 +270,10 @@ fn ostler_binary() -> PathBuf {
         .unwrap_or_else(|| {
             panic!("no ostler binary in {}: cargo build --release -p ostler", target.display())
         })
+}
+
+fn properties_and_lines<'a>(extra: &[&'a str]) -> (Vec<&'a str>, Vec<&'a str>) {
+    extra.iter().partition(|line| line.starts_with("-D"))
 }
 
 fn write_config(dir: &Path, port: u16, extra: &[&str]) -> io::Result<PathBuf> {

@@ -1,0 +1,43 @@
+//! Where Apache 3.9.5 is defective, so that the runner leaves it out, and why. Everything else is compared.
+//! The numbers are those of the hazards table in the semantics reference (§16).
+//!
+//! | left out | why |
+//! |---|---|
+//! | H1: createTTL outside a multi with non-TTL flags and a negative TTL | ends Apache, again at every restart |
+//! | H2: truncated writes in an ensemble | the runner's servers are standalone, where -5 is compared |
+//! | H3: a quota on the root; text in an active `zookeeper_stats` that is not a quota's | ends Apache |
+//! | H4: deleteContainer from a client | deletes any empty znode without a check; Ostler refuses |
+//! | H5: a wrong password while the session has a connection | kicks the rightful owner off; Ostler checks first |
+//! | H6, H7, H8, H12: superseded closes, read-only mode, dropped requests | need an ensemble or an expiry |
+//! | H9: the sequence counter at 2^31-1 | out of reach of a short run |
+//! | H10: TTL nodes without extended types | needs a restart with another configuration |
+//! | H11: createSession on an established connection | Apache opens a second session on it; Ostler refuses |
+//! | H13: setACL of `/` with a create right behind it | Apache may not see it yet; sent, but alone in its step |
+//! | auth pipelined with other requests | its reply may overtake theirs; sent, but alone in its step |
+//! | quotas in a burst | Apache checks against what is applied by then; sent one by one |
+
+use ostler_tests::client::op;
+use ostler_tests::jute::Reader;
+
+/// The nearest TTL that does not end Apache (H1).
+pub fn harmless_ttl(flags: i32, ttl: i64) -> i64 {
+    if !matches!(flags, 5 | 6) && ttl < 0 { ttl.saturating_add(1).saturating_neg() } else { ttl }
+}
+
+/// Whether a damaged body has become one of the requests above.
+pub fn harmful(op: i32, body: &[u8]) -> bool {
+    op == op::CREATE_TTL
+        && matches!(flags_and_ttl(body), Some((flags, ttl)) if harmless_ttl(flags, ttl) != ttl)
+}
+
+fn flags_and_ttl(body: &[u8]) -> Option<(i32, i64)> {
+    let mut reader = Reader(body);
+    reader.buffer()?;
+    reader.buffer()?;
+    for _ in 0..reader.int()?.max(0) {
+        reader.int()?;
+        reader.buffer()?;
+        reader.buffer()?;
+    }
+    Some((reader.int()?, reader.long()?))
+}
