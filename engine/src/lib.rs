@@ -5,6 +5,7 @@ pub mod config;
 pub mod intake;
 pub mod io;
 pub mod limits;
+pub mod log;
 pub mod model;
 pub mod ring;
 pub mod snapshot;

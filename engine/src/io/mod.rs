@@ -1,4 +1,5 @@
 //! The seams that simulation replaces: disk, poll, clock.
 
 pub mod clock;
+pub mod disk;
 pub mod poll;

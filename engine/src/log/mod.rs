@@ -1,0 +1,32 @@
+//! The transaction log: proposals made durable, and read back. Knows zxids and bytes; FORMAT.md draws the files.
+//! Not here: what an entry means (wire, world), when to snapshot, what is committed.
+//!
+//! Invariants: nothing is reported durable before a sync of it returned `Ok`; a failed sync is never retried; recovery
+//! never drops what was reported durable without saying so in an error.
+
+pub mod epochs;
+pub mod mapping;
+mod mark;
+mod record;
+mod recover;
+mod scan;
+mod segments;
+mod thread;
+mod truncate;
+mod writer;
+
+pub use mapping::EXIT_DISK;
+pub use mark::Mark;
+pub use record::{
+    At, FILE_HEADER_BYTES, FileId, Origin, Problem, RECORD_EXTRA_BYTES, Record, TRAILER_BYTES, file_header,
+    origin, put_record, record_at,
+};
+pub use recover::{Apply, Cut, Proof, RecoverError, RecoverSettings, Recovered, has_records, recover};
+pub use scan::{Found, Scan, find_record, scan};
+pub use segments::{LogFile, LogSpace, NoSpare, Spare, Spares, log_files, log_name, log_name_zxid};
+pub use thread::{LogCounters, LogEvent, LogHandle, LogThread};
+pub use truncate::{TruncateError, Truncation, truncate};
+pub use writer::{AppendError, LogFailure, LogSettings, LogWriter, Method, Written};
+
+#[cfg(test)]
+mod tests;

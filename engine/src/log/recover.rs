@@ -1,0 +1,531 @@
+//! Replaying the log behind a snapshot: every record in order to a callback, and a verdict on everything that is not a
+//! record. Nothing that was reported durable is dropped silently; nothing that a torn write explains keeps a server from
+//! starting.
+//! Not here: entries' meaning, snapshots, the writer.
+//!
+//! Torn or damaged? A batch is stored only after the sync of the one before it returned, and a file gets its name only
+//! after its first batch was synced. So a bad record had been synced, and is damage, when behind it stand
+//! - a valid first record of a batch in the same file (any valid record in Apache's files, which mark no batches),
+//! - a valid record in a later file, unless that one continues without a gap what was good here (an Apache server leaves
+//!   torn bytes behind and goes on in a new file),
+//! - or the side mark, for the very last batch; and always when it is the first record of a file of ours.
+//!
+//! Otherwise it is torn: cut there, say so, remove later files that hold nothing, sync.
+
+use super::mark::{self, Mark};
+use super::record::{At, FILE_HEADER_BYTES, Origin, Problem, Record, origin, record_at};
+use super::scan::{find_record, is_zero, plausible};
+use super::segments::{LogFile, log_files};
+use crate::io::disk::{Contents, Disk, Open};
+use ostler_replication::Zxid;
+use std::fmt;
+use std::io;
+use std::path::{Path, PathBuf};
+
+/// Takes one entry without its trailer; an error is a reason to refuse it, in words.
+pub type Apply<'a> = dyn FnMut(Zxid, &[u8]) -> Result<(), String> + 'a;
+
+/// What recovery may do besides reading.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub struct RecoverSettings {
+    /// Cut a torn tail and remove log files that hold no record. False: only say what would be done.
+    pub repair: bool,
+}
+
+/// What was found.
+#[derive(Clone, PartialEq, Eq, Debug)]
+pub struct Recovered {
+    /// Last zxid of the log, or the base when nothing follows it.
+    pub last: Zxid,
+    /// Records handed to the callback, and the bytes of their entries.
+    pub records: u64,
+    pub bytes: u64,
+    /// The torn tail that was cut (or would be).
+    pub cut: Option<Cut>,
+    /// Log files without a record that were removed (or would be).
+    pub removed: Vec<PathBuf>,
+    /// Sentences for the server's log.
+    pub notes: Vec<String>,
+}
+
+/// A torn tail: these bytes were never reported durable.
+#[derive(Clone, PartialEq, Eq, Debug)]
+pub struct Cut {
+    pub segment: PathBuf,
+    pub offset_bytes: u64,
+    pub problem: Problem,
+}
+
+/// What proves that a bad record had been synced.
+#[derive(Clone, PartialEq, Eq, Debug)]
+pub enum Proof {
+    /// A valid record that can only have been written later.
+    LaterRecord {
+        offset_bytes: u64,
+        zxid: Zxid,
+    },
+    LaterFile {
+        segment: PathBuf,
+        zxid: Zxid,
+    },
+    /// The side mark says that the segment was synced up to there.
+    Mark {
+        end_bytes: u64,
+        last: Zxid,
+    },
+    /// A file gets its name only after its header and first batch were synced.
+    Named,
+}
+
+/// Why the log cannot be replayed. Nothing was changed on disk.
+#[derive(Debug)]
+pub enum RecoverError {
+    /// Damage, not a torn tail.
+    Corrupt {
+        segment: PathBuf,
+        offset_bytes: u64,
+        last_good: Zxid,
+        problem: Problem,
+        proof: Proof,
+    },
+    /// Txns are missing between two readable records, or between the snapshot and the log.
+    Gap {
+        segment: PathBuf,
+        offset_bytes: u64,
+        last_good: Zxid,
+        found: Zxid,
+    },
+    /// The callback refused an entry whose checksums are right.
+    Refused {
+        segment: PathBuf,
+        offset_bytes: u64,
+        zxid: Zxid,
+        reason: String,
+    },
+    Io {
+        segment: PathBuf,
+        source: io::Error,
+    },
+}
+
+impl fmt::Display for RecoverError {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            RecoverError::Corrupt { segment, offset_bytes, last_good, problem, proof } => {
+                write!(f, "log {} is damaged at offset {offset_bytes}: {problem}; ", segment.display())?;
+                match proof {
+                    Proof::LaterRecord { offset_bytes, zxid } => {
+                        write!(f, "txn {zxid} at offset {offset_bytes} behind it is whole")?
+                    }
+                    Proof::LaterFile { segment, zxid } => {
+                        write!(f, "txn {zxid} in the later {} is whole", segment.display())?
+                    }
+                    Proof::Mark { end_bytes, last } => {
+                        write!(f, "the file had been synced up to offset {end_bytes}, txn {last}")?
+                    }
+                    Proof::Named => write!(f, "a log file gets its name only once this was on disk")?,
+                }
+                write!(
+                    f,
+                    ", so acknowledged txns are lost, not a torn write. Last good txn: {last_good}. Put back this file from \
+                     a copy; or, with other servers in the ensemble, move the data directory away and let this server \
+                     fetch everything from them; or give up what follows with `ostler log recover`"
+                )
+            }
+            RecoverError::Gap { segment, offset_bytes, last_good, found } => write!(
+                f,
+                "txns are missing: log {} goes on with {found} at offset {offset_bytes}, but the last one before it is \
+                 {last_good}. A log file or a snapshot has been removed; put it back, or, with other servers in the \
+                 ensemble, move the data directory away and let this server fetch everything from them; or give up what \
+                 follows with `ostler log recover`",
+                segment.display()
+            ),
+            RecoverError::Refused { segment, offset_bytes, zxid, reason } => write!(
+                f,
+                "log {} holds txn {zxid} at offset {offset_bytes} with correct checksums, but it cannot be applied: \
+                 {reason}. See it with `ostler log dump`; a newer release may have written it",
+                segment.display()
+            ),
+            RecoverError::Io { segment, source } => {
+                write!(
+                    f,
+                    "log {} cannot be read or repaired: {source}. Check the disk and the permissions",
+                    segment.display()
+                )
+            }
+        }
+    }
+}
+
+impl std::error::Error for RecoverError {
+    fn source(&self) -> Option<&(dyn std::error::Error + 'static)> {
+        match self {
+            RecoverError::Io { source, .. } => Some(source),
+            _ => None,
+        }
+    }
+}
+
+/// Replays every record behind `base`, the zxid of the snapshot that was loaded, in zxid order. `apply` gets each entry
+/// without its trailer; its error stops the replay.
+pub fn recover(
+    disk: &dyn Disk,
+    dir: &Path,
+    base: Zxid,
+    settings: RecoverSettings,
+    apply: &mut Apply<'_>,
+) -> Result<Recovered, RecoverError> {
+    let io_at = |segment: &Path| {
+        let segment = segment.to_path_buf();
+        move |source| RecoverError::Io { segment, source }
+    };
+    let mut files = log_files(disk, dir).map_err(io_at(dir))?;
+    // The file that may hold base + 1, and all later ones (storage.md §9.2).
+    let first = files.iter().rposition(|file| file.first.0 <= base.0.saturating_add(1)).unwrap_or(0);
+    files.drain(..first);
+    let mark = mark::read(disk, dir).map_err(io_at(dir))?;
+    let mut replay =
+        Replay { base, last: base, seen: Zxid::ZERO, records: 0, bytes: 0, notes: Vec::new(), apply };
+    let mut end: Option<End> = None;
+    let mut blank: Vec<&LogFile> = Vec::new();
+    let mut ahead: Option<Contents> = None;
+    for (index, file) in files.iter().enumerate() {
+        let load = |file: &LogFile| {
+            let opened = disk.open(&file.path, Open::Read).and_then(|opened| opened.contents());
+            opened.map_err(io_at(&file.path))
+        };
+        let contents = match ahead.take() {
+            Some(contents) => contents,
+            None => load(file)?,
+        };
+        // The kernel reads the next file while this one is replayed.
+        ahead = files.get(index + 1).map(load).transpose()?;
+        let origin = match begin(file, &contents, &replay)? {
+            Begin::Blank => {
+                blank.push(file);
+                continue;
+            }
+            Begin::Records(origin, first) => {
+                if let Some(end) = &end
+                    && !replay.continues(&first)
+                {
+                    return Err(end.broken_before(file, &first, &replay));
+                }
+                origin
+            }
+        };
+        if let Some(torn) = end.take() {
+            torn.note_if_torn(&mut replay.notes);
+            replay.notes.extend(blank.drain(..).map(|file| format!("{} holds no txn", file.path.display())));
+        }
+        let (offset_bytes, problem) = replay.file(file, &contents, origin)?;
+        end = Some(End { file, contents, origin, offset_bytes, problem });
+    }
+    let cut = match &end {
+        Some(end) => end.judge(mark.as_ref(), &mut replay)?,
+        None => None,
+    };
+    if let Some(mark) = mark
+        && mark.last > replay.last
+        && !files.iter().any(|file| file.first == mark.segment)
+    {
+        replay.notes.push(format!(
+            "the log had been synced up to {} in {}, which is gone; txns behind {} are missing unless it was removed on \
+             purpose",
+            mark.last,
+            mark.segment_name(),
+            replay.last
+        ));
+    }
+    let removed: Vec<PathBuf> = blank.iter().map(|file| file.path.clone()).collect();
+    // Unmaps the files: one of them may be cut.
+    drop(end);
+    drop(ahead);
+    let mut recovered = Recovered {
+        last: replay.last,
+        records: replay.records,
+        bytes: replay.bytes,
+        cut,
+        removed,
+        notes: replay.notes,
+    };
+    recovered.say(settings.repair);
+    if settings.repair {
+        repair(disk, dir, &recovered)?;
+    }
+    Ok(recovered)
+}
+
+/// Whether any log file holds a record: with no snapshot beside it, starting from nothing would lose it.
+pub fn has_records(disk: &dyn Disk, dir: &Path) -> io::Result<bool> {
+    for file in log_files(disk, dir)? {
+        let contents = disk.open(&file.path, Open::Read)?.contents()?;
+        let found = match origin(&contents) {
+            Ok(origin) => find_record(&contents, FILE_HEADER_BYTES as u64, origin, |_| true).is_some(),
+            // Unreadable is not empty.
+            Err(_) => !is_zero(&contents),
+        };
+        if found {
+            return Ok(true);
+        }
+    }
+    Ok(false)
+}
+
+/// Whether a record `zxid` may stand behind `last`: the next one, or the first of a later epoch. That also covers the wrap
+/// of a counter without an ensemble, ours to (e+1, 1) and Apache's to (e+1, 0).
+fn follows(last: Zxid, record: &Record<'_>) -> bool {
+    let zxid = record.zxid;
+    if Some(zxid.0) == last.0.checked_add(1) {
+        return true;
+    }
+    let step_of_epoch = zxid.epoch() > last.epoch();
+    // An Apache leader logs requests it cannot decode under the previous zxid, which is (e, 0) at first.
+    let undecodable = record.is_undecodable_request();
+    (step_of_epoch && zxid.counter() == 1)
+        || (step_of_epoch && zxid.counter() == 0 && undecodable)
+        || (zxid == last && undecodable)
+}
+
+enum Begin<'a> {
+    /// Nothing was ever acknowledged in this file.
+    Blank,
+    Records(Origin, Record<'a>),
+}
+
+/// Looks at a file's header and first record.
+fn begin<'a>(
+    file: &LogFile,
+    contents: &'a Contents,
+    replay: &Replay<'_, '_>,
+) -> Result<Begin<'a>, RecoverError> {
+    let corrupt = |offset_bytes, problem, proof| RecoverError::Corrupt {
+        segment: file.path.clone(),
+        offset_bytes,
+        last_good: replay.last,
+        problem,
+        proof,
+    };
+    let origin = match origin(contents) {
+        Ok(origin) => origin,
+        // An Apache server that lost power before its first sync of a file leaves no header, or zeros.
+        Err(Problem::HeaderShort) => return Ok(Begin::Blank),
+        Err(_) if is_zero(contents) => return Ok(Begin::Blank),
+        Err(problem) => return Err(corrupt(0, problem, Proof::Named)),
+    };
+    let start = FILE_HEADER_BYTES as u64;
+    let problem = match record_at(contents, start, origin) {
+        At::Record(record) => return Ok(Begin::Records(origin, record)),
+        At::End => Problem::Hole,
+        At::Bad(problem) => problem,
+    };
+    let later = find_record(contents, start, origin, |record| plausible(replay.last, record, contents));
+    match (origin, later) {
+        (Origin::Ostler(_), _) => Err(corrupt(start, problem, Proof::Named)),
+        (Origin::Apache, None) => Ok(Begin::Blank),
+        (Origin::Apache, Some(later)) => {
+            let proof = Proof::LaterRecord { offset_bytes: later.offset_bytes, zxid: later.zxid };
+            Err(corrupt(start, problem, proof))
+        }
+    }
+}
+
+struct Replay<'a, 'b> {
+    base: Zxid,
+    /// Last zxid known to be whole, at least the base.
+    last: Zxid,
+    /// Last zxid read in this file, the base or not.
+    seen: Zxid,
+    records: u64,
+    bytes: u64,
+    notes: Vec<String>,
+    apply: &'a mut Apply<'b>,
+}
+
+impl Replay<'_, '_> {
+    fn continues(&self, record: &Record<'_>) -> bool {
+        record.zxid <= self.base || follows(self.last, record)
+    }
+
+    /// Replays one file; where and why its records end (`None`: zeros, or the end of the file).
+    fn file(
+        &mut self,
+        file: &LogFile,
+        contents: &[u8],
+        origin: Origin,
+    ) -> Result<(u64, Option<Problem>), RecoverError> {
+        let mut offset_bytes = FILE_HEADER_BYTES as u64;
+        self.seen = Zxid::ZERO;
+        loop {
+            let problem = match record_at(contents, offset_bytes, origin) {
+                At::Record(record) => {
+                    self.record(file, &record)?;
+                    offset_bytes = record.next_bytes;
+                    continue;
+                }
+                At::End => None,
+                At::Bad(problem) => Some(problem),
+            };
+            // Damage among txns that the snapshot holds does not keep us from starting.
+            match self.behind_old_damage(contents, offset_bytes, origin) {
+                Some(resumes) => {
+                    self.notes.push(format!(
+                        "log {} is unreadable from offset {offset_bytes} to {resumes}; the snapshot at {} holds those txns",
+                        file.path.display(),
+                        self.base
+                    ));
+                    offset_bytes = resumes;
+                }
+                None => return Ok((offset_bytes, problem)),
+            }
+        }
+    }
+
+    fn record(&mut self, file: &LogFile, record: &Record<'_>) -> Result<(), RecoverError> {
+        self.seen = record.zxid;
+        if record.zxid <= self.base && self.last == self.base {
+            return Ok(());
+        }
+        if !follows(self.last, record) {
+            return Err(RecoverError::Gap {
+                segment: file.path.clone(),
+                offset_bytes: record.offset_bytes,
+                last_good: self.last,
+                found: record.zxid,
+            });
+        }
+        (self.apply)(record.zxid, record.entry).map_err(|reason| RecoverError::Refused {
+            segment: file.path.clone(),
+            offset_bytes: record.offset_bytes,
+            zxid: record.zxid,
+            reason,
+        })?;
+        self.last = record.zxid;
+        self.records += 1;
+        self.bytes += record.entry.len() as u64;
+        Ok(())
+    }
+
+    fn behind_old_damage(&self, contents: &[u8], offset_bytes: u64, origin: Origin) -> Option<u64> {
+        if self.seen >= self.base || self.last != self.base {
+            return None;
+        }
+        let wanted = |record: &Record<'_>| {
+            plausible(self.seen, record, contents) && (record.zxid <= self.base || follows(self.base, record))
+        };
+        find_record(contents, offset_bytes, origin, wanted).map(|record| record.offset_bytes)
+    }
+}
+
+/// Where the records of the last readable file end.
+struct End<'a> {
+    file: &'a LogFile,
+    contents: Contents,
+    origin: Origin,
+    offset_bytes: u64,
+    problem: Option<Problem>,
+}
+
+impl End<'_> {
+    /// The first record of a later file does not continue here.
+    fn broken_before(&self, later: &LogFile, first: &Record<'_>, replay: &Replay<'_, '_>) -> RecoverError {
+        match self.problem {
+            Some(problem) => RecoverError::Corrupt {
+                segment: self.file.path.clone(),
+                offset_bytes: self.offset_bytes,
+                last_good: replay.last,
+                problem,
+                proof: Proof::LaterFile { segment: later.path.clone(), zxid: first.zxid },
+            },
+            None => RecoverError::Gap {
+                segment: later.path.clone(),
+                offset_bytes: first.offset_bytes,
+                last_good: replay.last,
+                found: first.zxid,
+            },
+        }
+    }
+
+    fn note_if_torn(&self, notes: &mut Vec<String>) {
+        if let Some(problem) = self.problem {
+            notes.push(format!(
+                "log {} ends torn at offset {} ({problem}); the next file goes on without a gap",
+                self.file.path.display(),
+                self.offset_bytes
+            ));
+        }
+    }
+
+    /// Nothing follows this file: its end is clean, torn or damaged.
+    fn judge(&self, mark: Option<&Mark>, replay: &mut Replay<'_, '_>) -> Result<Option<Cut>, RecoverError> {
+        let rest = &self.contents[self.offset_bytes as usize..];
+        let proof = self.later_record(replay).or_else(|| self.marked(mark));
+        let problem = self.problem.unwrap_or(Problem::Hole);
+        if let Some(proof) = proof {
+            return Err(RecoverError::Corrupt {
+                segment: self.file.path.clone(),
+                offset_bytes: self.offset_bytes,
+                last_good: replay.last.max(replay.seen),
+                problem,
+                proof,
+            });
+        }
+        if is_zero(rest) {
+            return Ok(None);
+        }
+        Ok(Some(Cut { segment: self.file.path.clone(), offset_bytes: self.offset_bytes, problem }))
+    }
+
+    fn later_record(&self, replay: &Replay<'_, '_>) -> Option<Proof> {
+        let wanted = |record: &Record<'_>| match self.origin {
+            Origin::Ostler(_) => record.begins_batch,
+            Origin::Apache => plausible(replay.last.max(replay.seen), record, &self.contents),
+        };
+        let later = find_record(&self.contents, self.offset_bytes, self.origin, wanted)?;
+        Some(Proof::LaterRecord { offset_bytes: later.offset_bytes, zxid: later.zxid })
+    }
+
+    fn marked(&self, mark: Option<&Mark>) -> Option<Proof> {
+        let mark = mark?;
+        let ours = self.origin == Origin::Ostler(mark.id) && self.file.first == mark.segment;
+        // A file shorter than its mark was cut on purpose: a torn write never shortens a segment.
+        let whole = self.contents.len() as u64 >= mark.end_bytes;
+        let behind = self.offset_bytes < mark.end_bytes;
+        (ours && whole && behind).then_some(Proof::Mark { end_bytes: mark.end_bytes, last: mark.last })
+    }
+}
+
+impl Recovered {
+    fn say(&mut self, repaired: bool) {
+        let tense = |done: &'static str, open: &'static str| if repaired { done } else { open };
+        if let Some(Cut { segment, offset_bytes, problem }) = &self.cut {
+            self.notes.push(format!(
+                "log {} ends in a torn write at offset {offset_bytes} ({problem}), never acknowledged; {}. Last txn: {}",
+                segment.display(),
+                tense("cut there", "it would be cut there"),
+                self.last
+            ));
+        }
+        for path in &self.removed {
+            let done = tense("removed", "it would be removed");
+            self.notes.push(format!("log {} holds no txn; {done}", path.display()));
+        }
+    }
+}
+
+/// Every crash point leaves what a repeated recovery judges the same.
+fn repair(disk: &dyn Disk, dir: &Path, recovered: &Recovered) -> Result<(), RecoverError> {
+    let failed = |segment: &Path, source| RecoverError::Io { segment: segment.to_path_buf(), source };
+    for path in recovered.removed.iter().rev() {
+        disk.unlink(path).and_then(|()| disk.sync_dir(dir)).map_err(|source| failed(path, source))?;
+    }
+    if let Some(Cut { segment, offset_bytes, .. }) = &recovered.cut {
+        let cut = || {
+            let file = disk.open(segment, Open::Write)?;
+            file.set_len(*offset_bytes)?;
+            file.sync_data()
+        };
+        cut().map_err(|source| failed(segment, source))?;
+    }
+    Ok(())
+}

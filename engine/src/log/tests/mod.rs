@@ -1,0 +1,69 @@
+//! Tests of the log as a whole. Shared here: entries, proposals, a writer on any disk, reading a directory back.
+
+mod format;
+mod threads;
+
+use super::*;
+use crate::io::disk::Disk;
+use ostler_replication::{Proposal, Zxid};
+use std::path::Path;
+use std::sync::Arc;
+
+/// A txn header of that zxid, then `body_bytes` bytes that depend on both.
+fn entry(zxid: u64, body_bytes: usize) -> Vec<u8> {
+    let mut entry = Vec::with_capacity(32 + body_bytes);
+    entry.extend_from_slice(&0x0100_0000_0000_0001_i64.to_be_bytes());
+    entry.extend_from_slice(&7_i32.to_be_bytes());
+    entry.extend_from_slice(&zxid.to_be_bytes());
+    entry.extend_from_slice(&1_700_000_000_000_i64.to_be_bytes());
+    entry.extend_from_slice(&5_i32.to_be_bytes());
+    entry.extend((0..body_bytes).map(|at| (zxid as usize * 31 + at * 7) as u8));
+    entry
+}
+
+fn proposal(entries: &[Vec<u8>]) -> Proposal {
+    let mut records = Vec::new();
+    for entry in entries {
+        records.extend_from_slice(&(entry.len() as u32).to_be_bytes());
+        records.extend_from_slice(entry);
+    }
+    let zxid = |entry: Option<&Vec<u8>>| super::record::entry_zxid(entry.unwrap()).unwrap();
+    Proposal { first: zxid(entries.first()), last: zxid(entries.last()), records: records.into() }
+}
+
+/// Zxids `from..=to`, bodies of varying length.
+fn batch(from: u64, to: u64) -> Proposal {
+    proposal(&(from..=to).map(|zxid| entry(zxid, 10 + (zxid as usize * 37) % 90)).collect::<Vec<_>>())
+}
+
+fn settings(dir: &Path, method: Method) -> LogSettings {
+    LogSettings { segment_bytes: 64 << 10, method, ..LogSettings::new(dir) }
+}
+
+/// A writer without threads: spares are made when they are taken.
+fn writer(disk: &Arc<dyn Disk>, settings: LogSettings, last: Zxid) -> Result<LogWriter, LogFailure> {
+    writer::open_dir(&**disk, &settings.dir)?;
+    let failed = |source| LogFailure { doing: "starting", path: settings.dir.clone(), source };
+    let spares = Spares::open(disk.clone(), &settings.dir, settings.segment_bytes, false, Box::new(|_| {}))
+        .map_err(failed)?;
+    Ok(LogWriter::new(disk.clone(), settings, spares, last))
+}
+
+type Replayed = Vec<(Zxid, Vec<u8>)>;
+
+fn replay(disk: &dyn Disk, dir: &Path, base: u64) -> Result<(Recovered, Replayed), RecoverError> {
+    let mut seen = Vec::new();
+    let recovered = recover(disk, dir, Zxid(base), RecoverSettings { repair: true }, &mut |zxid, entry| {
+        seen.push((zxid, entry.to_vec()));
+        Ok(())
+    })?;
+    Ok((recovered, seen))
+}
+
+fn names(disk: &dyn Disk, dir: &Path) -> Vec<String> {
+    log_files(disk, dir)
+        .unwrap()
+        .into_iter()
+        .map(|file| file.path.file_name().unwrap().to_string_lossy().into_owned())
+        .collect()
+}
