@@ -8,6 +8,7 @@
 use crate::limits::{INTAKE_BYTES_MAX, INTAKE_REQUESTS_MAX};
 use crate::model::{Identity, SessionId, Xid};
 use crate::ring::{ConnRef, Wake};
+use crate::wire::ConnectRequest;
 use crossbeam::queue::ArrayQueue;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering, fence};
@@ -17,7 +18,7 @@ use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering, fence};
 #[derive(Debug)]
 pub enum CoreRequest {
     /// A handshake that passed the worker's own checks (lastZxidSeen, limits).
-    Connect { from: ConnRef, ask: ConnectAsk },
+    Connect { from: ConnRef, ask: ConnectRequest },
     /// Every write (`OpCode::is_write`), multi and closeSession included. `body` is what follows the request header;
     /// the core decodes it. `ids`: the connection's auth ids as of receipt.
     Write { from: ConnRef, session: SessionId, xid: Xid, op: i32, body: Box<[u8]>, ids: Arc<[Identity]> },
@@ -34,17 +35,6 @@ pub enum CoreRequest {
     Gone { from: ConnRef, session: SessionId },
 }
 
-/// ConnectRequest as far as the core needs it.
-#[derive(Clone, PartialEq, Eq, Debug)]
-pub struct ConnectAsk {
-    pub timeout_ms: i32,
-    /// `SessionId::NONE` asks for a new one.
-    pub session: SessionId,
-    pub password: Box<[u8]>,
-    /// The request carried the readOnly byte, so the response carries it, too.
-    pub knows_read_only: bool,
-}
-
 #[derive(Clone, PartialEq, Eq, Debug)]
 pub enum Query {
     /// getEphemerals: `None`, blank and `/` mean all.
@@ -59,7 +49,6 @@ impl CoreRequest {
         match self {
             CoreRequest::Write { body, .. } => body.len(),
             CoreRequest::Sync { path: Some(path), .. } => path.len(),
-            CoreRequest::Connect { ask, .. } => ask.password.len(),
             CoreRequest::Touch(sessions) => sessions.len() * size_of::<SessionId>(),
             _ => 0,
         }

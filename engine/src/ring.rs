@@ -30,7 +30,9 @@
 //!
 //! **A parked subscriber that an event does not concern is not woken; it is moved on**: the publisher swaps
 //! `taken | parked` for `tail | parked`. The swap fails exactly when the subscriber woke first, and then it will take
-//! the event itself. So an idle worker costs nothing per batch, pins no View and never lags.
+//! the event itself. So an idle worker costs nothing per batch, pins no View and never lags. Only one with `taken ==`
+//! the index of this event is moved: a smaller `taken` belongs to a subscriber between its two steps, which an earlier
+//! event has yet to stop (loom found that one).
 //!
 //! **Waking** (`unpark`) clears the flag and adopts whatever `taken` it finds. Then, behind a SeqCst fence, it loads
 //! `tail`. If `tail == taken`, the newest slot, `taken - 1`, is its own: the publisher frees that one only after a
@@ -184,6 +186,10 @@ impl<E> Publisher<E> {
                 .shared
                 .slot(at)
                 .with(|slot| unsafe { (*slot).as_ref() }.is_some_and(|event| concerns(index, event)));
+            if !wanted && state >> 1 != at {
+                // Still in its handshake: it has yet to see an event before this one, and will.
+                continue;
+            }
             let next = if wanted { state & !PARKED } else { self.tail << 1 | PARKED };
             let swapped = cursor.state.compare_exchange(state, next, Ordering::AcqRel, Ordering::Acquire);
             if wanted && swapped.is_ok() {
