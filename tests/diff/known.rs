@@ -12,7 +12,7 @@
 //! | H9: the sequence counter at 2^31-1 | out of reach of a short run |
 //! | H10: TTL nodes without extended types | needs a restart with another configuration |
 //! | H11: createSession on an established connection | Apache opens a second session on it; Ostler refuses |
-//! | H13: setACL of `/` with a create right behind it | Apache may not see it yet; sent, but alone in its step |
+//! | H13, in general: a write behind a setACL in one burst | is held to the old ACL until that is applied, as timing has it |
 //! | auth pipelined with other requests | its reply may overtake theirs; sent, but alone in its step |
 //! | quotas in a burst | Apache checks against what is applied by then; sent one by one |
 

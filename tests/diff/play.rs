@@ -19,6 +19,9 @@ use crate::script::{Action, Attach, Call, Fresh, SLOTS, Step};
 /// How long a connection that must close may take for it.
 const CLOSE_MAX: Duration = Duration::from_secs(15);
 
+const UNIMPLEMENTED: i32 = -6;
+const AUTH_FAILED: i32 = -115;
+
 /// One server while it plays one seed.
 pub struct Side {
     address: SocketAddr,
@@ -27,6 +30,8 @@ pub struct Side {
     names: Names,
     slots: [Slot; SLOTS],
     newest: i64,
+    /// The last reply was one that ends the connection.
+    closing: bool,
     /// Clears watch flags on its way out: a difference planted to see that it is found.
     planted: bool,
 }
@@ -63,7 +68,7 @@ impl Side {
         let base = control.call(op::PING, &[])?.zxid;
         let names =
             Names { base, sessions: HashMap::from([(control.session.session, "control".to_owned())]) };
-        Ok(Side { address, control, names, slots: Default::default(), newest: base, planted })
+        Ok(Side { address, control, names, slots: Default::default(), newest: base, closing: false, planted })
     }
 
     /// Connects the slot if the step needs that and it is not connected.
@@ -287,6 +292,8 @@ impl Side {
             }
             if call.op == op::CLOSE_SESSION {
                 self.slots[slot].session = None;
+            }
+            if call.op == op::CLOSE_SESSION || self.closing {
                 self.read_to_the_end(slot, seen);
             }
         }
@@ -325,6 +332,8 @@ impl Side {
             }
             Some(call) => {
                 self.newest = self.newest.max(reply.zxid);
+                // After these two the server closes; a ping must not race with that.
+                self.closing = matches!((reply.err, reply.zxid), (UNIMPLEMENTED, -1) | (AUTH_FAILED, _));
                 seen.push(other(self.names.reply(call.op, &call.label, &reply)));
             }
             None => seen.push(other(format!("a reply to nothing: {reply:02x?}"))),
