@@ -18,6 +18,8 @@ use std::path::{Path, PathBuf};
 use ostler_replication::ServerId;
 
 use crate::limits;
+use crate::model::Schemes;
+pub use crate::model::auth::DigestAlgorithm;
 
 /// Everything an operator can decide. `Default` is what an empty `zoo.cfg` of Apache ZooKeeper 3.9.5 means
 /// (but for `data_dir`, which such a file must name); `embedded` is a server for one process or a first benchmark.
@@ -268,13 +270,18 @@ impl Default for Auth {
     }
 }
 
-/// Hash behind digest ids.
-#[derive(Clone, Copy, PartialEq, Eq, Debug, Default)]
-pub enum DigestAlgorithm {
-    #[default]
-    Sha1,
-    Sha256,
-    Sha512,
+impl Auth {
+    /// The same, as checks need it.
+    pub fn schemes(&self) -> Schemes {
+        Schemes {
+            skip_acl: self.skip_acl,
+            digest: self.digest,
+            digest_algorithm: self.digest_algorithm,
+            super_digest: self.super_digest.as_deref().map(Box::from),
+            ensemble_names: self.ensemble_names.iter().map(|name| name.as_str().into()).collect(),
+            ..Schemes::default()
+        }
+    }
 }
 
 /// `4lw.commands.whitelist`.

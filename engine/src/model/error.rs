@@ -34,4 +34,47 @@ impl ErrorCode {
     pub const fn to_wire(self) -> i32 {
         self as i32
     }
+
+    /// `None` for codes that no server sends.
+    pub const fn from_wire(raw: i32) -> Option<ErrorCode> {
+        Some(match raw {
+            0 => ErrorCode::Ok,
+            -2 => ErrorCode::RuntimeInconsistency,
+            -5 => ErrorCode::MarshallingError,
+            -6 => ErrorCode::Unimplemented,
+            -8 => ErrorCode::BadArguments,
+            -13 => ErrorCode::NewConfigNoQuorum,
+            -14 => ErrorCode::ReconfigInProgress,
+            -101 => ErrorCode::NoNode,
+            -102 => ErrorCode::NoAuth,
+            -103 => ErrorCode::BadVersion,
+            -108 => ErrorCode::NoChildrenForEphemerals,
+            -110 => ErrorCode::NodeExists,
+            -111 => ErrorCode::NotEmpty,
+            -112 => ErrorCode::SessionExpired,
+            -114 => ErrorCode::InvalidAcl,
+            -115 => ErrorCode::AuthFailed,
+            -118 => ErrorCode::SessionMoved,
+            -119 => ErrorCode::NotReadOnly,
+            -120 => ErrorCode::EphemeralOnLocalSession,
+            -121 => ErrorCode::NoWatcher,
+            -123 => ErrorCode::ReconfigDisabled,
+            -124 => ErrorCode::SessionClosedRequireAuth,
+            -125 => ErrorCode::QuotaExceeded,
+            -127 => ErrorCode::ThrottledOp,
+            _ => return None,
+        })
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn codes_both_ways() {
+        let known: Vec<ErrorCode> = (-200..=10).filter_map(ErrorCode::from_wire).collect();
+        assert!(known.iter().all(|code| ErrorCode::from_wire(code.to_wire()) == Some(*code)));
+        assert_eq!(known.len(), 24);
+    }
 }
