@@ -1,6 +1,7 @@
 //! The engine of Ostler: a standalone coordination server as a library.
 //! Depends on `ostler-replication` for what is committed; knows no ensemble.
 
+pub mod admin;
 pub mod config;
 pub mod intake;
 pub mod io;

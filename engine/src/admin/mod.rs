@@ -1,0 +1,13 @@
+//! What operators and monitoring ask of a running server: counters, four-letter words, facts about the process.
+//! Not here: HTTP (later), decisions. Rendering is pure: whoever owns the data fills the structs of `facts`.
+
+pub mod counters;
+mod date;
+pub mod facts;
+mod mntr;
+pub mod process;
+pub mod words;
+
+pub use counters::{Counter, Counters, Registry, Summary, Totals};
+pub use facts::{ConnectionFacts, DirectoryFacts, Mode, QuotaFacts, ServerFacts, SessionFacts, WatchFacts};
+pub use words::FourLetter;
