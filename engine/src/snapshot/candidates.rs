@@ -4,8 +4,8 @@
 use super::codec::{Compression, GZIP_MAGIC, SNAPPY_MAGIC};
 use super::decode::Contents;
 use super::reader::{self, ReadOptions, SnapshotError};
-use super::store::Store;
 use super::{Restore, encode, names};
+use crate::io::disk::{Disk, Listed, Open};
 use ostler_replication::Zxid;
 use std::fmt;
 use std::io;
@@ -58,17 +58,17 @@ impl fmt::Display for LoadError {
 impl std::error::Error for LoadError {}
 
 /// The structurally valid snapshots of `dir`, newest first. A directory that does not exist has none.
-pub fn candidates(store: &dyn Store, dir: &Path) -> Result<Vec<Candidate>, LoadError> {
-    let names = match store.list(dir) {
-        Ok(names) => names,
+pub fn candidates(disk: &dyn Disk, dir: &Path) -> Result<Vec<Candidate>, LoadError> {
+    let files = match disk.list(dir) {
+        Ok(files) => files,
         Err(e) if e.kind() == io::ErrorKind::NotFound => return Ok(Vec::new()),
         Err(source) => return Err(LoadError::Io { path: dir.to_owned(), source }),
     };
     let mut found = Vec::new();
-    for name in names {
+    for Listed { name, .. } in files {
         let Some(zxid) = names::zxid_in_name(&name, names::SNAPSHOT_PREFIX) else { continue };
         let path = dir.join(&name);
-        match looks_valid(store, &path) {
+        match looks_valid(disk, &path) {
             Ok(true) => found.push(Candidate { zxid, path }),
             Ok(false) => tracing::info!(path = %path.display(), "not a complete snapshot: passed over"),
             Err(source) => return Err(LoadError::Io { path, source }),
@@ -81,15 +81,15 @@ pub fn candidates(store: &dyn Store, dir: &Path) -> Result<Vec<Candidate>, LoadE
 
 /// Loads the newest snapshot of `dir` that loads, each attempt into a fresh state from `fresh`. `None`: no candidates.
 pub fn load_newest<R: Restore>(
-    store: &dyn Store,
+    disk: &dyn Disk,
     dir: &Path,
     options: ReadOptions,
     mut fresh: impl FnMut() -> R,
 ) -> Result<Option<Loaded<R>>, LoadError> {
     let mut skipped = Vec::new();
-    for Candidate { zxid, path } in candidates(store, dir)?.into_iter().take(CANDIDATES_MAX) {
+    for Candidate { zxid, path } in candidates(disk, dir)?.into_iter().take(CANDIDATES_MAX) {
         let mut restored = fresh();
-        match reader::read(store, &path, options, &mut restored) {
+        match reader::read(disk, &path, options, &mut restored) {
             Ok(contents) => return Ok(Some(Loaded { restored, zxid, path, contents, skipped })),
             Err(error) => {
                 tracing::warn!(%error, "snapshot does not load: trying an older one");
@@ -100,19 +100,27 @@ pub fn load_newest<R: Restore>(
     if skipped.is_empty() { Ok(None) } else { Err(LoadError::NoneLoads(skipped)) }
 }
 
-/// Apache's test before loading (SnapStream): a few bytes at the ends.
-pub fn looks_valid(store: &dyn Store, path: &Path) -> io::Result<bool> {
-    let name = path.file_name().and_then(|name| name.to_str()).unwrap_or_default();
-    let (length, head, tail) = match store.ends(path, SNAPPY_MAGIC.len()) {
-        // A directory of that name, or a file purged since it was listed.
-        Err(e) if matches!(e.kind(), io::ErrorKind::NotFound | io::ErrorKind::IsADirectory) => {
-            return Ok(false);
-        }
+/// Apache's test before loading (SnapStream): a few bytes at the ends. A file that is gone is not valid.
+pub fn looks_valid(disk: &dyn Disk, path: &Path) -> io::Result<bool> {
+    let file = match disk.open(path, Open::Read) {
+        // Purged since it was listed.
+        Err(error) if error.kind() == io::ErrorKind::NotFound => return Ok(false),
         other => other?,
     };
+    let length = file.len()?;
+    let at = |from: u64, most: usize| -> io::Result<Vec<u8>> {
+        let mut bytes = vec![0; most];
+        let read = file.read_at(&mut bytes, from)?;
+        bytes.truncate(read);
+        Ok(bytes)
+    };
+    let name = path.file_name().and_then(|name| name.to_str()).unwrap_or_default();
     Ok(match Compression::of_name(name) {
-        Compression::Plain => length >= PLAIN_BYTES_MIN && tail.ends_with(&encode::SLASH),
-        Compression::Gzip => head.starts_with(&GZIP_MAGIC),
-        Compression::Snappy => head.starts_with(&SNAPPY_MAGIC),
+        Compression::Plain => {
+            length >= PLAIN_BYTES_MIN
+                && at(length - encode::SLASH.len() as u64, encode::SLASH.len())? == encode::SLASH
+        }
+        Compression::Gzip => at(0, GZIP_MAGIC.len())? == GZIP_MAGIC,
+        Compression::Snappy => at(0, SNAPPY_MAGIC.len())? == SNAPPY_MAGIC,
     })
 }

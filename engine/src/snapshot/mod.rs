@@ -13,7 +13,6 @@ mod priority;
 pub mod purge;
 pub mod reader;
 pub mod snapshotter;
-pub mod store;
 pub mod writer;
 
 use crate::model::{SessionId, StatPersisted};
@@ -27,7 +26,6 @@ pub use image::{Image, ImageNode};
 pub use purge::{autopurge, purge, remove_leftovers};
 pub use reader::{ReadOptions, SnapshotError};
 pub use snapshotter::{Job, Snapshotter};
-pub use store::{Local, Store};
 pub use writer::{Progress, WriteError, Written};
 
 /// The key of the one ACL that no table stores: everything to world:anyone.

@@ -4,7 +4,7 @@
 
 use super::candidates;
 use super::names::{self, LOG_PREFIX, SNAPSHOT_PREFIX};
-use super::store::Store;
+use crate::io::disk::Disk;
 use ostler_replication::Zxid;
 use std::fmt;
 use std::io;
@@ -34,32 +34,32 @@ impl std::error::Error for PurgeError {}
 /// removal: snapshots first, so that a crash in between leaves no snapshot without the log behind it.
 /// `snap_dir` and `log_dir` are the `version-2` directories and may be the same.
 pub fn purge(
-    store: &dyn Store,
+    disk: &dyn Disk,
     log_dir: &Path,
     snap_dir: &Path,
     retain: usize,
 ) -> Result<Vec<PathBuf>, PurgeError> {
-    let removable = superfluous(store, log_dir, snap_dir, retain)?;
+    let removable = superfluous(disk, log_dir, snap_dir, retain)?;
     let mut removed = Vec::new();
     for path in removable {
-        remove(store, &path)?;
+        remove(disk, &path)?;
         removed.push(path);
     }
     if !removed.is_empty() {
-        sync_dir(store, snap_dir)?;
-        sync_dir(store, log_dir)?;
+        sync_dir(disk, snap_dir)?;
+        sync_dir(disk, log_dir)?;
     }
     Ok(removed)
 }
 
 /// What [`purge`] would remove now.
 pub fn superfluous(
-    store: &dyn Store,
+    disk: &dyn Disk,
     log_dir: &Path,
     snap_dir: &Path,
     retain: usize,
 ) -> Result<Vec<PathBuf>, PurgeError> {
-    let valid = candidates::candidates(store, snap_dir).map_err(|error| match error {
+    let valid = candidates::candidates(disk, snap_dir).map_err(|error| match error {
         candidates::LoadError::Io { path, source } => PurgeError { path, source },
         other => PurgeError { path: snap_dir.to_owned(), source: io::Error::other(other.to_string()) },
     })?;
@@ -67,8 +67,8 @@ pub fn superfluous(
     let Some(oldest_kept) = valid.iter().take(retain.max(RETAIN_MIN)).next_back() else {
         return Ok(Vec::new());
     };
-    let snapshots = list(store, snap_dir, SNAPSHOT_PREFIX)?;
-    let logs = list(store, log_dir, LOG_PREFIX)?;
+    let snapshots = list(disk, snap_dir, SNAPSHOT_PREFIX)?;
+    let logs = list(disk, log_dir, LOG_PREFIX)?;
     let mut removable: Vec<PathBuf> =
         superfluous_snapshots(&snapshots, oldest_kept.zxid).map(|name| snap_dir.join(name)).collect();
     removable.extend(superfluous_logs(&logs, oldest_kept.zxid).map(|name| log_dir.join(name)));
@@ -76,12 +76,12 @@ pub fn superfluous(
 }
 
 /// Removes snapshots that were being written when the process ended. Called at start, before anything else writes there.
-pub fn remove_leftovers(store: &dyn Store, snap_dir: &Path) -> Result<Vec<PathBuf>, PurgeError> {
-    let leftovers = list(store, snap_dir, names::PARTIAL_PREFIX.trim_end_matches('.'))?;
+pub fn remove_leftovers(disk: &dyn Disk, snap_dir: &Path) -> Result<Vec<PathBuf>, PurgeError> {
+    let leftovers = list(disk, snap_dir, names::PARTIAL_PREFIX.trim_end_matches('.'))?;
     let mut removed = Vec::new();
     for name in leftovers {
         let path = snap_dir.join(name);
-        remove(store, &path)?;
+        remove(disk, &path)?;
         removed.push(path);
     }
     Ok(removed)
@@ -90,7 +90,7 @@ pub fn remove_leftovers(store: &dyn Store, snap_dir: &Path) -> Result<Vec<PathBu
 /// Purges now and then every `interval`, until `stop` is closed; for a thread of its own. A failure is logged and tried
 /// again at the next turn.
 pub fn autopurge(
-    store: &dyn Store,
+    disk: &dyn Disk,
     log_dir: &Path,
     snap_dir: &Path,
     retain: usize,
@@ -98,7 +98,7 @@ pub fn autopurge(
     stop: &Receiver<()>,
 ) {
     loop {
-        match purge(store, log_dir, snap_dir, retain) {
+        match purge(disk, log_dir, snap_dir, retain) {
             Ok(removed) => tracing::info!(files = removed.len(), "autopurge done"),
             Err(error) => tracing::warn!(%error, "autopurge did not finish"),
         }
@@ -124,16 +124,17 @@ fn superfluous_logs(names: &[String], oldest_kept: Zxid) -> impl Iterator<Item =
 }
 
 /// Names that start with `prefix` and a dot, sorted by zxid and then by name, so that removal has one order.
-fn list(store: &dyn Store, dir: &Path, prefix: &str) -> Result<Vec<String>, PurgeError> {
-    let names = store.list(dir).map_err(|source| PurgeError { path: dir.to_owned(), source })?;
+fn list(disk: &dyn Disk, dir: &Path, prefix: &str) -> Result<Vec<String>, PurgeError> {
+    let names = disk.list(dir).map_err(|source| PurgeError { path: dir.to_owned(), source })?;
+    let names = names.into_iter().map(|file| file.name);
     let of_prefix = |name: &String| name.strip_prefix(prefix).is_some_and(|rest| rest.starts_with('.'));
-    let mut names: Vec<String> = names.into_iter().filter(of_prefix).collect();
+    let mut names: Vec<String> = names.filter(of_prefix).collect();
     names.sort_by_cached_key(|name| (names::zxid_in_name(name, prefix), name.clone()));
     Ok(names)
 }
 
-fn remove(store: &dyn Store, path: &Path) -> Result<(), PurgeError> {
-    match store.remove(path) {
+fn remove(disk: &dyn Disk, path: &Path) -> Result<(), PurgeError> {
+    match disk.unlink(path) {
         Err(source) if source.kind() != io::ErrorKind::NotFound => {
             Err(PurgeError { path: path.to_owned(), source })
         }
@@ -141,14 +142,14 @@ fn remove(store: &dyn Store, path: &Path) -> Result<(), PurgeError> {
     }
 }
 
-fn sync_dir(store: &dyn Store, dir: &Path) -> Result<(), PurgeError> {
-    store.sync_dir(dir).map_err(|source| PurgeError { path: dir.to_owned(), source })
+fn sync_dir(disk: &dyn Disk, dir: &Path) -> Result<(), PurgeError> {
+    disk.sync_dir(dir).map_err(|source| PurgeError { path: dir.to_owned(), source })
 }
 
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::snapshot::Local;
+    use crate::io::disk::RealDisk;
 
     /// `files`: names in one directory; a `!` before a snapshot makes it structurally invalid.
     fn check(files: &str, retain: usize, removed: &str) {
@@ -160,7 +161,7 @@ mod tests {
             };
             std::fs::write(dir.path().join(name), body).unwrap();
         }
-        let gone = purge(&Local, dir.path(), dir.path(), retain).unwrap();
+        let gone = purge(&RealDisk, dir.path(), dir.path(), retain).unwrap();
         let gone: Vec<_> = gone.iter().map(|path| path.file_name().unwrap().to_str().unwrap()).collect();
         assert_eq!(gone.join(" "), removed, "of {files} with {retain}");
         assert!(gone.iter().all(|name| !dir.path().join(name).exists()));
@@ -219,9 +220,10 @@ mod tests {
         for name in ["partial-snapshot.5", "partial-snapshot.6.gz", "snapshot.5", "partial"] {
             std::fs::write(dir.path().join(name), b"").unwrap();
         }
-        assert_eq!(remove_leftovers(&Local, dir.path()).unwrap().len(), 2);
-        let mut left = Local.list(dir.path()).unwrap();
-        left.sort();
+        assert_eq!(remove_leftovers(&RealDisk, dir.path()).unwrap().len(), 2);
+        let mut left = RealDisk.list(dir.path()).unwrap();
+        left.sort_by(|a, b| a.name.cmp(&b.name));
+        let left: Vec<_> = left.iter().map(|file| file.name.as_str()).collect();
         assert_eq!(left, ["partial", "snapshot.5"]);
     }
 
@@ -232,7 +234,7 @@ mod tests {
         drop(stop);
         std::fs::write(dir.path().join("snapshot.x"), b"").unwrap();
         std::fs::write(dir.path().join("snapshot.1"), b"........\0\0\0\x01/").unwrap();
-        autopurge(&Local, dir.path(), dir.path(), 3, Duration::from_secs(3600), &stopped);
+        autopurge(&RealDisk, dir.path(), dir.path(), 3, Duration::from_secs(3600), &stopped);
         assert!(!dir.path().join("snapshot.x").exists());
     }
 }

@@ -4,8 +4,8 @@
 
 use super::codec::{self, Compression};
 use super::decode::{self, Failure, Pieces};
-use super::store::Store;
 use super::{Restore, decode::Contents};
+use crate::io::disk::{Disk, DiskFile, Open};
 use std::fmt;
 use std::io::{self, Read};
 use std::path::{Path, PathBuf};
@@ -73,14 +73,14 @@ impl std::error::Error for SnapshotError {}
 /// Reads the snapshot at `path` to its end into `into`, all seals checked. On an error `into` holds a part of the state
 /// and must be thrown away.
 pub fn read(
-    store: &dyn Store,
+    disk: &dyn Disk,
     path: &Path,
     options: ReadOptions,
     into: &mut dyn Restore,
 ) -> Result<Contents, SnapshotError> {
     let name = path.file_name().and_then(|name| name.to_str()).unwrap_or_default();
-    let file = store.open(path).map_err(|source| SnapshotError::new(path, Failure::Io(source)))?;
-    let bytes = codec::decompressor(Compression::of_name(name), file);
+    let file = disk.open(path, Open::Read).map_err(|source| SnapshotError::new(path, Failure::Io(source)))?;
+    let bytes = codec::decompressor(Compression::of_name(name), Box::new(FromStart { file, at: 0 }));
     if options.ahead {
         return read_ahead(bytes, options, into).map_err(|failure| SnapshotError::new(path, failure));
     }
@@ -121,6 +121,20 @@ fn read_ahead(
         let mut ahead = Ahead { pieces: receive };
         decode::decode(&mut ahead, options.field_bytes_max, into)
     })
+}
+
+/// A file read once, in order.
+struct FromStart {
+    file: Box<dyn DiskFile>,
+    at: u64,
+}
+
+impl Read for FromStart {
+    fn read(&mut self, out: &mut [u8]) -> io::Result<usize> {
+        let n = self.file.read_at(out, self.at)?;
+        self.at += n as u64;
+        Ok(n)
+    }
 }
 
 struct Direct<R>(R);

@@ -2,9 +2,9 @@
 //! Not here: when a snapshot is due, what is pinned for it; the core decides and is told the outcome.
 
 use super::codec::Compression;
-use super::store::Store;
 use super::writer::{self, Progress, WriteError, Written};
 use super::{SnapshotSource, priority};
+use crate::io::disk::Disk;
 use ostler_replication::Zxid;
 use std::io;
 use std::ops::ControlFlow;
@@ -42,7 +42,7 @@ impl Snapshotter {
     /// Starts the thread; snapshots go to `dir` (a `version-2`). `done` is called on the thread, after the job's source
     /// has been dropped.
     pub fn spawn(
-        store: Arc<dyn Store>,
+        disk: Arc<dyn Disk>,
         dir: PathBuf,
         mut done: impl FnMut(Outcome) + Send + 'static,
     ) -> io::Result<Snapshotter> {
@@ -53,7 +53,7 @@ impl Snapshotter {
             priority::lowest();
             for Job { source, compression, mut go_on } in queue {
                 let zxid = source.zxid();
-                let result = writer::write(&*store, &dir, &*source, compression, &mut *go_on);
+                let result = writer::write(&*disk, &dir, &*source, compression, &mut *go_on);
                 drop(source);
                 drop(go_on);
                 ours.store(false, Ordering::Release);

@@ -2,6 +2,7 @@
 
 use super::writer::PORTION_BYTES;
 use super::*;
+use crate::io::disk::{Contents as FileContents, Disk, DiskFile, Listed, Mapping, Open, RealDisk};
 use crate::model::{Owner, WallMillis};
 use proptest::prelude::*;
 use std::io;
@@ -17,7 +18,7 @@ fn keep_going(_: Progress) -> ControlFlow<()> {
 }
 
 fn write(dir: &Path, image: &Image, compression: Compression) -> PathBuf {
-    writer::write(&Local, dir, image, compression, &mut keep_going).unwrap().path
+    writer::write(&RealDisk, dir, image, compression, &mut keep_going).unwrap().path
 }
 
 /// The plain bytes of a file: with the footer, or as a stream without it.
@@ -67,7 +68,7 @@ fn check_round_trip(image: &Image) {
         for ahead in [true, false] {
             let mut back = Image { zxid: image.zxid, digest: image.digest, ..Image::default() };
             let options = ReadOptions { ahead, ..ReadOptions::default() };
-            let contents = reader::read(&Local, &path, options, &mut back).unwrap();
+            let contents = reader::read(&RealDisk, &path, options, &mut back).unwrap();
             assert!(back == *image, "{compression:?}");
             assert!(contents.footer);
             assert_eq!(contents.nodes, image.nodes.len() as u64);
@@ -78,7 +79,7 @@ fn check_round_trip(image: &Image) {
             assert_eq!(digest.zxid, recorded.map_or(Zxid::ZERO, |_| image.zxid));
         }
     }
-    assert_eq!(Local.list(dir.path()).unwrap().len(), COMPRESSIONS.len(), "no partial file is left");
+    assert_eq!(names_in(dir.path()).len(), COMPRESSIONS.len(), "no partial file is left");
 }
 
 /// `snapshot.0` of a standalone Apache 3.9.5 server started on an empty directory.
@@ -286,7 +287,7 @@ fn check_choice(files: &[(&str, Vec<u8>)], expected: Option<(&str, usize)>) {
     for (name, bytes) in files {
         std::fs::write(dir.path().join(name), bytes).unwrap();
     }
-    let loaded = load_newest(&Local, dir.path(), ReadOptions::default(), Image::default).unwrap();
+    let loaded = load_newest(&RealDisk, dir.path(), ReadOptions::default(), Image::default).unwrap();
     let found = loaded.map(|loaded| {
         assert_eq!(loaded.restored.nodes, small().nodes, "a part of a damaged one stayed behind");
         (loaded.path.file_name().unwrap().to_str().unwrap().to_owned(), loaded.skipped.len())
@@ -333,12 +334,12 @@ fn when_none_loads_every_reason_is_told() {
     for n in 0..3 {
         std::fs::write(dir.path().join(format!("snapshot.{n}")), &damaged).unwrap();
     }
-    match load_newest(&Local, dir.path(), ReadOptions::default(), Image::default) {
+    match load_newest(&RealDisk, dir.path(), ReadOptions::default(), Image::default) {
         Err(LoadError::NoneLoads(errors)) => assert_eq!(errors.len(), 3),
         other => panic!("{other:?}"),
     }
     let missing = dir.path().join("nowhere");
-    assert!(load_newest(&Local, &missing, ReadOptions::default(), Image::default).unwrap().is_none());
+    assert!(load_newest(&RealDisk, &missing, ReadOptions::default(), Image::default).unwrap().is_none());
 }
 
 #[test]
@@ -376,17 +377,37 @@ impl Watched {
     }
 }
 
-struct WatchedWrite(Watched, Box<dyn store::StoreWrite>);
+struct WatchedFile(Watched, Box<dyn DiskFile>);
 
-impl store::StoreWrite for WatchedWrite {
-    fn append(&mut self, bytes: &[u8]) -> io::Result<()> {
-        assert!(bytes.len() <= PORTION_BYTES);
-        self.0.step("append".into())?;
-        self.1.append(bytes)
+impl DiskFile for WatchedFile {
+    fn len(&self) -> io::Result<u64> {
+        self.1.len()
     }
-    fn sync(&mut self) -> io::Result<()> {
+    fn read_at(&self, bytes: &mut [u8], at: u64) -> io::Result<usize> {
+        self.1.read_at(bytes, at)
+    }
+    fn write_at(&self, bytes: &[u8], at: u64) -> io::Result<()> {
+        assert!(bytes.len() <= PORTION_BYTES);
+        assert_eq!(at, self.1.len()?, "written from start to end");
+        self.0.step("write".into())?;
+        self.1.write_at(bytes, at)
+    }
+    fn sync_data(&self) -> io::Result<()> {
         self.0.step("sync".into())?;
-        self.1.sync()
+        self.1.sync_data()
+    }
+    fn set_len(&self, _: u64) -> io::Result<()> {
+        unreachable!("no snapshot is cut or grown")
+    }
+    fn allocate(&self, _: u64) -> io::Result<()> {
+        unreachable!("nobody knows how long a snapshot will be")
+    }
+    fn forget_cached(&self) {}
+    fn map(&self) -> io::Result<Box<dyn Mapping>> {
+        unreachable!("snapshots are written, not mapped")
+    }
+    fn contents(&self) -> io::Result<FileContents> {
+        self.1.contents()
     }
 }
 
@@ -394,30 +415,37 @@ fn base(path: &Path) -> String {
     path.file_name().unwrap().to_str().unwrap().to_owned()
 }
 
-impl Store for Watched {
-    fn list(&self, dir: &Path) -> io::Result<Vec<String>> {
-        Local.list(dir)
+fn names_in(dir: &Path) -> Vec<String> {
+    RealDisk.list(dir).unwrap().into_iter().map(|file| file.name).collect()
+}
+
+impl Disk for Watched {
+    fn create_dir(&self, dir: &Path) -> io::Result<()> {
+        RealDisk.create_dir(dir)
     }
-    fn open(&self, path: &Path) -> io::Result<Box<dyn io::Read + Send>> {
-        Local.open(path)
+    fn list(&self, dir: &Path) -> io::Result<Vec<Listed>> {
+        RealDisk.list(dir)
     }
-    fn ends(&self, path: &Path, n: usize) -> io::Result<(u64, Vec<u8>, Vec<u8>)> {
-        Local.ends(path, n)
-    }
-    fn create(&self, path: &Path) -> io::Result<Box<dyn store::StoreWrite>> {
-        self.step(format!("create {}", base(path)))?;
-        Ok(Box::new(WatchedWrite(self.clone(), Local.create(path)?)))
+    fn open(&self, path: &Path, how: Open) -> io::Result<Box<dyn DiskFile>> {
+        self.step(format!("{how:?} {}", base(path)))?;
+        Ok(Box::new(WatchedFile(self.clone(), RealDisk.open(path, how)?)))
     }
     fn rename(&self, from: &Path, to: &Path) -> io::Result<()> {
         self.step(format!("rename {} {}", base(from), base(to)))?;
-        Local.rename(from, to)
+        RealDisk.rename(from, to)
     }
-    fn remove(&self, path: &Path) -> io::Result<()> {
-        Local.remove(path)
+    fn unlink(&self, path: &Path) -> io::Result<()> {
+        RealDisk.unlink(path)
     }
     fn sync_dir(&self, dir: &Path) -> io::Result<()> {
         self.step("sync_dir".into())?;
-        Local.sync_dir(dir)
+        RealDisk.sync_dir(dir)
+    }
+    fn free_bytes(&self, dir: &Path) -> io::Result<u64> {
+        RealDisk.free_bytes(dir)
+    }
+    fn fresh_id(&self) -> [u8; 4] {
+        RealDisk.fresh_id()
     }
 }
 
@@ -437,9 +465,9 @@ fn a_name_is_given_only_to_synced_bytes() {
     let store = Watched::default();
     writer::write(&store, dir.path(), &three_portions(), Compression::Plain, &mut keep_going).unwrap();
     let steps = store.steps.lock().unwrap();
-    assert_eq!(steps[0], "create partial-snapshot.100000007");
+    assert_eq!(steps[0], "Create partial-snapshot.100000007");
     let (body, end) = steps[1..].split_at(steps.len() - 3);
-    assert!(body.len() >= 6 && body.chunks(2).all(|pair| pair == ["append", "sync"]), "{steps:?}");
+    assert!(body.len() >= 6 && body.chunks(2).all(|pair| pair == ["write", "sync"]), "{steps:?}");
     assert_eq!(end, ["rename partial-snapshot.100000007 snapshot.100000007", "sync_dir"]);
 }
 
@@ -450,7 +478,7 @@ fn a_disk_that_fails_at_any_step_leaves_no_snapshot_by_a_wrong_name() {
         let dir = tempfile::tempdir().unwrap();
         let store = Watched { fail_at: Some(fail_at), ..Watched::default() };
         let result = writer::write(&store, dir.path(), &image, Compression::Plain, &mut keep_going);
-        let names = Local.list(dir.path()).unwrap();
+        let names = names_in(dir.path());
         let steps = store.steps.lock().unwrap();
         if fail_at >= steps.len() {
             assert!(result.is_ok());
@@ -467,20 +495,21 @@ fn a_disk_that_fails_at_any_step_leaves_no_snapshot_by_a_wrong_name() {
 fn giving_up_leaves_nothing() {
     let dir = tempfile::tempdir().unwrap();
     let mut portions = 0;
-    let result = writer::write(&Local, dir.path(), &three_portions(), Compression::Plain, &mut |progress| {
-        portions += 1;
-        assert!(progress.file_bytes > 0);
-        if portions == 2 { ControlFlow::Break(()) } else { ControlFlow::Continue(()) }
-    });
+    let result =
+        writer::write(&RealDisk, dir.path(), &three_portions(), Compression::Plain, &mut |progress| {
+            portions += 1;
+            assert!(progress.file_bytes > 0);
+            if portions == 2 { ControlFlow::Break(()) } else { ControlFlow::Continue(()) }
+        });
     assert!(matches!(result, Err(WriteError::GivenUp { .. })));
-    assert!(Local.list(dir.path()).unwrap().is_empty());
+    assert!(names_in(dir.path()).is_empty());
 }
 
 #[test]
 fn the_thread_takes_one_job_at_a_time_and_tells_the_outcome() {
     let dir = tempfile::tempdir().unwrap();
     let (tell, told) = std::sync::mpsc::channel();
-    let thread = Snapshotter::spawn(Arc::new(Local), dir.path().to_owned(), move |outcome| {
+    let thread = Snapshotter::spawn(Arc::new(RealDisk), dir.path().to_owned(), move |outcome| {
         tell.send(outcome).unwrap();
     })
     .unwrap();

@@ -2,8 +2,8 @@
 //! A crash at any step leaves the old files and at most one partial file, which the next start removes (FORMAT.md).
 
 use super::codec::{Compression, Compressor};
-use super::store::{Store, StoreWrite};
 use super::{SnapshotSource, encode, names};
+use crate::io::disk::{Disk, DiskFile, Open};
 use ostler_replication::Zxid;
 use std::fmt;
 use std::io;
@@ -60,7 +60,7 @@ impl std::error::Error for WriteError {}
 /// Writes `source` into `dir` and returns once file and name are durable. `go_on` is asked after every portion; when it
 /// breaks off, or anything fails, the partial file is removed.
 pub fn write(
-    store: &dyn Store,
+    disk: &dyn Disk,
     dir: &Path,
     source: &dyn SnapshotSource,
     compression: Compression,
@@ -69,8 +69,8 @@ pub fn write(
     let partial = dir.join(names::partial_name(source.zxid(), compression));
     let path = dir.join(names::snapshot_name(source.zxid(), compression));
     let written =
-        write_partial(store, &partial, source, compression, go_on).and_then(|(file_bytes, counts)| {
-            store.rename(&partial, &path).and_then(|()| store.sync_dir(dir)).map_err(io_error(&path))?;
+        write_partial(disk, &partial, source, compression, go_on).and_then(|(file_bytes, counts)| {
+            disk.rename(&partial, &path).and_then(|()| disk.sync_dir(dir)).map_err(io_error(&path))?;
             Ok(Written {
                 zxid: source.zxid(),
                 path,
@@ -81,7 +81,7 @@ pub fn write(
         });
     if written.is_err() {
         // Best effort: what cannot be removed now is removed at the next start, and nobody reads it until then.
-        let _ = store.remove(&partial);
+        let _ = disk.unlink(&partial);
     }
     written
 }
@@ -92,13 +92,13 @@ pub fn stream<E>(source: &dyn SnapshotSource, sink: &mut dyn FnMut(&[u8]) -> Res
 }
 
 fn write_partial(
-    store: &dyn Store,
+    disk: &dyn Disk,
     partial: &Path,
     source: &dyn SnapshotSource,
     compression: Compression,
     go_on: &mut dyn FnMut(Progress) -> ControlFlow<()>,
 ) -> Result<(u64, encode::Counts), WriteError> {
-    let file = store.create(partial).map_err(io_error(partial))?;
+    let file = disk.open(partial, Open::Create).map_err(io_error(partial))?;
     let mut portions =
         Portions { path: partial, file, packer: Compressor::new(compression), file_bytes: 0, go_on };
     let counts = encode::encode(source, true, &mut |bytes| portions.put(bytes))?;
@@ -108,7 +108,7 @@ fn write_partial(
 
 struct Portions<'a> {
     path: &'a Path,
-    file: Box<dyn StoreWrite>,
+    file: Box<dyn DiskFile>,
     packer: Compressor,
     file_bytes: u64,
     go_on: &'a mut dyn FnMut(Progress) -> ControlFlow<()>,
@@ -137,7 +137,7 @@ impl Portions<'_> {
     fn write_ready(&mut self) -> Result<(), WriteError> {
         let ready = self.packer.out();
         debug_assert!(ready.len() <= PORTION_BYTES);
-        let written = self.file.append(ready).and_then(|()| self.file.sync());
+        let written = self.file.write_at(ready, self.file_bytes).and_then(|()| self.file.sync_data());
         written.map_err(io_error(self.path))?;
         self.file_bytes += ready.len() as u64;
         ready.clear();
