@@ -1,7 +1,13 @@
 //! Load generator for any server that speaks ZooKeeper's protocol, limits of the machine, comparisons, reports.
 //! Knows the wire only; never the engine's inside.
 
+pub mod client;
+pub mod echo;
 pub mod frames;
 pub mod keys;
 pub mod load;
 pub mod measure;
+pub mod scenario;
+pub mod server;
+pub mod swarm;
+pub mod sync_limit;

@@ -1,0 +1,181 @@
+//! Servers under measurement as processes: Apache 3.9.5, Ostler, the echo limit, or any command; pinned, killed by id.
+
+use std::io::{self, Read, Write};
+use std::net::{SocketAddr, TcpListener, TcpStream};
+use std::os::unix::process::CommandExt;
+use std::path::{Path, PathBuf};
+use std::process::{Child, Command, Stdio};
+use std::time::{Duration, Instant};
+
+/// A server that `compare` starts. In a command `{port}` and `{dir}` stand for the client port and the data directory.
+#[derive(Clone, Debug, serde::Serialize)]
+pub struct ServerKind {
+    pub name: String,
+    pub command: Vec<String>,
+    /// Answers ruok and restarts on its data; the echo limit does neither.
+    pub real: bool,
+}
+
+impl ServerKind {
+    pub fn ostler(binary: &Path) -> ServerKind {
+        let binary = binary.display().to_string();
+        let command = [binary.as_str(), "server", "{dir}/zoo.cfg"].map(String::from).to_vec();
+        ServerKind { name: "ostler".into(), command, real: true }
+    }
+
+    /// `factory`: `NIOServerCnxnFactory` or `NettyServerCnxnFactory`.
+    pub fn apache(classpath: &str, factory: &str, name: &str) -> ServerKind {
+        let command = [
+            "java",
+            "-Xms1g",
+            "-Xmx6g",
+            &format!("-Dzookeeper.serverCnxnFactory=org.apache.zookeeper.server.{factory}"),
+            "-Dzookeeper.admin.enableServer=false",
+            "-cp",
+            classpath,
+            "org.apache.zookeeper.server.quorum.QuorumPeerMain",
+            "{dir}/zoo.cfg",
+        ]
+        .map(String::from)
+        .to_vec();
+        ServerKind { name: name.into(), command, real: true }
+    }
+
+    pub fn echo(binary: &Path, value_bytes: usize) -> ServerKind {
+        let binary = binary.display().to_string();
+        let value = value_bytes.to_string();
+        let words = [binary.as_str(), "bench", "echo-server", "--port", "{port}", "--value", value.as_str()];
+        ServerKind { name: "echo".into(), command: words.map(String::from).to_vec(), real: false }
+    }
+}
+
+/// A running server; dropping it kills it.
+pub struct Server {
+    pub kind: ServerKind,
+    pub address: SocketAddr,
+    pub dir: PathBuf,
+    child: Child,
+}
+
+/// A loopback port nobody has at this moment.
+pub fn free_port() -> io::Result<u16> {
+    Ok(TcpListener::bind("127.0.0.1:0")?.local_addr()?.port())
+}
+
+impl Server {
+    /// Starts `kind` on a fresh port with its data in `dir`, pinned to `cpu`, and waits until it serves.
+    pub fn start(kind: &ServerKind, dir: &Path, cpu: Option<usize>, limit: Duration) -> io::Result<Server> {
+        std::fs::create_dir_all(dir)?;
+        let port = free_port()?;
+        let address = SocketAddr::from(([127, 0, 0, 1], port));
+        let config = format!(
+            "dataDir={}\nclientPort={port}\nclientPortAddress=127.0.0.1\ntickTime=2000\nmaxClientCnxns=0\n\
+             maxSessionTimeout=600000\nadmin.enableServer=false\n4lw.commands.whitelist=*\n\
+             globalOutstandingLimit=100000\n",
+            dir.join("data").display()
+        );
+        std::fs::write(dir.join("zoo.cfg"), config)?;
+        let words: Vec<String> = kind
+            .command
+            .iter()
+            .map(|word| {
+                word.replace("{port}", &port.to_string()).replace("{dir}", &dir.display().to_string())
+            })
+            .collect();
+        let log = std::fs::OpenOptions::new().create(true).append(true).open(dir.join("server.log"))?;
+        let mut command = Command::new(&words[0]);
+        command.args(&words[1..]).stdin(Stdio::null()).stdout(log.try_clone()?).stderr(log);
+        if let Some(cpu) = cpu {
+            pin_on_start(&mut command, cpu);
+        }
+        let child = command.spawn().map_err(|e| io::Error::new(e.kind(), format!("{}: {e}", words[0])))?;
+        let mut server = Server { kind: kind.clone(), address, dir: dir.to_path_buf(), child };
+        server.wait_serving(limit)?;
+        Ok(server)
+    }
+
+    pub fn pid(&self) -> u32 {
+        self.child.id()
+    }
+
+    fn wait_serving(&mut self, limit: Duration) -> io::Result<()> {
+        let deadline = Instant::now() + limit;
+        loop {
+            if self.serves() {
+                return Ok(());
+            }
+            let log = self.dir.join("server.log");
+            if let Some(status) = self.child.try_wait()? {
+                let text = format!("{} ended with {status}: see {}", self.kind.name, log.display());
+                return Err(io::Error::other(text));
+            }
+            if Instant::now() > deadline {
+                let text = format!("{} did not serve in time: see {}", self.kind.name, log.display());
+                return Err(io::Error::new(io::ErrorKind::TimedOut, text));
+            }
+            // Between two looks at another process there is nothing to wait on but time.
+            std::thread::park_timeout(Duration::from_millis(2));
+        }
+    }
+
+    fn serves(&self) -> bool {
+        if !self.kind.real {
+            return TcpStream::connect(self.address).is_ok();
+        }
+        crate::client::Client::connect(self.address, 30_000).is_ok_and(|client| client.close().is_ok())
+    }
+
+    /// SIGKILL, as a power cut would have it for the process.
+    pub fn kill(&mut self) -> io::Result<()> {
+        self.child.kill()?;
+        self.child.wait().map(drop)
+    }
+}
+
+impl Drop for Server {
+    fn drop(&mut self) {
+        let _ = self.kill();
+    }
+}
+
+fn cpu_set(cpu: usize) -> libc::cpu_set_t {
+    // SAFETY: an all-zero cpu_set_t is the empty set, and CPU_SET stays inside it for the CPUs Linux numbers.
+    unsafe {
+        let mut set: libc::cpu_set_t = std::mem::zeroed();
+        libc::CPU_SET(cpu, &mut set);
+        set
+    }
+}
+
+fn pin_on_start(command: &mut Command, cpu: usize) {
+    let set = cpu_set(cpu);
+    let pin = move || {
+        // SAFETY: a plain system call, allowed between fork and exec.
+        match unsafe { libc::sched_setaffinity(0, size_of::<libc::cpu_set_t>(), &set) } {
+            0 => Ok(()),
+            _ => Err(io::Error::last_os_error()),
+        }
+    };
+    // SAFETY: the closure makes one async-signal-safe call and touches no lock and no allocator.
+    unsafe { command.pre_exec(pin) };
+}
+
+/// Pins the calling thread.
+pub fn pin_self(cpu: usize) -> io::Result<()> {
+    let set = cpu_set(cpu);
+    // SAFETY: a plain system call on our own thread.
+    match unsafe { libc::sched_setaffinity(0, size_of::<libc::cpu_set_t>(), &set) } {
+        0 => Ok(()),
+        _ => Err(io::Error::last_os_error()),
+    }
+}
+
+/// One four-letter word.
+pub fn four_letter_word(address: SocketAddr, word: &str) -> io::Result<String> {
+    let mut stream = TcpStream::connect(address)?;
+    stream.set_read_timeout(Some(Duration::from_secs(5)))?;
+    stream.write_all(word.as_bytes())?;
+    let mut text = String::new();
+    stream.read_to_string(&mut text)?;
+    Ok(text)
+}

@@ -1,0 +1,238 @@
+//! Thousands of sessions doing the same thing once: storms of connects, watchers of one znode, idle sessions.
+//! Not here: sustained load (load).
+
+use std::collections::VecDeque;
+use std::io::{self, Read, Write};
+use std::net::SocketAddr;
+use std::time::{Duration, Instant};
+
+use mio::net::TcpStream;
+use mio::{Events, Interest, Poll, Token};
+
+use crate::frames;
+
+const READ_BYTES: usize = 64 * 1024;
+
+struct Member {
+    stream: TcpStream,
+    output: Vec<u8>,
+    input: Vec<u8>,
+    session: i64,
+    established: bool,
+    began: Instant,
+}
+
+/// Sessions in one epoll loop, addressed by index.
+pub struct Swarm {
+    poll: Poll,
+    members: Vec<Option<Member>>,
+    targets: Vec<SocketAddr>,
+    session_timeout_ms: i32,
+    scratch: Vec<u8>,
+    ready: Events,
+}
+
+/// What a turn of the loop brought.
+#[derive(Debug)]
+pub enum Happening<'a> {
+    /// The handshake is done; the duration counts from the connect call.
+    Established(usize, Duration),
+    /// A frame without its length word.
+    Frame(usize, &'a [u8]),
+    Closed(usize),
+}
+
+impl Swarm {
+    pub fn new(targets: Vec<SocketAddr>, session_timeout_ms: i32) -> io::Result<Swarm> {
+        Ok(Swarm {
+            poll: Poll::new()?,
+            members: Vec::new(),
+            targets,
+            session_timeout_ms,
+            scratch: vec![0; READ_BYTES],
+            ready: Events::with_capacity(4096),
+        })
+    }
+
+    /// Opens sessions until there are `count`, `burst` handshakes under way at a time; gives each handshake's time.
+    pub fn open(&mut self, count: usize, burst: usize, limit: Duration) -> io::Result<Vec<Duration>> {
+        let deadline = Instant::now() + limit;
+        let mut times = Vec::with_capacity(count);
+        let mut opened = 0;
+        while times.len() < count {
+            while opened < count && opened - times.len() < burst {
+                self.dial()?;
+                opened += 1;
+            }
+            let mut failed = None;
+            self.turn(deadline, &mut |happening| match happening {
+                Happening::Established(_, time) => times.push(time),
+                Happening::Closed(index) => failed = Some(index),
+                Happening::Frame(..) => {}
+            })?;
+            if let Some(index) = failed {
+                return Err(io::Error::new(
+                    io::ErrorKind::ConnectionReset,
+                    format!("session {index} was refused or lost after {} stood", times.len()),
+                ));
+            }
+        }
+        Ok(times)
+    }
+
+    /// Starts one more session; its index.
+    pub fn dial(&mut self) -> io::Result<usize> {
+        let index = self.members.iter().position(Option::is_none).unwrap_or(self.members.len());
+        let began = Instant::now();
+        let mut stream = TcpStream::connect(self.targets[index % self.targets.len()])?;
+        self.poll.registry().register(&mut stream, Token(index), Interest::READABLE | Interest::WRITABLE)?;
+        let mut output = Vec::with_capacity(64);
+        frames::connect(&mut output, self.session_timeout_ms);
+        let member = Member { stream, output, input: Vec::new(), session: 0, established: false, began };
+        match self.members.get_mut(index) {
+            Some(slot) => *slot = Some(member),
+            None => self.members.push(Some(member)),
+        }
+        Ok(index)
+    }
+
+    pub fn hang_up(&mut self, index: usize) {
+        self.members[index] = None;
+    }
+
+    pub fn len(&self) -> usize {
+        self.members.iter().flatten().count()
+    }
+
+    pub fn is_empty(&self) -> bool {
+        self.len() == 0
+    }
+
+    pub fn session(&self, index: usize) -> Option<i64> {
+        self.members.get(index)?.as_ref().map(|member| member.session)
+    }
+
+    /// Appends requests for member `index` and sends what the socket takes.
+    pub fn send(&mut self, index: usize, write: impl FnOnce(&mut Vec<u8>)) -> io::Result<()> {
+        match self.members.get_mut(index).and_then(Option::as_mut) {
+            Some(member) => {
+                write(&mut member.output);
+                member.flush()
+            }
+            None => Err(io::ErrorKind::NotConnected.into()),
+        }
+    }
+
+    /// Waits for the next readiness, or until `deadline`, which is an error.
+    pub fn turn(&mut self, deadline: Instant, seen: &mut dyn FnMut(Happening<'_>)) -> io::Result<()> {
+        let left = deadline
+            .checked_duration_since(Instant::now())
+            .ok_or_else(|| io::Error::new(io::ErrorKind::TimedOut, "the server did not answer in time"))?;
+        self.poll.poll(&mut self.ready, Some(left.min(Duration::from_millis(200))))?;
+        for event in &self.ready {
+            let index = event.token().0;
+            let Some(member) = self.members.get_mut(index).and_then(Option::as_mut) else { continue };
+            if event.is_writable() {
+                // A failed connect shows as an error of the read below.
+                let _ = member.flush();
+            }
+            if !member.receive(index, &mut self.scratch, seen) {
+                self.members[index] = None;
+                seen(Happening::Closed(index));
+            }
+        }
+        Ok(())
+    }
+
+    /// Sends `request` from every member, `burst` outstanding at a time, and waits for one reply to each.
+    pub fn each(
+        &mut self,
+        burst: usize,
+        limit: Duration,
+        mut request: impl FnMut(usize, &mut Vec<u8>),
+    ) -> io::Result<()> {
+        let deadline = Instant::now() + limit;
+        let mut todo: VecDeque<usize> =
+            (0..self.members.len()).filter(|index| self.members[*index].is_some()).collect();
+        let mut outstanding = 0;
+        let mut lost = 0;
+        while !todo.is_empty() || outstanding > 0 {
+            while outstanding < burst {
+                let Some(index) = todo.pop_front() else { break };
+                self.send(index, |out| request(index, out))?;
+                outstanding += 1;
+            }
+            self.turn(deadline, &mut |happening| match happening {
+                Happening::Frame(_, frame) if frames::reply_header(frame).is_some_and(|h| h.xid >= 0) => {
+                    outstanding -= 1;
+                }
+                Happening::Closed(_) => lost += 1,
+                _ => {}
+            })?;
+            if lost > 0 {
+                return Err(io::Error::new(io::ErrorKind::ConnectionReset, "a session was lost"));
+            }
+        }
+        Ok(())
+    }
+}
+
+impl Member {
+    fn flush(&mut self) -> io::Result<()> {
+        while !self.output.is_empty() {
+            match self.stream.write(&self.output) {
+                Ok(count) => drop(self.output.drain(..count)),
+                Err(e) if matches!(e.kind(), io::ErrorKind::WouldBlock | io::ErrorKind::NotConnected) => {
+                    break;
+                }
+                Err(e) => return Err(e),
+            }
+        }
+        if self.output.is_empty() {
+            // Thousands of idle members are not to hold a buffer each.
+            self.output = Vec::new();
+        }
+        Ok(())
+    }
+
+    /// False when the connection has ended.
+    fn receive(&mut self, index: usize, scratch: &mut [u8], seen: &mut dyn FnMut(Happening<'_>)) -> bool {
+        let open = loop {
+            match self.stream.read(scratch) {
+                Ok(0) => break false,
+                Ok(count) => {
+                    self.input.extend_from_slice(&scratch[..count]);
+                    if count < scratch.len() {
+                        break true;
+                    }
+                }
+                Err(e) if matches!(e.kind(), io::ErrorKind::WouldBlock | io::ErrorKind::NotConnected) => {
+                    break true;
+                }
+                Err(_) => break false,
+            }
+        };
+        let mut at = 0;
+        while let Some(length) = frames::whole_frame(&self.input[at..]) {
+            let frame = &self.input[at + 4..at + length];
+            at += length;
+            if self.established {
+                seen(Happening::Frame(index, frame));
+                continue;
+            }
+            match frames::connect_response(frame) {
+                Some((timeout, session)) if timeout > 0 => {
+                    self.established = true;
+                    self.session = session;
+                    seen(Happening::Established(index, self.began.elapsed()));
+                }
+                _ => return false,
+            }
+        }
+        self.input.drain(..at);
+        if self.input.is_empty() {
+            self.input = Vec::new();
+        }
+        open
+    }
+}

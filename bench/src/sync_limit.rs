@@ -1,0 +1,180 @@
+//! `limit sync`: what raw group commit costs on this disk, by method. One batch is written and made durable, then the
+//! next: the ceiling for durable writes.
+//! `unsafe` here: the mapping, aligned buffers and the ring of io_uring; nothing outlives the measurement.
+
+use std::fs::{File, OpenOptions};
+use std::io;
+use std::os::fd::AsRawFd;
+use std::os::unix::fs::{FileExt, OpenOptionsExt};
+use std::path::Path;
+use std::time::{Duration, Instant};
+
+use crate::measure::Percentiles;
+use hdrhistogram::Histogram;
+
+const SEGMENT_BYTES: u64 = 64 << 20;
+const BLOCK: usize = 4096;
+
+#[derive(Clone, Copy, PartialEq, Eq, Debug, serde::Serialize)]
+pub enum Method {
+    /// pwrite behind the end of the file, fdatasync.
+    Extending,
+    /// pwrite into blocks that fallocate reserved, fdatasync.
+    Fallocated,
+    /// pwrite into blocks already written with zeros, fdatasync.
+    PreWritten,
+    /// Store through a mapping of such blocks, fdatasync.
+    Mapped,
+    /// The same, msync.
+    MappedMsync,
+    /// Whole blocks with O_DIRECT and O_DSYNC into such blocks.
+    DirectDsync,
+    /// A write linked to an fdatasync through io_uring, one call.
+    IoUring,
+}
+
+pub const METHODS: [Method; 7] = [
+    Method::Extending,
+    Method::Fallocated,
+    Method::PreWritten,
+    Method::Mapped,
+    Method::MappedMsync,
+    Method::DirectDsync,
+    Method::IoUring,
+];
+
+#[derive(Debug, serde::Serialize)]
+pub struct SyncResult {
+    pub method: Method,
+    pub batch_bytes: usize,
+    pub syncs_per_second: f64,
+    pub latency: Percentiles,
+}
+
+/// Commits batches of `batch_bytes` in `dir` for `duration`; the file is removed.
+pub fn measure(dir: &Path, method: Method, batch_bytes: usize, duration: Duration) -> io::Result<SyncResult> {
+    let path = dir.join(format!("sync-limit-{}", std::process::id()));
+    let outcome = measure_in(&path, method, batch_bytes, duration);
+    std::fs::remove_file(&path)?;
+    outcome
+}
+
+fn measure_in(path: &Path, method: Method, batch_bytes: usize, duration: Duration) -> io::Result<SyncResult> {
+    let file = prepare(path, method)?;
+    let mut commit = committer(&file, method, batch_bytes)?;
+    let mut histogram = Histogram::<u64>::new(3).map_err(io::Error::other)?;
+    let begin = Instant::now();
+    let mut at = 0u64;
+    while begin.elapsed() < duration {
+        if at + batch_bytes as u64 + BLOCK as u64 > SEGMENT_BYTES {
+            at = 0;
+        }
+        let start = Instant::now();
+        at += commit(at)? as u64;
+        histogram.saturating_record(start.elapsed().as_nanos() as u64);
+    }
+    let syncs_per_second = histogram.len() as f64 / begin.elapsed().as_secs_f64();
+    Ok(SyncResult { method, batch_bytes, syncs_per_second, latency: Percentiles::of(&histogram) })
+}
+
+fn prepare(path: &Path, method: Method) -> io::Result<File> {
+    let mut options = OpenOptions::new();
+    options.read(true).write(true).create(true).truncate(true);
+    let file = options.open(path)?;
+    match method {
+        Method::Extending => {}
+        Method::Fallocated => {
+            // SAFETY: a plain call on a file we own.
+            let failed = unsafe { libc::posix_fallocate(file.as_raw_fd(), 0, SEGMENT_BYTES as i64) };
+            if failed != 0 {
+                return Err(io::Error::from_raw_os_error(failed));
+            }
+        }
+        _ => {
+            // In 4 KiB writes: larger ones leave large folios in the page cache, and every sync then writes one whole.
+            for block in 0..SEGMENT_BYTES / BLOCK as u64 {
+                file.write_all_at(&[0; BLOCK], block * BLOCK as u64)?;
+            }
+        }
+    }
+    file.sync_all()?;
+    if method == Method::DirectDsync {
+        return OpenOptions::new().write(true).custom_flags(libc::O_DIRECT | libc::O_DSYNC).open(path);
+    }
+    Ok(file)
+}
+
+type Commit<'a> = Box<dyn FnMut(u64) -> io::Result<usize> + 'a>;
+
+fn committer(file: &File, method: Method, batch_bytes: usize) -> io::Result<Commit<'_>> {
+    let batch = vec![0x5a; batch_bytes];
+    Ok(match method {
+        Method::Extending | Method::Fallocated | Method::PreWritten => Box::new(move |at| {
+            file.write_all_at(&batch, at)?;
+            file.sync_data()?;
+            Ok(batch.len())
+        }),
+        Method::Mapped | Method::MappedMsync => {
+            // SAFETY: the file is private to this measurement and is not cut while it is mapped.
+            let mut map = unsafe { memmap2::MmapMut::map_mut(file) }?;
+            Box::new(move |at| {
+                map[at as usize..at as usize + batch.len()].copy_from_slice(&batch);
+                match method {
+                    Method::Mapped => file.sync_data()?,
+                    _ => map.flush_range(at as usize, batch.len())?,
+                }
+                Ok(batch.len())
+            })
+        }
+        Method::DirectDsync => {
+            let length = batch_bytes.next_multiple_of(BLOCK);
+            let buffer = vec![0x5au8; length + BLOCK];
+            let skip = buffer.as_ptr().align_offset(BLOCK);
+            Box::new(move |at| {
+                file.write_all_at(&buffer[skip..skip + length], at)?;
+                Ok(length)
+            })
+        }
+        Method::IoUring => {
+            let mut ring = io_uring::IoUring::new(4)?;
+            let fd = io_uring::types::Fd(file.as_raw_fd());
+            Box::new(move |at| {
+                let write = io_uring::opcode::Write::new(fd, batch.as_ptr(), batch.len() as u32)
+                    .offset(at)
+                    .build()
+                    .flags(io_uring::squeue::Flags::IO_LINK);
+                let sync =
+                    io_uring::opcode::Fsync::new(fd).flags(io_uring::types::FsyncFlags::DATASYNC).build();
+                // SAFETY: `batch` lives until both completions below were taken.
+                unsafe { ring.submission().push_multiple(&[write, sync]) }.map_err(io::Error::other)?;
+                ring.submit_and_wait(2)?;
+                for completion in ring.completion() {
+                    if completion.result() < 0 {
+                        return Err(io::Error::from_raw_os_error(-completion.result()));
+                    }
+                }
+                Ok(batch.len())
+            })
+        }
+    })
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn every_method_commits() {
+        let dir = tempfile::tempdir().unwrap();
+        for method in METHODS {
+            match measure(dir.path(), method, 300, Duration::from_millis(20)) {
+                Ok(result) => assert!(result.syncs_per_second > 1.0, "{result:?}"),
+                // Sandboxes forbid io_uring; some file systems have no O_DIRECT.
+                Err(e) if matches!(method, Method::IoUring | Method::DirectDsync) => {
+                    eprintln!("{method:?}: {e}")
+                }
+                Err(e) => panic!("{method:?}: {e}"),
+            }
+        }
+    }
+}
