@@ -1,12 +1,18 @@
 //! Load generator for any server that speaks ZooKeeper's protocol, limits of the machine, comparisons, reports.
 //! Knows the wire only; never the engine's inside.
 
+pub mod args;
+pub mod circumstances;
 pub mod client;
+pub mod command;
+pub mod compare;
 pub mod echo;
 pub mod frames;
 pub mod keys;
 pub mod load;
 pub mod measure;
+pub mod plot;
+pub mod report;
 pub mod scenario;
 pub mod server;
 pub mod swarm;

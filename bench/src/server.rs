@@ -179,3 +179,40 @@ pub fn four_letter_word(address: SocketAddr, word: &str) -> io::Result<String> {
     stream.read_to_string(&mut text)?;
     Ok(text)
 }
+
+/// The process of this machine that listens on a TCP port; `None` when it cannot be told.
+pub fn listener_pid(port: u16) -> Option<u32> {
+    let inodes: Vec<String> = ["/proc/net/tcp", "/proc/net/tcp6"]
+        .iter()
+        .filter_map(|table| std::fs::read_to_string(table).ok())
+        .flat_map(|text| text.lines().filter_map(|line| listening_inode(line, port)).collect::<Vec<_>>())
+        .collect();
+    let pids = std::fs::read_dir("/proc").ok()?.flatten();
+    pids.filter_map(|entry| entry.file_name().to_str()?.parse::<u32>().ok()).find(|pid| {
+        let links = std::fs::read_dir(format!("/proc/{pid}/fd")).into_iter().flatten().flatten();
+        links.filter_map(|link| std::fs::read_link(link.path()).ok()).any(|to| {
+            let to = to.to_string_lossy();
+            inodes.iter().any(|inode| to == format!("socket:[{inode}]"))
+        })
+    })
+}
+
+/// Inode of a row of /proc/net/tcp that listens on `port`.
+fn listening_inode(row: &str, port: u16) -> Option<String> {
+    let fields: Vec<&str> = row.split_whitespace().collect();
+    let local = fields.get(1)?.rsplit_once(':')?.1;
+    let listening = *fields.get(3)? == "0A" && u16::from_str_radix(local, 16).ok()? == port;
+    listening.then(|| fields.get(9).map(|inode| inode.to_string()))?
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn the_listener_of_a_port_is_found() {
+        let listener = TcpListener::bind("127.0.0.1:0").unwrap();
+        let port = listener.local_addr().unwrap().port();
+        assert_eq!(listener_pid(port), Some(std::process::id()));
+    }
+}

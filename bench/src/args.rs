@@ -1,0 +1,311 @@
+//! The command line of `ostler bench`.
+
+use std::net::{SocketAddr, ToSocketAddrs};
+use std::path::PathBuf;
+use std::time::Duration;
+
+use clap::{Args, Parser, Subcommand, ValueEnum};
+
+use crate::frames::Op;
+use crate::keys::{Choice, Keys, Shape, Zipf};
+use crate::load::Pace;
+use crate::scenario::Settings;
+
+/// Measures any ZooKeeper server: honest latencies, whole histograms, limits beside every figure.
+#[derive(Parser, Debug)]
+#[command(name = "ostler bench")]
+pub struct Bench {
+    #[command(subcommand)]
+    pub command: BenchCommand,
+}
+
+#[derive(Subcommand, Debug)]
+pub enum BenchCommand {
+    /// Reads and writes at --ratio (10:1), on --keys znodes built first
+    Mixed(LoadArgs),
+    /// getData only
+    Read(LoadArgs),
+    /// setData only
+    Write(LoadArgs),
+    /// create and delete in turn
+    Create(LoadArgs),
+    /// A storm of connects: each session is closed once it stands
+    Sessions(LoadArgs),
+    /// --population sessions that only ping: memory and CPU
+    Idle(LoadArgs),
+    /// One change fires --population watchers; --elsewhere watches look on
+    Watch(LoadArgs),
+    /// --population contenders for one lock, as the recipe does it
+    Lock(LoadArgs),
+    /// The mix, with a snapshot inside the window (needs --data-dir)
+    Snapshot(LoadArgs),
+    /// Kill and start anew: time to the first served read (needs --start)
+    Restart(RestartArgs),
+    /// Build --keys znodes of --shape
+    Preload(LoadArgs),
+    /// The mix at a constant --rate for hours: maximum and least second
+    Soak(LoadArgs),
+    /// What this machine allows at best
+    Limit(LimitArgs),
+    /// Start servers, alternate rounds, report medians and ratios
+    Compare(CompareArgs),
+    /// The echo loop as a process of its own (used by compare and limit)
+    #[command(hide = true)]
+    EchoServer {
+        #[arg(long)]
+        port: u16,
+        #[arg(long, default_value_t = 100)]
+        value: usize,
+    },
+}
+
+#[derive(Clone, Copy, Debug, ValueEnum)]
+pub enum ShapeArg {
+    Flat,
+    Production,
+}
+
+#[derive(Args, Clone, Debug)]
+pub struct LoadArgs {
+    /// host:port of each server; connections are spread over them
+    #[arg(long, value_delimiter = ',', default_value = "127.0.0.1:2181")]
+    pub servers: Vec<String>,
+    #[arg(long, default_value_t = 100)]
+    pub connections: usize,
+    /// Requests outstanding per connection (closed loop)
+    #[arg(long, default_value_t = 16)]
+    pub depth: usize,
+    /// Seconds measured
+    #[arg(long, default_value_t = 10.0)]
+    pub duration: f64,
+    /// Seconds of load before the window opens
+    #[arg(long, default_value_t = 2.0)]
+    pub warmup: f64,
+    /// Requests a second over all connections: an open loop, latency from the intended start
+    #[arg(long)]
+    pub rate: Option<f64>,
+    /// With --rate: exponential gaps instead of even ones
+    #[arg(long, requires = "rate")]
+    pub poisson: bool,
+    /// read:write of `mixed`, `snapshot` and `soak`
+    #[arg(long, default_value = "10:1")]
+    pub ratio: String,
+    /// Weights instead of --ratio, such as read=8,exists=1,children=1,write=1,create=1,delete=1,multi=1
+    #[arg(long)]
+    pub mix: Option<String>,
+    /// Znodes read and written
+    #[arg(long, default_value_t = 10_000)]
+    pub keys: u64,
+    #[arg(long, value_enum, default_value = "flat")]
+    pub shape: ShapeArg,
+    /// Choose keys by Zipf's law with this exponent instead of evenly
+    #[arg(long)]
+    pub zipf: Option<f64>,
+    /// Bytes of data in a znode
+    #[arg(long, default_value_t = 100)]
+    pub value: usize,
+    #[arg(long, default_value_t = 30_000)]
+    pub session_timeout: i32,
+    #[arg(long, default_value_t = 1)]
+    pub seed: u64,
+    /// Process ids of local servers, for CPU and memory; found by the listening port when left out
+    #[arg(long, value_delimiter = ',')]
+    pub pid: Vec<u32>,
+    /// Sessions of `idle`, watchers of `watch`, contenders of `lock`
+    #[arg(long, default_value_t = 1_000)]
+    pub population: usize,
+    #[arg(long, default_value_t = 0)]
+    pub elsewhere: usize,
+    #[arg(long)]
+    pub data_dir: Option<PathBuf>,
+    /// The keys are there already
+    #[arg(long)]
+    pub no_preload: bool,
+    /// Pin this process to a CPU
+    #[arg(long)]
+    pub cpu: Option<usize>,
+    #[command(flatten)]
+    pub out: OutArgs,
+}
+
+#[derive(Args, Clone, Debug, Default)]
+pub struct OutArgs {
+    /// Write the whole result, histogram included, as JSON
+    #[arg(long)]
+    pub json: Option<PathBuf>,
+    /// Write the percentile distribution in HdrHistogram's text format
+    #[arg(long)]
+    pub hgrm: Option<PathBuf>,
+    /// Write one self-contained HTML page
+    #[arg(long)]
+    pub html: Option<PathBuf>,
+}
+
+#[derive(Args, Clone, Debug)]
+pub struct RestartArgs {
+    /// Command that starts the server in the foreground
+    #[arg(long)]
+    pub start: String,
+    #[command(flatten)]
+    pub load: LoadArgs,
+}
+
+#[derive(Args, Clone, Debug)]
+pub struct LimitArgs {
+    #[arg(value_enum)]
+    pub which: LimitKind,
+    /// Where `sync` writes
+    #[arg(long, default_value = ".")]
+    pub dir: PathBuf,
+    /// Bytes of one commit of `sync`
+    #[arg(long, default_value_t = 300)]
+    pub batch: usize,
+    #[arg(long, default_value_t = 100)]
+    pub connections: usize,
+    #[arg(long, default_value_t = 16)]
+    pub depth: usize,
+    #[arg(long, default_value_t = 3.0)]
+    pub duration: f64,
+    #[arg(long, default_value_t = 100)]
+    pub value: usize,
+}
+
+#[derive(Clone, Copy, Debug, ValueEnum, PartialEq, Eq)]
+pub enum LimitKind {
+    Echo,
+    Sync,
+}
+
+#[derive(Args, Clone, Debug)]
+pub struct CompareArgs {
+    /// Rounds of each cell; servers take turns inside a round
+    #[arg(long, default_value_t = 7)]
+    pub rounds: usize,
+    /// Seconds measured in one round of one cell
+    #[arg(long, default_value_t = 3.0)]
+    pub duration: f64,
+    #[arg(long, default_value_t = 1.0)]
+    pub warmup: f64,
+    /// Znodes of production shape under the load
+    #[arg(long, default_value_t = 1_000_000)]
+    pub keys: u64,
+    /// CPU of the servers; the load takes another
+    #[arg(long, default_value_t = 0)]
+    pub server_cpu: usize,
+    #[arg(long, default_value_t = 1)]
+    pub load_cpu: usize,
+    /// Class path of Apache ZooKeeper 3.9.5; without it Apache is left out
+    #[arg(long, env = "OSTLER_CLASSPATH")]
+    pub apache_classpath: Option<String>,
+    /// A further server: NAME=COMMAND, with {port} and {dir} in it
+    #[arg(long)]
+    pub peer: Vec<String>,
+    /// Only cells whose name contains this
+    #[arg(long)]
+    pub only: Option<String>,
+    /// Where data and logs of the servers go; a temporary directory when left out
+    #[arg(long)]
+    pub dir: Option<PathBuf>,
+    #[command(flatten)]
+    pub out: OutArgs,
+}
+
+fn resolve(server: &str) -> Result<SocketAddr, String> {
+    let mut addresses = server.to_socket_addrs().map_err(|e| format!("--servers {server}: {e}"))?;
+    addresses.next().ok_or_else(|| format!("--servers {server}: no address"))
+}
+
+fn parse_ratio(text: &str) -> Result<Vec<(Op, u64)>, String> {
+    let complaint = || format!("--ratio {text}: want READS:WRITES, such as 10:1");
+    let (reads, writes) = text.split_once(':').ok_or_else(complaint)?;
+    let number = |part: &str| part.trim().parse().map_err(|_| complaint());
+    Ok(vec![(Op::Read, number(reads)?), (Op::Write, number(writes)?)])
+}
+
+fn parse_mix(text: &str) -> Result<Vec<(Op, u64)>, String> {
+    const MIXABLE: [Op; 7] =
+        [Op::Read, Op::Exists, Op::Children, Op::Write, Op::Create, Op::Delete, Op::Multi];
+    text.split(',')
+        .map(|part| {
+            let (name, weight) =
+                part.split_once('=').ok_or_else(|| format!("--mix {part}: want name=weight"))?;
+            let names = MIXABLE.map(Op::name).join(", ");
+            let op = MIXABLE.into_iter().find(|op| op.name() == name);
+            let op = op.ok_or_else(|| format!("--mix {name}: not one of {names}"))?;
+            Ok((op, weight.parse().map_err(|_| format!("--mix {part}: the weight is not a number"))?))
+        })
+        .collect()
+}
+
+impl LoadArgs {
+    /// `name`: the scenario, which decides the mix unless `--mix` does.
+    pub fn settings(&self, name: &str) -> Result<Settings, String> {
+        let targets = self.servers.iter().map(|server| resolve(server)).collect::<Result<Vec<_>, _>>()?;
+        let mix = match (&self.mix, name) {
+            (Some(mix), _) => parse_mix(mix)?,
+            (None, "read") => vec![(Op::Read, 1)],
+            (None, "write") => vec![(Op::Write, 1)],
+            (None, "create") => vec![(Op::Create, 1), (Op::Delete, 1)],
+            (None, _) => parse_ratio(&self.ratio)?,
+        };
+        if self.connections == 0 || self.depth == 0 || self.keys == 0 {
+            return Err("--connections, --depth and --keys are at least 1".into());
+        }
+        let shape = match self.shape {
+            ShapeArg::Flat => Shape::Flat,
+            ShapeArg::Production => Shape::Production,
+        };
+        let choice = match self.zipf {
+            Some(exponent) if exponent > 0.0 => Choice::Zipf(Zipf::new(self.keys, exponent)),
+            Some(exponent) => return Err(format!("--zipf {exponent}: want an exponent above 0")),
+            None => Choice::Uniform,
+        };
+        let pace = match (self.rate, self.poisson) {
+            (Some(rate), _) if rate <= 0.0 => return Err(format!("--rate {rate}: want more than 0")),
+            (Some(rate), true) => Pace::Poisson(rate),
+            (Some(rate), false) => Pace::Fixed(rate),
+            (None, _) => Pace::Closed,
+        };
+        let server_pids = match self.pid.is_empty() {
+            true => targets.iter().filter_map(|target| crate::server::listener_pid(target.port())).collect(),
+            false => self.pid.clone(),
+        };
+        Ok(Settings {
+            targets,
+            connections: self.connections,
+            depth: self.depth,
+            mix,
+            keys: Keys { shape, count: self.keys },
+            choice,
+            value_bytes: self.value,
+            pace,
+            warmup: Duration::from_secs_f64(self.warmup.max(0.0)),
+            duration: Duration::from_secs_f64(self.duration.max(0.001)),
+            session_timeout_ms: self.session_timeout,
+            seed: self.seed,
+            server_pids,
+            population: self.population,
+            elsewhere: self.elsewhere,
+            data_dir: self.data_dir.clone(),
+        })
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn the_command_line_is_consistent() {
+        use clap::CommandFactory;
+        Bench::command().debug_assert();
+    }
+
+    #[test]
+    fn mixes_and_ratios() {
+        assert_eq!(parse_ratio("10:1").unwrap(), [(Op::Read, 10), (Op::Write, 1)]);
+        assert!(parse_ratio("10").is_err());
+        assert_eq!(parse_mix("read=3,multi=1").unwrap(), [(Op::Read, 3), (Op::Multi, 1)]);
+        assert!(parse_mix("ping=1").is_err());
+    }
+}

@@ -1,0 +1,265 @@
+//! `ostler bench ...` from words to an exit code.
+
+use std::io::{self, IsTerminal, Write};
+use std::path::{Path, PathBuf};
+use std::time::{Duration, Instant};
+
+use clap::Parser;
+
+use crate::args::{Bench, BenchCommand, CompareArgs, LimitArgs, LimitKind, LoadArgs, OutArgs, RestartArgs};
+use crate::circumstances::circumstances;
+use crate::compare::{self, Comparison};
+use crate::frames::Op;
+use crate::keys::{Choice, Keys, Shape};
+use crate::load::{Pace, Progress};
+use crate::report;
+use crate::scenario::{self, Report, Settings};
+use crate::server::{Server, ServerKind, pin_self};
+
+/// Runs the words behind `ostler bench`; returns the process's exit code: 0 done, 1 failed, 2 bad arguments, 3 done but
+/// the result is invalid.
+pub fn run(words: &[String]) -> i32 {
+    let words = std::iter::once("ostler bench".to_string()).chain(words.iter().cloned());
+    let bench = match Bench::try_parse_from(words) {
+        Ok(bench) => bench,
+        Err(e) => {
+            let _ = e.print();
+            return if e.use_stderr() { 2 } else { 0 };
+        }
+    };
+    match dispatch(bench.command) {
+        Ok(valid) => {
+            if valid {
+                0
+            } else {
+                3
+            }
+        }
+        Err(e) => {
+            eprintln!("ostler bench: {e}");
+            1
+        }
+    }
+}
+
+fn dispatch(command: BenchCommand) -> io::Result<bool> {
+    match command {
+        BenchCommand::Mixed(args) => load("mixed", &args),
+        BenchCommand::Read(args) => load("read", &args),
+        BenchCommand::Write(args) => load("write", &args),
+        BenchCommand::Create(args) => load("create", &args),
+        BenchCommand::Soak(args) if args.rate.is_none() => {
+            Err(io::Error::other("soak wants --rate: a constant number of requests a second"))
+        }
+        BenchCommand::Soak(args) => load("soak", &args),
+        BenchCommand::Snapshot(args) => load("snapshot", &args),
+        BenchCommand::Sessions(args) => load("sessions", &args),
+        BenchCommand::Idle(args) => load("idle", &args),
+        BenchCommand::Watch(args) => load("watch", &args),
+        BenchCommand::Lock(args) => load("lock", &args),
+        BenchCommand::Preload(args) => load("preload", &args),
+        BenchCommand::Restart(args) => restart(&args),
+        BenchCommand::Limit(args) => limit(&args),
+        BenchCommand::Compare(args) => run_comparison(&args),
+        BenchCommand::EchoServer { port, value } => {
+            crate::echo::serve(std::net::TcpListener::bind(("127.0.0.1", port))?, value)?;
+            Ok(true)
+        }
+    }
+}
+
+/// A live line on a terminal, silence elsewhere.
+fn shower(label: String) -> impl FnMut(Progress) {
+    let live = io::stderr().is_terminal();
+    let mut last = (Duration::ZERO, 0);
+    move |progress| {
+        if !live {
+            return;
+        }
+        let seconds = progress.elapsed.saturating_sub(last.0).as_secs_f64().max(1e-9);
+        let rate = progress.completed.saturating_sub(last.1) as f64 / seconds;
+        last = (progress.elapsed, progress.completed);
+        let phase = if progress.warming { "warming up" } else { "measuring" };
+        eprint!("\r\x1b[K{label}: {phase} {:.1} s, {rate:.0}/s", progress.elapsed.as_secs_f64());
+        let _ = io::stderr().flush();
+    }
+}
+
+fn end_of_line() {
+    if io::stderr().is_terminal() {
+        eprint!("\r\x1b[K");
+    }
+}
+
+fn load(name: &str, args: &LoadArgs) -> io::Result<bool> {
+    let settings = args.settings(name).map_err(io::Error::other)?;
+    if let Some(cpu) = args.cpu {
+        pin_self(cpu)?;
+    }
+    let touches_keys = matches!(name, "mixed" | "read" | "write" | "snapshot" | "soak");
+    if touches_keys && !args.no_preload {
+        scenario::preload(&settings, &mut shower("preload".into()))?;
+        end_of_line();
+    }
+    let mut show = shower(name.to_string());
+    let result = match name {
+        "preload" => scenario::preload(&settings, &mut show)?,
+        "sessions" => scenario::sessions(&settings, &mut show)?,
+        "idle" => scenario::idle(&settings, &mut show)?,
+        "watch" => scenario::watch(&settings, &mut show)?,
+        "lock" => scenario::lock(&settings, &mut show)?,
+        "snapshot" => scenario::snapshot(&settings, &mut show)?,
+        name => scenario::sustained(name, &settings, &mut show)?,
+    };
+    end_of_line();
+    deliver(&result, &args.out)
+}
+
+fn deliver(result: &Report, out: &OutArgs) -> io::Result<bool> {
+    print!("{}", report::terminal(result));
+    let circumstances = circumstances(Path::new("."));
+    if let Some(path) = &out.json {
+        report::write_json(path, &circumstances, result)?;
+    }
+    if let Some(path) = &out.hgrm {
+        std::fs::write(path, report::hgrm(result))?;
+    }
+    if let Some(path) = &out.html {
+        std::fs::write(path, report::html(&circumstances, result))?;
+    }
+    Ok(result.invalid.is_empty())
+}
+
+/// Kills the server that listens on the first target, starts it anew by the given command, and waits for the first
+/// served read of a key.
+fn restart(args: &RestartArgs) -> io::Result<bool> {
+    let settings = args.load.settings("restart").map_err(io::Error::other)?;
+    if !args.load.no_preload {
+        scenario::preload(&settings, &mut shower("preload".into()))?;
+        end_of_line();
+    }
+    let pid = *settings
+        .server_pids
+        .first()
+        .ok_or_else(|| io::Error::other("restart wants a server on this machine; give its --pid"))?;
+    // SAFETY: a plain system call on the process id the user named.
+    if unsafe { libc::kill(pid as libc::pid_t, libc::SIGKILL) } != 0 {
+        return Err(io::Error::last_os_error());
+    }
+    while Path::new(&format!("/proc/{pid}/fd/0")).exists() {
+        std::thread::yield_now();
+    }
+    let begin = Instant::now();
+    std::process::Command::new("sh").arg("-c").arg(format!("exec {}", args.start)).spawn()?;
+    while scenario::read_once(&settings).is_err() {
+        if begin.elapsed() > Duration::from_secs(600) {
+            return Err(io::Error::new(io::ErrorKind::TimedOut, "no read was served within ten minutes"));
+        }
+        // Between two tries at another process there is nothing to wait on but time.
+        std::thread::park_timeout(Duration::from_millis(1));
+    }
+    let seconds = begin.elapsed().as_secs_f64();
+    println!("restart\n  first served read after {seconds:.3} s, {} znodes", settings.keys.count);
+    Ok(true)
+}
+
+fn this_binary() -> io::Result<PathBuf> {
+    std::env::current_exe()
+}
+
+fn limit(args: &LimitArgs) -> io::Result<bool> {
+    if args.which == LimitKind::Sync {
+        for result in compare::sync_limits(&args.dir)? {
+            let p = result.latency;
+            println!(
+                "{:<12} {:>9.0} syncs/s   p50 {:>7.1} us   p99 {:>7.1} us   max {:>8.1} us",
+                format!("{:?}", result.method),
+                result.syncs_per_second,
+                p.p50_us,
+                p.p99_us,
+                p.max_us
+            );
+        }
+        return Ok(true);
+    }
+    let dir = std::env::temp_dir().join(format!("ostler-echo-{}", std::process::id()));
+    let kind = ServerKind::echo(&this_binary()?, args.value);
+    let server = Server::start(&kind, &dir, Some(0), Duration::from_secs(10))?;
+    pin_self(1).or_else(|_| pin_self(0))?;
+    let settings = Settings {
+        targets: vec![server.address],
+        connections: args.connections,
+        depth: args.depth,
+        mix: vec![(Op::Read, 1)],
+        keys: Keys { shape: Shape::Production, count: 1_000_000 },
+        choice: Choice::Uniform,
+        value_bytes: args.value,
+        pace: Pace::Closed,
+        warmup: Duration::from_secs(1),
+        duration: Duration::from_secs_f64(args.duration),
+        session_timeout_ms: 30_000,
+        seed: 1,
+        server_pids: vec![server.pid()],
+        population: 0,
+        elsewhere: 0,
+        data_dir: None,
+    };
+    let result = scenario::sustained("limit echo", &settings, &mut shower("echo".into()))?;
+    end_of_line();
+    print!("{}", report::terminal(&result));
+    drop(server);
+    std::fs::remove_dir_all(&dir)?;
+    Ok(true)
+}
+
+fn run_comparison(args: &CompareArgs) -> io::Result<bool> {
+    let binary = this_binary()?;
+    let mut kinds = vec![ServerKind::ostler(&binary)];
+    if let Some(classpath) = &args.apache_classpath {
+        kinds.push(ServerKind::apache(classpath, "NIOServerCnxnFactory", "apache-nio"));
+        kinds.push(ServerKind::apache(classpath, "NettyServerCnxnFactory", "apache-netty"));
+    } else {
+        eprintln!(
+            "no --apache-classpath: Apache is left out (tests/setup fetches it and says where it lies)"
+        );
+    }
+    for peer in &args.peer {
+        let (name, command) = peer
+            .split_once('=')
+            .ok_or_else(|| io::Error::other(format!("--peer {peer}: want NAME=COMMAND")))?;
+        let command = command.split_whitespace().map(String::from).collect();
+        kinds.push(ServerKind { name: name.to_string(), command, real: true });
+    }
+    kinds.push(ServerKind::echo(&binary, 100));
+    let temporary = std::env::temp_dir().join(format!("ostler-compare-{}", std::process::id()));
+    let dir = args.dir.clone().unwrap_or_else(|| temporary.clone());
+    let comparison = Comparison {
+        kinds,
+        rounds: args.rounds,
+        duration: Duration::from_secs_f64(args.duration),
+        warmup: Duration::from_secs_f64(args.warmup),
+        keys: args.keys,
+        server_cpu: args.server_cpu,
+        load_cpu: args.load_cpu,
+        only: args.only.clone(),
+        dir,
+    };
+    let live = io::stderr().is_terminal();
+    let result = compare::run(&comparison, &mut |text| {
+        if live {
+            eprint!("\r\x1b[K{text}");
+        }
+    })?;
+    end_of_line();
+    print!("{}", report::comparison_terminal(&result));
+    if let Some(path) = &args.out.json {
+        report::write_comparison_json(path, &result)?;
+    }
+    if let Some(path) = &args.out.html {
+        std::fs::write(path, report::comparison_html(&result))?;
+    }
+    if args.dir.is_none() {
+        std::fs::remove_dir_all(&temporary)?;
+    }
+    Ok(result.cells.iter().all(|cell| cell.series.iter().all(|series| series.invalid.is_empty())))
+}

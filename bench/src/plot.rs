@@ -1,0 +1,162 @@
+//! Plots as inline SVG through `plotters`: throughput over time, latency by percentile, bars of a comparison.
+
+use plotters::prelude::*;
+
+use crate::compare::{ComparisonResult, median};
+use crate::measure::Second;
+
+const SIZE: (u32, u32) = (960, 360);
+const COLOURS: [RGBColor; 6] = [
+    RGBColor(9, 105, 218),
+    RGBColor(191, 57, 18),
+    RGBColor(26, 127, 55),
+    RGBColor(130, 80, 223),
+    RGBColor(154, 103, 0),
+    RGBColor(87, 96, 106),
+];
+
+type Drawn = Result<(), Box<dyn std::error::Error>>;
+
+/// The figure, or a sentence that says why there is none.
+fn figure(caption: &str, draw: impl FnOnce(&mut String) -> Drawn) -> String {
+    let mut svg = String::new();
+    match draw(&mut svg) {
+        Ok(()) => format!("<figure>{svg}<figcaption>{caption}</figcaption></figure>"),
+        Err(e) => format!("<p class=\"bad\">{caption}: no plot ({e})</p>"),
+    }
+}
+
+pub fn throughput(seconds: &[Second], marks: &[(f64, String)]) -> String {
+    // The last second is seldom whole.
+    let points: Vec<(f64, f64)> =
+        seconds.iter().enumerate().map(|(at, second)| (at as f64, second.completed as f64)).collect();
+    if points.len() < 3 {
+        return String::new();
+    }
+    figure("Operations in each second; vertical lines mark events", |svg| {
+        let top = points.iter().map(|p| p.1).fold(1.0, f64::max) * 1.1;
+        let root = SVGBackend::with_string(svg, SIZE).into_drawing_area();
+        root.fill(&WHITE)?;
+        let mut chart = ChartBuilder::on(&root)
+            .margin(10)
+            .x_label_area_size(40)
+            .y_label_area_size(80)
+            .build_cartesian_2d(0.0..points.len() as f64, 0.0..top)?;
+        chart.configure_mesh().x_desc("s").y_desc("ops/s").draw()?;
+        chart.draw_series(LineSeries::new(points.iter().copied(), &COLOURS[0]))?;
+        for (at, _) in marks {
+            chart.draw_series(LineSeries::new([(*at, 0.0), (*at, top)], &COLOURS[1]))?;
+        }
+        drop(chart);
+        root.present()?;
+        Ok(())
+    })
+}
+
+/// Latency over percentile; the x axis counts nines, so that the tail has room.
+pub fn latency(lines: &[(&str, &[(u64, u64)])]) -> String {
+    let curves: Vec<(&str, Vec<(f64, f64)>)> = lines
+        .iter()
+        .map(|(name, histogram)| (*name, curve(histogram)))
+        .filter(|(_, c)| !c.is_empty())
+        .collect();
+    if curves.is_empty() {
+        return String::new();
+    }
+    figure("Latency by percentile: 1 is p90, 2 is p99, 3 is p99.9", |svg| {
+        let points = || curves.iter().flat_map(|(_, curve)| curve);
+        let right = points().map(|p| p.0).fold(1.0, f64::max);
+        let top = points().map(|p| p.1).fold(1.0, f64::max) * 1.3;
+        let bottom = points().map(|p| p.1).fold(f64::MAX, f64::min) / 1.3;
+        let root = SVGBackend::with_string(svg, SIZE).into_drawing_area();
+        root.fill(&WHITE)?;
+        let mut chart = ChartBuilder::on(&root)
+            .margin(10)
+            .x_label_area_size(40)
+            .y_label_area_size(80)
+            .build_cartesian_2d(0.0..right, (bottom..top).log_scale())?;
+        chart.configure_mesh().x_desc("nines").y_desc("us").draw()?;
+        for (at, (name, curve)) in curves.iter().enumerate() {
+            let colour = COLOURS[at % COLOURS.len()];
+            chart
+                .draw_series(LineSeries::new(curve.iter().copied(), &colour))?
+                .label(name.to_string())
+                .legend(move |(x, y)| PathElement::new([(x, y), (x + 16, y)], colour));
+        }
+        chart.configure_series_labels().background_style(WHITE.mix(0.8)).border_style(BLACK).draw()?;
+        drop(chart);
+        root.present()?;
+        Ok(())
+    })
+}
+
+/// (nines, microseconds) up to the last value that is not the maximum alone.
+fn curve(histogram: &[(u64, u64)]) -> Vec<(f64, f64)> {
+    let total: u64 = histogram.iter().map(|(_, count)| count).sum();
+    let mut seen = 0;
+    histogram
+        .iter()
+        .map(|(value, count)| {
+            let before = seen;
+            seen += count;
+            let above = (total - before) as f64 / total as f64;
+            (-above.log10(), (*value as f64 / 1e3).max(0.001))
+        })
+        .collect()
+}
+
+pub fn bars(result: &ComparisonResult) -> String {
+    if result.cells.is_empty() {
+        return String::new();
+    }
+    figure("Median operations per second, logarithmic", |svg| {
+        let height = 40 + 26 * result.cells.iter().map(|cell| cell.series.len() + 1).sum::<usize>() as u32;
+        let values = || result.cells.iter().flat_map(|cell| &cell.series).map(|s| median(&s.ops_per_second));
+        let right = values().filter(|v| v.is_finite()).fold(10.0, f64::max) * 3.0;
+        let rows: usize = result.cells.iter().map(|cell| cell.series.len() + 1).sum();
+        let root = SVGBackend::with_string(svg, (SIZE.0, height)).into_drawing_area();
+        root.fill(&WHITE)?;
+        let mut chart = ChartBuilder::on(&root)
+            .margin(10)
+            .x_label_area_size(30)
+            .build_cartesian_2d((1_000.0..right).log_scale(), 0.0..rows as f64)?;
+        chart.configure_mesh().disable_y_axis().disable_y_mesh().x_desc("ops/s").draw()?;
+        let mut row = rows as f64;
+        for cell in &result.cells {
+            row -= 1.0;
+            let bold = ("sans-serif", 15).into_font();
+            chart.draw_series([Text::new(cell.name.clone(), (1_000.0, row + 0.75), bold)])?;
+            for (at, series) in cell.series.iter().enumerate() {
+                row -= 1.0;
+                let value = median(&series.ops_per_second).max(1_000.0);
+                let bar = [(1_000.0, row + 0.15), (value, row + 0.95)];
+                chart.draw_series([Rectangle::new(bar, COLOURS[at % COLOURS.len()].filled())])?;
+                let label = format!(" {} {value:.0}", series.server);
+                chart.draw_series([Text::new(label, (value, row + 0.8), ("sans-serif", 13))])?;
+            }
+        }
+        drop(chart);
+        root.present()?;
+        Ok(())
+    })
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn plots_are_svg() {
+        let seconds = vec![Second { completed: 5, max_ns: 1 }; 5];
+        assert!(throughput(&seconds, &[(2.0, "snapshot".into())]).contains("<svg"));
+        assert!(latency(&[("a", &[(1_000, 5), (2_000, 1)])]).contains("<svg"));
+        assert!(latency(&[]).is_empty());
+    }
+
+    #[test]
+    fn nines_count_what_lies_above() {
+        let curve = curve(&[(1_000, 90), (2_000, 9), (3_000, 1)]);
+        let nines: Vec<f64> = curve.iter().map(|p| (p.0 * 100.0).round() / 100.0).collect();
+        assert_eq!(nines, [0.0, 1.0, 2.0]);
+    }
+}
