@@ -12,7 +12,7 @@ use crate::client::Client;
 use crate::frames::{self, Op};
 use crate::keys::{Choice, Keys, Random};
 use crate::load::{self, CREATED_PARENT, Mix, Pace, Plan, Progress};
-use crate::measure::{Percentiles, Second, Usage};
+use crate::measure::{Percentiles, Second, Usage, new_histogram};
 use crate::swarm::{Happening, Swarm};
 
 /// Above this share of its CPU the generator is taken for the bottleneck, and the result for invalid.
@@ -267,7 +267,7 @@ pub fn sessions(settings: &Settings, show: Show<'_>) -> io::Result<Report> {
     let mut swarm = Swarm::new(settings.targets.clone(), settings.session_timeout_ms)?;
     let begin = Instant::now();
     let before = usage(settings);
-    let mut histogram = Histogram::<u64>::new(3).map_err(io::Error::other)?;
+    let mut histogram = new_histogram();
     let mut report = Report::empty("sessions");
     let mut shown = begin;
     for _ in 0..settings.connections {
@@ -362,7 +362,7 @@ pub fn watch(settings: &Settings, show: Show<'_>) -> io::Result<Report> {
     }
     let mut swarm = Swarm::new(settings.targets.clone(), settings.session_timeout_ms)?;
     swarm.open(settings.population, 256, Duration::from_secs(120))?;
-    let mut histogram = Histogram::<u64>::new(3).map_err(io::Error::other)?;
+    let mut histogram = new_histogram();
     let begin = Instant::now();
     let before = usage(settings);
     let mut rounds = 0u64;
@@ -440,7 +440,7 @@ pub fn lock(settings: &Settings, show: Show<'_>) -> io::Result<Report> {
             std::thread::spawn(move || contend(target, timeout, stop_at))
         })
         .collect();
-    let mut histogram = Histogram::<u64>::new(3).map_err(io::Error::other)?;
+    let mut histogram = new_histogram();
     for worker in workers {
         let times = worker.join().map_err(|_| io::Error::other("a contender panicked"))??;
         times.iter().for_each(|time| histogram.saturating_record(time.as_nanos() as u64));

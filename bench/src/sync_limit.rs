@@ -9,8 +9,7 @@ use std::os::unix::fs::{FileExt, OpenOptionsExt};
 use std::path::Path;
 use std::time::{Duration, Instant};
 
-use crate::measure::Percentiles;
-use hdrhistogram::Histogram;
+use crate::measure::{Percentiles, new_histogram};
 
 const SEGMENT_BYTES: u64 = 64 << 20;
 const BLOCK: usize = 4096;
@@ -62,7 +61,7 @@ pub fn measure(dir: &Path, method: Method, batch_bytes: usize, duration: Duratio
 fn measure_in(path: &Path, method: Method, batch_bytes: usize, duration: Duration) -> io::Result<SyncResult> {
     let file = prepare(path, method)?;
     let mut commit = committer(&file, method, batch_bytes)?;
-    let mut histogram = Histogram::<u64>::new(3).map_err(io::Error::other)?;
+    let mut histogram = new_histogram();
     let begin = Instant::now();
     let mut at = 0u64;
     while begin.elapsed() < duration {
@@ -168,7 +167,10 @@ mod tests {
         let dir = tempfile::tempdir().unwrap();
         for method in METHODS {
             match measure(dir.path(), method, 300, Duration::from_millis(20)) {
-                Ok(result) => assert!(result.syncs_per_second > 1.0, "{result:?}"),
+                Ok(result) => {
+                    assert!(result.syncs_per_second > 1.0, "{result:?}");
+                    assert!(result.latency.p50_us > 0.01, "{result:?}");
+                }
                 // Sandboxes forbid io_uring; some file systems have no O_DIRECT.
                 Err(e) if matches!(method, Method::IoUring | Method::DirectDsync) => {
                     eprintln!("{method:?}: {e}")
