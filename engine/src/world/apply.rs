@@ -1,0 +1,514 @@
+//! Applying txns: the one path for live requests, replay, sync and tests (storage.md §5, §9.3).
+//! Not here: whether a request is allowed (core). A txn is applied as it says; what it names and the tree lacks is
+//! skipped, because replay from a fuzzy snapshot of Apache's meets its own future.
+//! Invariant: the state is a function of the txns alone.
+
+use super::head::{Data, Head, OpenSession, Writer};
+use super::quota::{self, QuotaText, stats_path};
+use super::record::{AclId, Fields, NodeId, Record};
+use super::retire::Undo;
+use super::view::{Found, Shared, Walk, is_root};
+use super::view::{NEWEST, Node};
+use crate::model::{ErrorCode, Owner, SessionId, Stat, StatPersisted, WallMillis, path};
+use crate::wire::{AclBytes, Create, CreateKind, SubTxn, TxnBody, TxnHeader};
+use ostler_replication::Zxid;
+use std::borrow::Cow;
+use std::ops::Range;
+
+/// What became of a txn, for its reply.
+#[derive(Clone, PartialEq, Debug)]
+pub struct TxnResult {
+    /// `ErrorCode` as on the wire; 0 for success. A failed multi has 0: its parts have the codes.
+    pub error: i32,
+    pub reply: TxnReply,
+}
+
+/// What a reply carries, as of its txn or part of a multi.
+#[derive(Clone, PartialEq, Debug)]
+pub enum TxnReply {
+    None,
+    /// setData, setACL, reconfig.
+    Stat(Stat),
+    /// The creates.
+    Created(Stat),
+    /// One for each part. If the multi failed: 0 before the part that failed, its code, then -2.
+    Multi(Vec<TxnResult>),
+}
+
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub enum ChangeKind {
+    Created,
+    Deleted,
+    DataChanged,
+}
+
+/// One znode's change as watches need it; several of one txn stand in the order in which they were applied.
+#[derive(Clone, PartialEq, Eq, Debug)]
+pub struct Change {
+    pub zxid: Zxid,
+    pub kind: ChangeKind,
+    /// Where the path is in `Changes::text`.
+    pub path: Range<u32>,
+    /// The znode's ACL: the one it was created with, has, or had when it was deleted.
+    pub acl: AclId,
+    /// Its parent's ACL as of this change; the znode's own for data changes.
+    pub parent_acl: AclId,
+}
+
+/// The changes of a batch.
+#[derive(Clone, PartialEq, Eq, Default, Debug)]
+pub struct Changes {
+    pub list: Vec<Change>,
+    pub text: Vec<u8>,
+}
+
+/// Where a list of changes can be cut off again, together with `Head::rollback`.
+#[derive(Clone, Copy, Debug)]
+pub struct ChangesMark {
+    list: usize,
+    text: usize,
+}
+
+impl Changes {
+    pub fn path(&self, change: &Change) -> &str {
+        let bytes = &self.text[change.path.start as usize..change.path.end as usize];
+        std::str::from_utf8(bytes).expect("only paths are put here")
+    }
+
+    pub fn mark(&self) -> ChangesMark {
+        ChangesMark { list: self.list.len(), text: self.text.len() }
+    }
+
+    pub fn truncate(&mut self, to: ChangesMark) {
+        self.list.truncate(to.list);
+        self.text.truncate(to.text);
+    }
+
+    fn push(&mut self, zxid: Zxid, kind: ChangeKind, path: &str, acl: AclId, parent_acl: AclId) {
+        let start = self.text.len() as u32;
+        self.text.extend_from_slice(path.as_bytes());
+        self.list.push(Change { zxid, kind, path: start..self.text.len() as u32, acl, parent_acl });
+    }
+}
+
+impl TxnResult {
+    const OK: TxnResult = TxnResult { error: 0, reply: TxnReply::None };
+
+    fn failed(code: ErrorCode) -> TxnResult {
+        TxnResult { error: code.to_wire(), reply: TxnReply::None }
+    }
+}
+
+/// The txn being applied.
+struct Txn<'a> {
+    shared: &'a Shared,
+    writer: &'a mut Writer,
+    changes: &'a mut Changes,
+    session: SessionId,
+    zxid: Zxid,
+    time: WallMillis,
+}
+
+impl Head {
+    /// Applies one txn to the open batch. To apply the parts of a multi one by one as they are validated, use `apply_part`.
+    pub fn apply(&mut self, header: &TxnHeader, body: &TxnBody<'_>, changes: &mut Changes) -> TxnResult {
+        let result = self.txn(header, changes).body(body);
+        // Last, so that at no time the zxid claims more than was done (ZOOKEEPER-3127).
+        let totals = &mut self.writer.totals;
+        totals.zxid = totals.zxid.max(header.zxid);
+        result
+    }
+
+    /// Applies one part of a multi, `header` being that of the whole. Between a savepoint and either `rollback` or
+    /// `finish_parts` this does the same as `apply` does with the multi.
+    pub fn apply_part(&mut self, header: &TxnHeader, part: &SubTxn<'_>, changes: &mut Changes) -> TxnResult {
+        self.txn(header, changes).part(part)
+    }
+
+    /// Ends a multi that was applied in parts.
+    pub fn finish_parts(&mut self, header: &TxnHeader) {
+        let totals = &mut self.writer.totals;
+        totals.zxid = totals.zxid.max(header.zxid);
+    }
+
+    fn txn<'a>(&'a mut self, header: &TxnHeader, changes: &'a mut Changes) -> Txn<'a> {
+        let writer = &mut self.writer;
+        // Equal to the zxid, unless zxids repeat or descend in a damaged log.
+        writer.stamp = header.zxid.0.max(writer.sealed_limit + 1).max(writer.stamp);
+        Txn {
+            shared: &self.shared,
+            writer,
+            changes,
+            session: header.session,
+            zxid: header.zxid,
+            time: header.time,
+        }
+    }
+}
+
+impl Txn<'_> {
+    fn body(&mut self, body: &TxnBody<'_>) -> TxnResult {
+        match body {
+            TxnBody::CreateSession { timeout_ms } => self.open_session(*timeout_ms),
+            TxnBody::CloseSession { paths } => self.close_session(paths.as_deref()),
+            TxnBody::Error { code } => TxnResult { error: *code, reply: TxnReply::None },
+            TxnBody::Create(create) => self.create(create),
+            TxnBody::Delete { path } | TxnBody::DeleteContainer { path } => self.delete(path),
+            TxnBody::SetData { path, data, version } | TxnBody::Reconfig { path, data, version } => {
+                self.set_data(path, data.as_deref(), *version)
+            }
+            TxnBody::SetAcl { path, acl, version } => self.set_acl(path, acl, *version),
+            TxnBody::Multi(parts) => self.multi(parts),
+        }
+    }
+
+    fn part(&mut self, part: &SubTxn<'_>) -> TxnResult {
+        match part {
+            SubTxn::Error { code, .. } => TxnResult { error: *code, reply: TxnReply::None },
+            SubTxn::Create(create) => self.create(create),
+            SubTxn::Delete { path } | SubTxn::DeleteContainer { path } => self.delete(path),
+            SubTxn::SetData { path, data, version } => self.set_data(path, data.as_deref(), *version),
+            SubTxn::Check { .. } => TxnResult::OK,
+        }
+    }
+
+    fn multi(&mut self, parts: &[SubTxn<'_>]) -> TxnResult {
+        let failed = parts.iter().position(|part| matches!(part, SubTxn::Error { .. }));
+        let results = match failed {
+            None => parts.iter().map(|part| self.part(part)).collect(),
+            Some(failed) => (0..parts.len())
+                .map(|at| match &parts[at] {
+                    SubTxn::Error { code, .. } if at == failed => {
+                        TxnResult { error: *code, reply: TxnReply::None }
+                    }
+                    _ if at < failed => TxnResult::OK,
+                    _ => TxnResult::failed(ErrorCode::RuntimeInconsistency),
+                })
+                .collect(),
+        };
+        TxnResult { error: 0, reply: TxnReply::Multi(results) }
+    }
+
+    fn open_session(&mut self, timeout_ms: i32) -> TxnResult {
+        let writer = &mut *self.writer;
+        if let Some(old) = writer.sessions.remove(&self.session) {
+            self.shared.sessions.close(old.slot, writer.stamp);
+            writer.log(Undo::SessionClosed(self.session, old));
+        }
+        let slot = writer.new_slot();
+        self.shared.sessions.open(slot, self.session, timeout_ms, writer.stamp);
+        writer.sessions.insert(self.session, OpenSession { slot, timeout_ms });
+        writer.log(Undo::SessionOpened(self.session));
+        TxnResult::OK
+    }
+
+    fn close_session(&mut self, paths: Option<&[Cow<'_, str>]>) -> TxnResult {
+        let writer = &mut *self.writer;
+        if let Some(session) = writer.sessions.remove(&self.session) {
+            self.shared.sessions.close(session.slot, writer.stamp);
+            writer.log(Undo::SessionClosed(self.session, session));
+        }
+        for path in paths.unwrap_or_default() {
+            // Missing ones are passed over, whoever owns the others.
+            self.delete(path);
+        }
+        let rest: Vec<NodeId> =
+            self.writer.ephemerals.get(&self.session).into_iter().flatten().copied().collect();
+        for id in rest {
+            // Only a damaged log gives an ephemeral children; then it stays.
+            self.delete(&self.shared.path_of(id));
+        }
+        TxnResult::OK
+    }
+
+    fn create(&mut self, create: &Create<'_>) -> TxnResult {
+        let (path, data) = (&*create.path, create.data.as_deref());
+        let Some((parent_path, name)) = path::split(path).filter(|(_, name)| !name.is_empty()) else {
+            return TxnResult::failed(if is_root(path) {
+                ErrorCode::NodeExists
+            } else {
+                ErrorCode::BadArguments
+            });
+        };
+        let Some(parent) = self.shared.find_newest(parent_path) else {
+            return TxnResult::failed(ErrorCode::NoNode);
+        };
+        let acl = self.writer.acls.intern(self.shared, &create.acl);
+        let known = self.shared.find_any(path);
+        if let Some((id, record)) = known.filter(|(_, record)| !record.is_tombstone()) {
+            return self.create_existing((id, record), acl, (parent_path, parent), create.parent_cversion);
+        }
+        let owner = match create.kind {
+            CreateKind::Plain { ephemeral: true, .. } => Owner::from_stored(self.session.0),
+            CreateKind::Plain { ephemeral: false, .. } => Owner::Persistent,
+            CreateKind::Container => Owner::Container,
+            CreateKind::Ttl(ms) => Owner::Ttl(ms as u64 & crate::model::owner::TTL_MILLIS_MAX),
+        };
+        let stat = StatPersisted::created(self.zxid, self.time, owner);
+        let fields = Fields::leaf(parent.0, stat, acl);
+        let id = match known {
+            None => self.writer.insert(self.shared, path, name, &fields, data),
+            Some(tombstone) => {
+                self.writer.insert_again(self.shared, path, tombstone, &fields, data);
+                tombstone.0
+            }
+        };
+        self.count(path, id, stat, data);
+        let parent_acl = self.adopt((parent_path, parent), id, create.parent_cversion);
+        let length = data.map_or(0, <[u8]>::len);
+        self.changes.push(self.zxid, ChangeKind::Created, path, acl, parent_acl);
+        self.quota_created(parent_path, name);
+        self.charge(path, 1, length as i64);
+        TxnResult { error: 0, reply: TxnReply::Created(stat.to_wire(length, 0)) }
+    }
+
+    /// Counts a znode just made.
+    fn count(&mut self, path: &str, id: NodeId, stat: StatPersisted, data: Option<&[u8]>) {
+        self.writer.count_owner(stat.owner, id, true);
+        self.writer.count_node(path, data.map_or(0, <[u8]>::len), stat.owner, true);
+        let prefix = self.writer.digest_prefix(self.shared, path, self.shared.newest(id));
+        self.writer.count_digest(prefix, None, Some(&stat));
+    }
+
+    /// Enters a child with its parent; returns the parent's ACL.
+    fn adopt(&mut self, parent: (&str, Found<'_>), child: NodeId, cversion: i32) -> AclId {
+        let mut fields = parent.1.1.fields();
+        self.writer.edit_children(self.shared, &mut fields, |edit, root| edit.insert(root, child));
+        fields.children += 1;
+        self.raise_cversion(&mut fields.stat, cversion);
+        self.replace(parent, &fields, Data::Keep);
+        fields.acl
+    }
+
+    /// The parent's rule for creates: cversion and pzxid go up together, or not at all.
+    fn raise_cversion(&self, stat: &mut StatPersisted, cversion: i32) {
+        let cversion = if cversion == -1 { stat.cversion.wrapping_add(1) } else { cversion };
+        if cversion > stat.cversion {
+            stat.cversion = cversion;
+            stat.pzxid = self.zxid;
+        }
+    }
+
+    /// A fuzzy snapshot had the znode already: its ACL may be of later (ZOOKEEPER-4846), the parent's Stat of earlier.
+    fn create_existing(
+        &mut self,
+        (id, record): Found<'_>,
+        acl: AclId,
+        parent: (&str, Found<'_>),
+        cversion: i32,
+    ) -> TxnResult {
+        if record.acl() != acl {
+            let fields = Fields { acl, ..record.fields() };
+            self.writer.replace(self.shared, id, record, &fields, Data::Keep);
+        }
+        let mut fields = parent.1.1.fields();
+        let before = fields.stat;
+        self.raise_cversion(&mut fields.stat, cversion);
+        if fields.stat != before {
+            self.replace(parent, &fields, Data::Keep);
+        }
+        TxnResult::failed(ErrorCode::NodeExists)
+    }
+
+    /// Stores a changed Stat or set of children; the data stays, and so does what the digest says of it.
+    fn replace(&mut self, (path, (id, record)): (&str, Found<'_>), fields: &Fields, data: Data<'_>) {
+        let prefix = self.writer.digest_prefix(self.shared, path, record);
+        let before = record.stat();
+        self.writer.replace(self.shared, id, record, fields, data);
+        self.writer.count_digest(prefix, Some(&before), Some(&fields.stat));
+    }
+
+    fn delete(&mut self, path: &str) -> TxnResult {
+        let Some((parent_path, name)) = path::split(path).filter(|(_, name)| !name.is_empty()) else {
+            return TxnResult::failed(ErrorCode::BadArguments);
+        };
+        let Some(parent) = self.shared.find_newest(parent_path) else {
+            return TxnResult::failed(ErrorCode::NoNode);
+        };
+        let mut fields = parent.1.fields();
+        let before = fields.stat;
+        fields.stat.pzxid = fields.stat.pzxid.max(self.zxid);
+        let Some((id, record)) = self.shared.find_newest(path) else {
+            if fields.stat != before {
+                self.replace((parent_path, parent), &fields, Data::Keep);
+            }
+            return TxnResult::failed(ErrorCode::NoNode);
+        };
+        if record.children().1 > 0 {
+            // No server logs this. Apache would leave the children behind as orphans.
+            return TxnResult::failed(ErrorCode::NotEmpty);
+        }
+        let (stat, length) = (record.stat(), record.data_length(&self.shared.memory));
+        let prefix = self.writer.digest_prefix(self.shared, path, record);
+        self.writer.count_digest(prefix, Some(&stat), None);
+        self.writer.count_node(path, length, stat.owner, false);
+        self.writer.count_owner(stat.owner, id, false);
+        self.changes.push(self.zxid, ChangeKind::Deleted, path, record.acl(), fields.acl);
+        self.writer.edit_children(self.shared, &mut fields, |edit, root| edit.remove(root, id));
+        fields.children -= 1;
+        self.replace((parent_path, parent), &fields, Data::Keep);
+        self.writer.bury(self.shared, id, record);
+        self.quota_deleted(parent_path, name);
+        self.charge(path, -1, -(length as i64));
+        TxnResult::OK
+    }
+
+    fn set_data(&mut self, path: &str, data: Option<&[u8]>, version: i32) -> TxnResult {
+        let Some((id, record)) = self.shared.find_newest(path) else {
+            return TxnResult::failed(ErrorCode::NoNode);
+        };
+        let mut fields = record.fields();
+        let before = fields.stat;
+        let old_length = record.data_length(&self.shared.memory);
+        let length = data.map_or(0, <[u8]>::len);
+        fields.stat.mzxid = self.zxid;
+        fields.stat.mtime = self.time;
+        fields.stat.version = version;
+        let prefix = self.writer.digest_prefix(self.shared, path, record);
+        self.writer.count_digest(prefix, Some(&before), None);
+        self.writer.replace(self.shared, id, record, &fields, Data::Set { path, data });
+        let prefix = self.writer.digest_prefix(self.shared, path, self.shared.newest(id));
+        self.writer.count_digest(prefix, None, Some(&fields.stat));
+        self.writer.totals.data_bytes = self.writer.totals.data_bytes - old_length as u64 + length as u64;
+        self.changes.push(self.zxid, ChangeKind::DataChanged, path, fields.acl, fields.acl);
+        self.charge(path, 0, length as i64 - old_length as i64);
+        TxnResult { error: 0, reply: TxnReply::Stat(fields.stat.to_wire(length, fields.children as usize)) }
+    }
+
+    fn set_acl(&mut self, path: &str, acl: &AclBytes<'_>, version: i32) -> TxnResult {
+        let Some(found) = self.shared.find_newest(path) else {
+            return TxnResult::failed(ErrorCode::NoNode);
+        };
+        let mut fields = found.1.fields();
+        fields.acl = self.writer.acls.intern(self.shared, acl);
+        fields.stat.aversion = version;
+        let length = found.1.data_length(&self.shared.memory);
+        self.replace((path, found), &fields, Data::Keep);
+        TxnResult { error: 0, reply: TxnReply::Stat(fields.stat.to_wire(length, fields.children as usize)) }
+    }
+
+    fn quota_created(&mut self, parent_path: &str, name: &str) {
+        let Some(subject) = quota::subject(parent_path) else { return };
+        if name == quota::LIMITS && self.writer.quotas.activate(subject) {
+            self.writer.log(Undo::QuotaOn(subject.into()));
+        }
+        if name == quota::STATS {
+            recount_quota(self.shared, self.writer, subject);
+        }
+    }
+
+    fn quota_deleted(&mut self, parent_path: &str, name: &str) {
+        let Some(subject) = quota::subject(parent_path) else { return };
+        if name == quota::LIMITS && self.writer.quotas.deactivate(subject) {
+            self.writer.log(Undo::QuotaOff(subject.into()));
+        }
+    }
+
+    /// Adds to the usage of the quota above a change.
+    fn charge(&mut self, path: &str, count: i64, bytes: i64) {
+        let Some(subject) = self.writer.quotas.deepest(path) else { return };
+        rewrite_usage(self.shared, self.writer, subject, |usage| {
+            usage.count = usage.count.wrapping_add(count);
+            usage.bytes = usage.bytes.wrapping_add(bytes);
+        });
+    }
+}
+
+impl Fields {
+    fn leaf(parent: NodeId, stat: StatPersisted, acl: AclId) -> Fields {
+        Fields { parent, stat, acl, children_root: super::arena::Handle::NONE, children: 0 }
+    }
+}
+
+/// Counts the subtree of a quota afresh, as Apache does when the stats node is created and when a snapshot is loaded.
+pub(super) fn recount_quota(shared: &Shared, writer: &mut Writer, subject: &str) {
+    let (mut count, mut bytes) = (0, 0);
+    if let Some((id, record)) = shared.find_newest(subject) {
+        let mut walk = Walk::new(Node { shared, limit: NEWEST, id, record }, "");
+        while let Some((_, node)) = walk.next() {
+            count += 1;
+            bytes += node.data().map_or(0, |data| data.len() as i64);
+        }
+    }
+    rewrite_usage(shared, writer, subject, |usage| *usage = QuotaText { count, bytes, ..QuotaText::UNSET });
+}
+
+/// Rewrites a stats node's data in place: no Stat changes, no event, no zxid, and the digest does not cover it.
+fn rewrite_usage(shared: &Shared, writer: &mut Writer, subject: &str, change: impl FnOnce(&mut QuotaText)) {
+    let path = stats_path(subject);
+    let Some((id, record)) = shared.find_newest(&path) else { return };
+    let old: Option<&[u8]> = record.data(&shared.memory);
+    let mut usage = QuotaText::usage(old);
+    change(&mut usage);
+    let text = usage.to_string();
+    writer.totals.data_bytes =
+        writer.totals.data_bytes - old.map_or(0, <[u8]>::len) as u64 + text.len() as u64;
+    writer.replace(
+        shared,
+        id,
+        record,
+        &record.fields(),
+        Data::Set { path: &path, data: Some(text.as_bytes()) },
+    );
+}
+
+impl Writer {
+    /// The root of a tree that has none.
+    pub(super) fn plant_root(
+        &mut self,
+        shared: &Shared,
+        data: Option<&[u8]>,
+        acl: AclId,
+        stat: StatPersisted,
+    ) {
+        let fields = Fields::leaf(NodeId(0), stat, acl);
+        let id = self.insert(shared, "/", "", &fields, data);
+        assert_eq!(id, NodeId::ROOT);
+        self.count_planted(shared, "/", id, data);
+    }
+
+    /// A znode with the Stat it had, in a tree that nobody reads yet. `parent` saves looking it up.
+    pub(super) fn plant(
+        &mut self,
+        shared: &Shared,
+        path: &str,
+        data: Option<&[u8]>,
+        acl: AclId,
+        stat: StatPersisted,
+        parent: Option<NodeId>,
+    ) -> Result<NodeId, Misplaced> {
+        let (parent_path, name) =
+            path::split(path).filter(|(_, name)| !name.is_empty()).ok_or(Misplaced::NoPath)?;
+        let parent = match parent {
+            Some(id) => (id, shared.newest(id)),
+            None => shared.find_newest(parent_path).ok_or(Misplaced::NoParent)?,
+        };
+        if shared.find_newest(path).is_some() {
+            return Err(Misplaced::Twice);
+        }
+        let id = self.insert(shared, path, name, &Fields::leaf(parent.0, stat, acl), data);
+        self.count_planted(shared, path, id, data);
+        let mut fields = parent.1.fields();
+        self.edit_children(shared, &mut fields, |edit, root| edit.insert(root, id));
+        fields.children += 1;
+        self.replace(shared, parent.0, parent.1, &fields, Data::Keep);
+        Ok(id)
+    }
+
+    fn count_planted(&mut self, shared: &Shared, path: &str, id: NodeId, data: Option<&[u8]>) {
+        let record: Record<'_> = shared.newest(id);
+        let stat = record.stat();
+        self.count_owner(stat.owner, id, true);
+        self.count_node(path, data.map_or(0, <[u8]>::len), stat.owner, true);
+        let prefix = self.digest_prefix(shared, path, record);
+        self.count_digest(prefix, None, Some(&stat));
+    }
+}
+
+/// Why a znode has no place in the tree being restored.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub(super) enum Misplaced {
+    NoPath,
+    NoParent,
+    Twice,
+}

@@ -1,0 +1,591 @@
+//! The newest world, with exactly one owner: the core. Everything that changes goes through `apply`.
+//! Not here: deciding what a request becomes (core); what readers see (view).
+
+use super::acl::AclWriter;
+use super::arena::{Allocator, Handle};
+use super::children::{Edit, Touched};
+use super::digest;
+use super::hash::HashKey;
+use super::index::IndexWriter;
+use super::quota::{QuotaText, Quotas, limits_path, stats_path};
+use super::record::{AclId, Blob, Draft, Fields, INLINE_BYTES_MAX, NodeId, Payload, Record, Stamp};
+use super::retire::{Retire, Undo};
+use super::table::{AclList, Nodes};
+use super::view::{NEWEST, Node, Shared, Totals, View};
+use crate::model::{Owner, SessionId, StatPersisted, WallMillis};
+use crate::wire::AclBytes;
+use ostler_replication::Zxid;
+use std::collections::{BTreeMap, BTreeSet};
+use std::sync::Arc;
+
+/// What a world is made with.
+#[derive(Clone, Copy, Debug)]
+pub struct Settings {
+    /// Secret of this process: clients must not be able to choose paths that collide.
+    pub hash_seed: [u64; 2],
+    /// Whether the tree's digest is kept; it is 0 otherwise.
+    pub digests: bool,
+}
+
+/// The speculative state: all txns applied, committed or not.
+pub struct Head {
+    pub(super) shared: Arc<Shared>,
+    pub(super) writer: Writer,
+}
+
+/// All that is the writer's alone.
+pub(super) struct Writer {
+    pub blocks: Allocator,
+    pub index: IndexWriter,
+    pub acls: AclWriter,
+    next_id: u32,
+    pub free_ids: Vec<NodeId>,
+    pub sessions: BTreeMap<SessionId, OpenSession>,
+    next_slot: u32,
+    pub free_slots: Vec<u32>,
+    pub ephemerals: BTreeMap<SessionId, BTreeSet<NodeId>>,
+    pub containers: BTreeSet<NodeId>,
+    pub ttls: BTreeSet<NodeId>,
+    pub quotas: Quotas,
+    pub totals: Totals,
+    /// What the present txn's records are stamped with: its zxid, or more if Views of this zxid exist already.
+    pub stamp: u64,
+    /// The highest limit that any View was given.
+    pub sealed_limit: u64,
+    /// Grows whenever what was written so far must not be edited in place any more.
+    pub epoch: u64,
+    pub retire: Retire,
+    pub digests: bool,
+    /// Nobody reads yet: everything is edited in place and freed at once.
+    pub restoring: bool,
+    touched: Vec<Touched>,
+}
+
+#[derive(Clone, Copy, Debug)]
+pub(super) struct OpenSession {
+    pub slot: u32,
+    pub timeout_ms: i32,
+}
+
+/// A place in the open batch to go back to.
+#[derive(Clone, Copy, Debug)]
+pub struct Savepoint {
+    pub(super) batch: u64,
+    pub(super) undos: usize,
+    pub(super) totals: Totals,
+}
+
+/// The batch boundary is not retained: it is older than what was committed, or was never one.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub struct NotRetained;
+
+/// A znode's quota: the deepest one at or above a path.
+#[derive(Clone, PartialEq, Eq, Debug)]
+pub struct Quota<'p> {
+    pub path: &'p str,
+    pub limits: QuotaText,
+    pub usage: QuotaText,
+}
+
+/// Memory of the world in bytes.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub struct Usage {
+    /// In records, large data and sets of children.
+    pub blocks: u64,
+    pub index: u64,
+    /// Part of `blocks` that only waits for Views to go.
+    pub retained: u64,
+    /// What can still be had for blocks.
+    pub left: u64,
+}
+
+/// New data for a znode, or that which it has.
+pub(super) enum Data<'a> {
+    Keep,
+    Set { path: &'a str, data: Option<&'a [u8]> },
+}
+
+impl Head {
+    /// The tree of a new server (storage.md §13), at zxid 0.
+    pub fn new(settings: Settings) -> Head {
+        let mut head = Head::bare(settings);
+        head.writer.restoring = true;
+        let stat = StatPersisted::created(Zxid::ZERO, WallMillis(0), Owner::Persistent);
+        head.writer.plant_root(&head.shared, Some(b""), AclId::OPEN, stat);
+        head.plant_missing();
+        head.open();
+        head
+    }
+
+    /// Ends the making of a world: from here on there may be readers.
+    pub(super) fn open(&mut self) {
+        self.writer.restoring = false;
+        self.writer.retire.begin(self.writer.totals);
+    }
+
+    /// No znode at all.
+    pub(super) fn bare(settings: Settings) -> Head {
+        let shared = Shared::new(HashKey::new(settings.hash_seed));
+        let writer = Writer {
+            blocks: Allocator::new(&shared.memory),
+            index: IndexWriter::new(&shared.index),
+            acls: AclWriter::new(&shared),
+            next_id: NodeId::ROOT.0,
+            free_ids: Vec::new(),
+            sessions: BTreeMap::new(),
+            next_slot: 0,
+            free_slots: Vec::new(),
+            ephemerals: BTreeMap::new(),
+            containers: BTreeSet::new(),
+            ttls: BTreeSet::new(),
+            quotas: Quotas::default(),
+            totals: Totals { zxid: Zxid::ZERO, digest: 0, znodes: 0, ephemerals: 0, data_bytes: 0 },
+            stamp: 0,
+            sealed_limit: 0,
+            epoch: 1,
+            retire: Retire::default(),
+            digests: settings.digests,
+            restoring: false,
+            touched: Vec::new(),
+        };
+        Head { shared: Arc::new(shared), writer }
+    }
+
+    /// Adds what every tree has and this one lacks.
+    pub(super) fn plant_missing(&mut self) {
+        let read_only = self.writer.acls.intern(&self.shared, &AclBytes::READ_ONLY);
+        for (path, acl, aversion) in [
+            ("/zookeeper", AclId::OPEN, 0),
+            ("/zookeeper/quota", AclId::OPEN, 0),
+            ("/zookeeper/config", read_only, -1),
+        ] {
+            if self.shared.find_newest(path).is_none() {
+                let mut stat = StatPersisted::created(Zxid::ZERO, WallMillis(0), Owner::Persistent);
+                stat.aversion = aversion;
+                let planted = self.writer.plant(&self.shared, path, Some(b""), acl, stat, None);
+                assert!(planted.is_ok(), "parents come first");
+            }
+        }
+    }
+
+    /// Last txn applied.
+    pub fn zxid(&self) -> Zxid {
+        self.writer.totals.zxid
+    }
+
+    /// The tree's digest with all that is applied (storage.md §12).
+    pub fn digest(&self) -> u64 {
+        self.writer.totals.digest
+    }
+
+    pub fn totals(&self) -> Totals {
+        self.writer.totals
+    }
+
+    pub fn get(&self, path: &str) -> Option<Node<'_>> {
+        let (id, record) = self.shared.find_newest(path)?;
+        Some(self.node(id, record))
+    }
+
+    /// For ids that Head named and no txn has since removed.
+    pub fn get_id(&self, id: NodeId) -> Option<Node<'_>> {
+        Some(self.node(id, self.shared.visible(id, NEWEST)?))
+    }
+
+    fn node<'a>(&'a self, id: NodeId, record: Record<'a>) -> Node<'a> {
+        Node { shared: &self.shared, limit: NEWEST, id, record }
+    }
+
+    pub fn path_of(&self, node: &Node<'_>) -> String {
+        self.shared.path_of(node.id)
+    }
+
+    pub fn acl(&self, id: AclId) -> Option<&AclList> {
+        self.shared.acls.get(id)
+    }
+
+    pub fn acl_count(&self) -> usize {
+        self.writer.acls.count()
+    }
+
+    /// Client sessions in the order of their ids, with their timeouts in milliseconds.
+    pub fn sessions(&self) -> impl ExactSizeIterator<Item = (SessionId, i32)> + '_ {
+        self.writer.sessions.iter().map(|(id, session)| (*id, session.timeout_ms))
+    }
+
+    /// The timeout in milliseconds of an open session.
+    pub fn session(&self, id: SessionId) -> Option<i32> {
+        self.writer.sessions.get(&id).map(|session| session.timeout_ms)
+    }
+
+    /// Sessions that own ephemerals, whether they are open or not (storage.md §9.4).
+    pub fn owners(&self) -> impl ExactSizeIterator<Item = (SessionId, usize)> + '_ {
+        self.writer.ephemerals.iter().map(|(id, nodes)| (*id, nodes.len()))
+    }
+
+    /// Paths of the session's ephemerals, in the order in which closeSession lists them.
+    pub fn ephemerals(&self, session: SessionId) -> impl Iterator<Item = String> + '_ {
+        let nodes = self.writer.ephemerals.get(&session);
+        nodes.into_iter().flatten().map(|id| self.shared.path_of(*id))
+    }
+
+    pub fn ephemeral_count(&self, session: SessionId) -> usize {
+        self.writer.ephemerals.get(&session).map_or(0, BTreeSet::len)
+    }
+
+    /// Containers behind a place (`None`: from the first), for going through them in portions.
+    pub fn containers(&self, after: Option<NodeId>) -> impl Iterator<Item = Node<'_>> {
+        self.nodes_after(&self.writer.containers, after)
+    }
+
+    /// TTL znodes, likewise.
+    pub fn ttl_nodes(&self, after: Option<NodeId>) -> impl Iterator<Item = Node<'_>> {
+        self.nodes_after(&self.writer.ttls, after)
+    }
+
+    fn nodes_after<'a>(
+        &'a self,
+        set: &'a BTreeSet<NodeId>,
+        after: Option<NodeId>,
+    ) -> impl Iterator<Item = Node<'a>> {
+        let start = after.map_or(std::ops::Bound::Unbounded, std::ops::Bound::Excluded);
+        set.range((start, std::ops::Bound::Unbounded)).filter_map(|id| self.get_id(*id))
+    }
+
+    /// The quota that a change at this path is charged to; `None` too when its limits or usage cannot be read.
+    pub fn quota<'p>(&self, path: &'p str) -> Option<Quota<'p>> {
+        let path = self.writer.quotas.deepest(path)?;
+        let text = |path: String| QuotaText::parse(self.get(&path)?.data());
+        Some(Quota { path, limits: text(limits_path(path))?, usage: text(stats_path(path))? })
+    }
+
+    pub fn usage(&self) -> Usage {
+        let writer = &self.writer;
+        Usage {
+            blocks: writer.blocks.bytes_live(),
+            index: writer.index.bytes(),
+            retained: writer.retire.bytes(),
+            left: writer.blocks.bytes_left(),
+        }
+    }
+
+    /// Closes the open batch: everything applied so far, as a View. Takes the same short time however large the batch.
+    pub fn seal(&mut self) -> View {
+        self.writer.seal(&self.shared)
+    }
+
+    /// A place in the open batch for `rollback`.
+    pub fn savepoint(&mut self) -> Savepoint {
+        self.writer.savepoint()
+    }
+
+    /// Undoes what was applied since the savepoint, which must be of the open batch.
+    pub fn rollback(&mut self, to: Savepoint) {
+        self.writer.rollback(&self.shared, to);
+    }
+
+    /// Undoes the open batch and sealed, uncommitted ones down to the boundary at `to`. Views of undone batches show
+    /// the state at `to` from then on and should not be read.
+    pub fn rewind(&mut self, to: Zxid) -> Result<(), NotRetained> {
+        self.writer.rewind(&self.shared, to)
+    }
+
+    /// Batches up to this zxid will not be undone.
+    pub fn committed(&mut self, zxid: Zxid) {
+        self.writer.retire.committed(zxid);
+    }
+
+    /// Frees up to `budget` retired things that no live View needs; returns how many. Less than `budget` means that
+    /// there is nothing to do until a View goes or a batch commits.
+    pub fn reclaim(&mut self, budget: usize) -> usize {
+        self.writer.reclaim(&self.shared, budget)
+    }
+}
+
+impl Writer {
+    pub(super) fn new_id(&mut self) -> NodeId {
+        self.free_ids.pop().unwrap_or_else(|| {
+            assert!(self.next_id < Nodes::capacity(), "more znodes than the table holds");
+            self.next_id += 1;
+            NodeId(self.next_id - 1)
+        })
+    }
+
+    pub(super) fn new_slot(&mut self) -> u32 {
+        self.free_slots.pop().unwrap_or_else(|| {
+            self.next_slot += 1;
+            self.next_slot - 1
+        })
+    }
+
+    fn stamp(&self, older: Handle) -> Stamp {
+        Stamp { stamp: self.stamp, older, mark: self.epoch as u32 }
+    }
+
+    /// Writes a record into a block of its own and counts its ACL.
+    fn write(&mut self, shared: &Shared, draft: &Draft<'_>, stamp: Option<Stamp>) -> Handle {
+        let handle = self.blocks.alloc(&shared.memory, draft.bytes());
+        draft.write(&shared.memory, handle, stamp);
+        let acl = Record::new(&shared.memory, handle).acl();
+        if acl != AclId::OPEN {
+            self.acls.acquire(acl);
+        }
+        handle
+    }
+
+    /// Frees a record's block; its ACL may go with it.
+    pub(super) fn free_record(&mut self, shared: &Shared, handle: Handle) {
+        let record = Record::new(&shared.memory, handle);
+        let (acl, bytes) = (record.acl(), record.bytes());
+        self.release_acl(acl);
+        self.blocks.free(&shared.memory, handle, bytes);
+    }
+
+    fn release_acl(&mut self, acl: AclId) {
+        if acl != AclId::OPEN && self.acls.release(acl) {
+            self.retire.unused_acl(acl);
+        }
+    }
+
+    pub(super) fn free_blob(&mut self, shared: &Shared, blob: Handle) {
+        let bytes = Blob::bytes_for(Blob::new(&shared.memory, blob).bytes());
+        self.blocks.free(&shared.memory, blob, bytes);
+    }
+
+    /// The payload for new data: inline, or a blob that is written now.
+    fn payload<'a>(&mut self, shared: &Shared, path: &str, data: Option<&'a [u8]>) -> Payload<'a> {
+        match data {
+            None => Payload::Null,
+            Some(data) if data.len() <= INLINE_BYTES_MAX => Payload::Inline(data),
+            Some(data) => {
+                let crc =
+                    if self.digests && digest::counts(path) { digest::prefix(path, Some(data)) } else { 0 };
+                let blob = self.blocks.alloc(&shared.memory, Blob::bytes_for(data));
+                Blob::write(&shared.memory, blob, data, crc);
+                self.log(Undo::BlobMade(blob));
+                Payload::External(blob)
+            }
+        }
+    }
+
+    pub(super) fn log(&mut self, undo: Undo) {
+        if !self.restoring {
+            self.retire.log(undo);
+        }
+    }
+
+    /// A new version of a znode, in place of the old one if no View can see that.
+    pub(super) fn replace(
+        &mut self,
+        shared: &Shared,
+        id: NodeId,
+        old: Record<'_>,
+        fields: &Fields,
+        data: Data<'_>,
+    ) {
+        let payload = match data {
+            Data::Keep => old.payload(),
+            Data::Set { path, data } => {
+                if let Payload::External(blob) = old.payload() {
+                    self.gone_blob(shared, blob);
+                }
+                self.payload(shared, path, data)
+            }
+        };
+        if self.restoring {
+            return self.replace_unseen(shared, id, old, fields, payload);
+        }
+        let draft = Draft::stamped(fields, old.name(), payload);
+        let owned = old.stamp() > self.sealed_limit && old.mark() == Some(self.epoch as u32);
+        if owned && draft.fits(&old) {
+            self.overwrite(shared, &draft, old, fields.acl);
+            return;
+        }
+        let new = self.write(shared, &draft, Some(self.stamp(old.handle())));
+        shared.nodes.publish(id, new);
+        self.retire.log_bytes(Undo::Replaced { id, old: old.handle() }, old.bytes());
+    }
+
+    fn overwrite(&mut self, shared: &Shared, draft: &Draft<'_>, old: Record<'_>, acl: AclId) {
+        let before = old.acl();
+        if acl != before {
+            if acl != AclId::OPEN {
+                self.acls.acquire(acl);
+            }
+            self.release_acl(before);
+        }
+        draft.overwrite(&shared.memory, old.handle());
+    }
+
+    fn replace_unseen(
+        &mut self,
+        shared: &Shared,
+        id: NodeId,
+        old: Record<'_>,
+        fields: &Fields,
+        payload: Payload<'_>,
+    ) {
+        let stamp = old.mark().map(|mark| Stamp { stamp: old.stamp(), older: old.older(), mark });
+        let draft = match stamp {
+            Some(_) => Draft::stamped(fields, old.name(), payload),
+            None => Draft::first(fields, old.name(), payload),
+        };
+        if draft.fits(&old) {
+            return self.overwrite(shared, &draft, old, fields.acl);
+        }
+        let new = self.write(shared, &draft, stamp);
+        shared.nodes.publish(id, new);
+        self.free_record(shared, old.handle());
+    }
+
+    fn gone_blob(&mut self, shared: &Shared, blob: Handle) {
+        if self.restoring {
+            self.free_blob(shared, blob);
+        } else {
+            let bytes = Blob::new(&shared.memory, blob).bytes().len();
+            self.retire.log_bytes(Undo::BlobGone(blob), bytes);
+        }
+    }
+
+    /// A znode that the index knows nothing of.
+    pub(super) fn insert(
+        &mut self,
+        shared: &Shared,
+        path: &str,
+        name: &str,
+        fields: &Fields,
+        data: Option<&[u8]>,
+    ) -> NodeId {
+        let payload = self.payload(shared, path, data);
+        let id = self.new_id();
+        let record =
+            if fields.stat.czxid.0 == self.stamp || (self.restoring && fields.stat.czxid.0 <= self.stamp) {
+                self.write(shared, &Draft::first(fields, name, payload), None)
+            } else {
+                self.write(shared, &Draft::stamped(fields, name, payload), Some(self.stamp(Handle::NONE)))
+            };
+        shared.nodes.publish(id, record);
+        if id != NodeId::ROOT {
+            let retire = &mut self.retire;
+            let restoring = self.restoring;
+            let mut unused = None;
+            self.index.insert(&shared.index, shared.key.hash(path), id, |segment| {
+                if restoring { unused = Some(segment) } else { retire.old_segment(segment) }
+            });
+            unused.into_iter().for_each(|segment| self.index.free(segment));
+        }
+        self.log(Undo::Created { id });
+        id
+    }
+
+    /// A znode again where one was deleted a moment ago, so that old Views keep seeing the deleted one.
+    pub(super) fn insert_again(
+        &mut self,
+        shared: &Shared,
+        path: &str,
+        (id, tombstone): (NodeId, Record<'_>),
+        fields: &Fields,
+        data: Option<&[u8]>,
+    ) {
+        let payload = self.payload(shared, path, data);
+        let draft = Draft::stamped(fields, tombstone.name(), payload);
+        let new = self.write(shared, &draft, Some(self.stamp(tombstone.handle())));
+        shared.nodes.publish(id, new);
+        self.retire.log_bytes(Undo::Recreated { id, tombstone: tombstone.handle() }, tombstone.bytes());
+    }
+
+    /// Marks a znode as deleted.
+    pub(super) fn bury(&mut self, shared: &Shared, id: NodeId, old: Record<'_>) {
+        let fields = old.fields();
+        if let Payload::External(blob) = old.payload() {
+            self.gone_blob(shared, blob);
+        }
+        let stamp = Stamp { mark: super::retire::PENDING, ..self.stamp(old.handle()) };
+        let tombstone = self.write(shared, &Draft::tombstone(&fields, old.name()), Some(stamp));
+        shared.nodes.publish(id, tombstone);
+        self.retire.log_bytes(Undo::Deleted { id, tombstone }, old.bytes());
+    }
+
+    /// Changes the set of children in `fields`; the caller stores them.
+    pub(super) fn edit_children(
+        &mut self,
+        shared: &Shared,
+        fields: &mut Fields,
+        edit: impl FnOnce(&mut Edit<'_>, Handle) -> Handle,
+    ) {
+        let mut touched = std::mem::take(&mut self.touched);
+        let mut context = Edit {
+            memory: &shared.memory,
+            blocks: &mut self.blocks,
+            epoch: self.epoch,
+            touched: &mut touched,
+        };
+        fields.children_root = edit(&mut context, fields.children_root);
+        for touched in touched.drain(..) {
+            match touched {
+                Touched::Made(page) => self.log(Undo::PageMade(page)),
+                Touched::Gone(page) if self.restoring => self.free_page(shared, page),
+                Touched::Gone(page) => {
+                    let bytes = super::children::bytes_of(&shared.memory, page);
+                    self.retire.log_bytes(Undo::PageGone(page), bytes);
+                }
+            }
+        }
+        self.touched = touched;
+    }
+
+    pub(super) fn free_page(&mut self, shared: &Shared, page: Handle) {
+        let bytes = super::children::bytes_of(&shared.memory, page);
+        self.blocks.free(&shared.memory, page, bytes);
+    }
+
+    /// Enters a znode where its kind is looked up, or takes it out.
+    pub(super) fn count_owner(&mut self, owner: Owner, id: NodeId, is_there: bool) {
+        let set = match owner {
+            Owner::Persistent => return,
+            Owner::Container => &mut self.containers,
+            Owner::Ttl(_) => &mut self.ttls,
+            Owner::Ephemeral(session) => self.ephemerals.entry(session).or_default(),
+        };
+        let changed = if is_there { set.insert(id) } else { set.remove(&id) };
+        assert!(changed, "{id:?} of {owner:?} was there twice or never");
+        if let Owner::Ephemeral(session) = owner
+            && self.ephemerals[&session].is_empty()
+        {
+            self.ephemerals.remove(&session);
+        }
+    }
+
+    /// What a znode adds to the digest, in two steps; `None` if it adds nothing.
+    pub(super) fn digest_prefix(&self, shared: &Shared, path: &str, record: Record<'_>) -> Option<u32> {
+        if !self.digests || !digest::counts(path) {
+            return None;
+        }
+        Some(match record.payload() {
+            Payload::External(blob) => Blob::new(&shared.memory, blob).crc(),
+            Payload::Null => digest::prefix(path, None),
+            Payload::Inline(data) => digest::prefix(path, Some(data)),
+        })
+    }
+
+    /// Takes one Stat out of the digest and another one in.
+    pub(super) fn count_digest(
+        &mut self,
+        prefix: Option<u32>,
+        gone: Option<&StatPersisted>,
+        new: Option<&StatPersisted>,
+    ) {
+        let Some(prefix) = prefix else { return };
+        let part = |stat: Option<&StatPersisted>| stat.map_or(0, |stat| digest::finish(prefix, stat));
+        self.totals.digest = self.totals.digest.wrapping_sub(part(gone)).wrapping_add(part(new));
+    }
+
+    /// Counts a znode that has come or gone.
+    pub(super) fn count_node(&mut self, path: &str, data_length: usize, owner: Owner, is_there: bool) {
+        let (one, bytes) = (1, (path.len() + data_length) as u64);
+        let change = |count: &mut u64, by: u64| *count = if is_there { *count + by } else { *count - by };
+        change(&mut self.totals.znodes, one);
+        change(&mut self.totals.data_bytes, bytes);
+        change(&mut self.totals.ephemerals, u64::from(owner.is_ephemeral()));
+    }
+}

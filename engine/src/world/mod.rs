@@ -1,0 +1,34 @@
+//! All replicated state: znodes, client sessions, ACLs. One writer (`Head`), many readers pinned at versions (`View`),
+//! no locks, no reference counts in nodes.
+//! Not here: what a request becomes (core), files (log, snapshot), watches (worker). Pure: no clock, no randomness, no
+//! I/O; memory comes from one anonymous mapping per table (arena).
+//! Invariants: the state is a function of the txns alone; what a View shows never changes while it lives.
+//!
+//! `unsafe` lives in arena, record, index, children and table only. Their functions are safe to call from within this
+//! module as long as handles and ids come from the tables they belong to; nothing outside can make either.
+
+mod acl;
+mod apply;
+mod arena;
+mod children;
+mod digest;
+mod hash;
+mod head;
+mod index;
+mod quota;
+mod record;
+mod restore;
+mod retire;
+mod table;
+#[cfg(test)]
+mod tests;
+mod view;
+
+pub use apply::{Change, ChangeKind, Changes, ChangesMark, TxnReply, TxnResult};
+pub use hash::PathHash;
+pub use head::{Head, NotRetained, Quota, Savepoint, Settings, Usage};
+pub use quota::QuotaText;
+pub use record::{AclId, NodeId};
+pub use restore::{RestoreError, Restorer};
+pub use table::AclList;
+pub use view::{Children, Node, Totals, View, Walk};

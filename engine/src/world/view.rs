@@ -1,0 +1,418 @@
+//! Views: the world as it was after one batch, for any number of readers, without locks and without writing shared
+//! memory. Looking up paths, reading znodes, walking the tree.
+//! Not here: changing anything (head, apply), and freeing (retire).
+//!
+//! # Who runs at once
+//! A reader holds a `View`; the writer goes on. The View's `limit` selects, of each znode, the newest version whose
+//! stamp is not above it. All that was written before the View was sealed is visible to whoever received the View, by
+//! whatever handed it over (an `Arc` through a ring, a channel). What the writer does later is met in three places only:
+//! index slots, the node table, the ACL and session tables. Those are atomics, and lead either to complete data or to
+//! versions that the limit rules out. Nothing that a View can reach is freed or edited while it lives (retire.rs);
+//! therefore every reference handed out borrows the View.
+
+use super::arena::{Handle, Memory};
+use super::children::Cursor;
+use super::hash::{HashKey, PathHash};
+use super::index::Index;
+use super::record::{AclId, NodeId, Record};
+use super::table::{AclList, Acls, Nodes, Sessions, prefetch};
+use crate::model::{Owner, SessionId, Stat, StatPersisted};
+use ostler_replication::Zxid;
+use std::sync::Arc;
+
+/// What readers and the writer share.
+pub(super) struct Shared {
+    pub memory: Memory,
+    pub nodes: Nodes,
+    pub index: Index,
+    pub acls: Acls,
+    pub sessions: Sessions,
+    pub key: HashKey,
+}
+
+/// What the index knows of a path: one znode, alive or deleted a moment ago.
+pub(super) type Found<'a> = (NodeId, Record<'a>);
+
+/// The limit that sees everything, the open batch included. The writer's alone.
+pub(super) const NEWEST: u64 = u64::MAX;
+
+impl Shared {
+    pub(super) fn new(key: HashKey) -> Shared {
+        Shared {
+            memory: Memory::new(),
+            nodes: Nodes::new(),
+            index: Index::new(),
+            acls: Acls::new(),
+            sessions: Sessions::new(),
+            key,
+        }
+    }
+
+    #[inline]
+    pub(super) fn newest(&self, id: NodeId) -> Record<'_> {
+        Record::new(&self.memory, self.nodes.newest(id))
+    }
+
+    /// The version that a limit sees; `None` before creation and after deletion.
+    #[inline]
+    pub(super) fn visible(&self, id: NodeId, limit: u64) -> Option<Record<'_>> {
+        let mut handle = self.nodes.newest(id);
+        while !handle.is_none() {
+            let record = Record::new(&self.memory, handle);
+            if record.stamp() <= limit {
+                return (!record.is_tombstone()).then_some(record);
+            }
+            handle = record.older();
+        }
+        None
+    }
+
+    /// Whether the znode of this record has this path: its last component, its parent's, and so on up to the root.
+    #[inline]
+    fn has_path(&self, record: Record<'_>, path: &str) -> bool {
+        let mut rest = path.as_bytes();
+        let mut record = record;
+        loop {
+            let name = record.name().as_bytes();
+            let Some(slash) = rest.len().checked_sub(name.len() + 1) else { return false };
+            if rest[slash] != b'/' || rest[slash + 1..] != *name {
+                return false;
+            }
+            rest = &rest[..slash];
+            let parent = record.parent();
+            if parent == NodeId::ROOT {
+                return rest.is_empty();
+            }
+            if rest.is_empty() {
+                return false;
+            }
+            // Name and parent are the same in all versions: the newest serves, whatever the limit.
+            record = self.newest(parent);
+        }
+    }
+
+    #[inline]
+    pub(super) fn find(&self, hash: PathHash, path: &str, limit: u64) -> Option<Found<'_>> {
+        if is_root(path) {
+            return Some((NodeId::ROOT, self.visible(NodeId::ROOT, limit)?));
+        }
+        self.index.find(hash, |id| {
+            let record = self.visible(id, limit)?;
+            self.has_path(record, path).then_some((id, record))
+        })
+    }
+
+    /// The newest record of the znode that the index has for a path, tombstones included.
+    pub(super) fn find_any(&self, path: &str) -> Option<Found<'_>> {
+        if is_root(path) {
+            return Some((NodeId::ROOT, self.newest(NodeId::ROOT)));
+        }
+        self.index.find(self.key.hash(path), |id| {
+            let record = self.newest(id);
+            self.has_path(record, path).then_some((id, record))
+        })
+    }
+
+    pub(super) fn find_newest(&self, path: &str) -> Option<Found<'_>> {
+        self.find(self.key.hash(path), path, NEWEST)
+    }
+
+    /// The path of a znode that is in the index; `/` for the root.
+    pub(super) fn path_of(&self, id: NodeId) -> String {
+        let mut names = Vec::new();
+        let mut at = id;
+        while at != NodeId::ROOT {
+            let record = self.newest(at);
+            names.push(record.name());
+            at = record.parent();
+        }
+        if names.is_empty() {
+            return "/".to_owned();
+        }
+        let mut path = String::with_capacity(names.iter().map(|name| name.len() + 1).sum());
+        for name in names.iter().rev() {
+            path.push('/');
+            path.push_str(name);
+        }
+        path
+    }
+}
+
+/// Reads take the empty path for the root's (semantics.md §1).
+#[inline]
+pub(super) fn is_root(path: &str) -> bool {
+    path.is_empty() || path == "/"
+}
+
+/// Sums over the whole tree, as of some txn.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub struct Totals {
+    /// Last txn applied.
+    pub zxid: Zxid,
+    /// Sum of all znodes' digests (storage.md §12); 0 when digests are off.
+    pub digest: u64,
+    /// Znodes, the root and `/zookeeper` included. Apache reports one more: it counts the root under two names.
+    pub znodes: u64,
+    pub ephemerals: u64,
+    /// Bytes of all paths and data (Apache's approximate data size).
+    pub data_bytes: u64,
+}
+
+pub(super) struct Pinned {
+    pub shared: Arc<Shared>,
+    pub limit: u64,
+    pub totals: Totals,
+}
+
+/// The world as of one zxid. Cloning counts holders; as long as one lives, what it sees stays.
+#[derive(Clone)]
+pub struct View(pub(super) Arc<Pinned>);
+
+impl View {
+    #[inline]
+    pub fn zxid(&self) -> Zxid {
+        self.0.totals.zxid
+    }
+
+    pub fn totals(&self) -> Totals {
+        self.0.totals
+    }
+
+    /// The znode with exactly this path; `""` and `/` both name the root. Never allocates.
+    #[inline]
+    pub fn get(&self, path: &str) -> Option<Node<'_>> {
+        self.get_hashed(self.hash(path), path)
+    }
+
+    /// For looking a path up in steps, so that many lookups wait for memory together: `hash` all, `prefetch` all, then
+    /// `prefetch_record` all, then `get_hashed`.
+    #[inline]
+    pub fn hash(&self, path: &str) -> PathHash {
+        self.0.shared.key.hash(path)
+    }
+
+    /// Begins to fetch the index entry.
+    #[inline]
+    pub fn prefetch(&self, hash: PathHash) {
+        self.0.shared.index.prefetch(hash);
+    }
+
+    /// Begins to fetch the node table's entry; wants the index entry fetched.
+    #[inline]
+    pub fn prefetch_entry(&self, hash: PathHash) {
+        let shared = &*self.0.shared;
+        shared.index.find(hash, |id| {
+            shared.nodes.prefetch(id);
+            Some(())
+        });
+    }
+
+    /// Begins to fetch the znode's newest record; wants the node table's entry fetched.
+    #[inline]
+    pub fn prefetch_record(&self, hash: PathHash) {
+        let shared = &*self.0.shared;
+        shared.index.find(hash, |id| {
+            let handle = shared.nodes.newest(id);
+            if !handle.is_none() {
+                let at = shared.memory.at(handle);
+                prefetch(at);
+                // Most records span two cache lines.
+                prefetch(at.wrapping_add(64));
+            }
+            Some(())
+        });
+    }
+
+    #[inline]
+    pub fn get_hashed(&self, hash: PathHash, path: &str) -> Option<Node<'_>> {
+        let pinned = &*self.0;
+        let (id, record) = pinned.shared.find(hash, path, pinned.limit)?;
+        Some(Node { shared: &pinned.shared, limit: pinned.limit, id, record })
+    }
+
+    /// `None` only for ids that no znode of this View, and no change of its batch, names.
+    #[inline]
+    pub fn acl(&self, id: AclId) -> Option<&AclList> {
+        self.0.shared.acls.get(id)
+    }
+
+    /// All ACLs that znodes of this View have, and perhaps some more. `AclId::OPEN` is among them.
+    pub fn acls(&self) -> impl Iterator<Item = (AclId, &AclList)> {
+        self.0.shared.acls.iter()
+    }
+
+    /// Client sessions and their timeouts in milliseconds, in no order.
+    pub fn sessions(&self) -> impl Iterator<Item = (SessionId, i32)> + '_ {
+        self.0.shared.sessions.at(self.0.limit)
+    }
+
+    /// All znodes, parents before their children, the root first.
+    pub fn walk(&self) -> Walk<'_> {
+        let root = self.0.shared.visible(NodeId::ROOT, self.0.limit).expect("every View has a root");
+        Walk::new(Node { shared: &self.0.shared, limit: self.0.limit, id: NodeId::ROOT, record: root }, "")
+    }
+}
+
+/// One znode at one version.
+#[derive(Clone, Copy)]
+pub struct Node<'a> {
+    pub(super) shared: &'a Shared,
+    pub(super) limit: u64,
+    pub(super) id: NodeId,
+    pub(super) record: Record<'a>,
+}
+
+impl<'a> Node<'a> {
+    /// `None` for null data, which is not the same as empty data.
+    #[inline]
+    pub fn data(&self) -> Option<&'a [u8]> {
+        self.record.data(&self.shared.memory)
+    }
+
+    /// As clients see it.
+    #[inline]
+    pub fn stat(&self) -> Stat {
+        let children = self.record.children().1 as usize;
+        self.record.stat().to_wire(self.record.data_length(&self.shared.memory), children)
+    }
+
+    /// As snapshots store it.
+    #[inline]
+    pub fn persisted(&self) -> StatPersisted {
+        self.record.stat()
+    }
+
+    #[inline]
+    pub fn owner(&self) -> Owner {
+        self.record.owner()
+    }
+
+    #[inline]
+    pub fn acl_id(&self) -> AclId {
+        self.record.acl()
+    }
+
+    #[inline]
+    pub fn child_count(&self) -> u32 {
+        self.record.children().1
+    }
+
+    /// Names, in no order that means anything.
+    pub fn children(&self) -> Children<'a> {
+        let cursor = Cursor::new(&self.shared.memory, self.record.children().0);
+        Children { shared: self.shared, limit: self.limit, cursor, left: self.child_count() }
+    }
+
+    /// The last component; empty for the root.
+    pub fn name(&self) -> &'a str {
+        self.record.name()
+    }
+
+    /// Names the znode while it, or a View that sees it, lives.
+    pub fn id(&self) -> NodeId {
+        self.id
+    }
+
+    /// This znode and all below it; `path` is its own (`""` for the root) and begins each path given out.
+    pub fn walk(&self, path: &str) -> Walk<'a> {
+        Walk::new(*self, path)
+    }
+
+    /// All znodes below this one: what getAllChildrenNumber answers. Takes time proportional to it; `Walk` counts in
+    /// portions.
+    pub fn descendants(&self) -> u64 {
+        self.walk("").count_rest() - 1
+    }
+}
+
+/// The children's names of one znode.
+#[derive(Clone)]
+pub struct Children<'a> {
+    shared: &'a Shared,
+    limit: u64,
+    cursor: Cursor,
+    left: u32,
+}
+
+/// How many children ahead the table's entry, and half as far the record, is fetched.
+const CHILDREN_AHEAD: usize = 16;
+
+impl<'a> Children<'a> {
+    fn next_node(&mut self) -> Option<Node<'a>> {
+        let id = self.cursor.next(&self.shared.memory)?;
+        if let Some(ahead) = self.cursor.peek(&self.shared.memory, CHILDREN_AHEAD) {
+            self.shared.nodes.prefetch(ahead);
+        }
+        if let Some(ahead) = self.cursor.peek(&self.shared.memory, CHILDREN_AHEAD / 2) {
+            prefetch(self.shared.memory.at(self.shared.nodes.newest(ahead)));
+        }
+        self.left -= 1;
+        let record = self.shared.visible(id, self.limit).expect("a child in the set is there");
+        Some(Node { shared: self.shared, limit: self.limit, id, record })
+    }
+}
+
+impl<'a> Iterator for Children<'a> {
+    type Item = &'a str;
+
+    fn next(&mut self) -> Option<&'a str> {
+        self.next_node().map(|node| node.name())
+    }
+
+    fn size_hint(&self) -> (usize, Option<usize>) {
+        (self.left as usize, Some(self.left as usize))
+    }
+}
+
+impl ExactSizeIterator for Children<'_> {}
+
+/// Walks a subtree in pre-order. Holds one place per level, nothing per znode; may be left alone between two steps as
+/// long as the View lives.
+pub struct Walk<'a> {
+    first: Option<Node<'a>>,
+    path: String,
+    /// For each level above the next znode: the children not yet visited, and the length of their parent's path.
+    levels: Vec<(Children<'a>, usize)>,
+}
+
+impl<'a> Walk<'a> {
+    pub(super) fn new(first: Node<'a>, path: &str) -> Walk<'a> {
+        Walk { first: Some(first), path: path.to_owned(), levels: Vec::new() }
+    }
+
+    /// The next znode and its path: that of the root is empty, as in snapshots.
+    #[expect(clippy::should_implement_trait, reason = "it lends the path")]
+    pub fn next(&mut self) -> Option<(&str, Node<'a>)> {
+        if let Some(first) = self.first.take() {
+            self.levels.push((first.children(), self.path.len()));
+            return Some((&self.path, first));
+        }
+        loop {
+            let (children, length) = self.levels.last_mut()?;
+            let Some(node) = children.next_node() else {
+                self.levels.pop();
+                continue;
+            };
+            self.path.truncate(*length);
+            self.path.push('/');
+            self.path.push_str(node.name());
+            if node.child_count() > 0 {
+                self.levels.push((node.children(), self.path.len()));
+            }
+            return Some((&self.path, node));
+        }
+    }
+
+    fn count_rest(mut self) -> u64 {
+        let mut count = 0;
+        while self.next().is_some() {
+            count += 1;
+        }
+        count
+    }
+}
+
+/// Whether a handle is the newest version of a znode.
+pub(super) fn is_newest(shared: &Shared, id: NodeId, handle: Handle) -> bool {
+    shared.nodes.newest(id) == handle
+}
