@@ -5,6 +5,7 @@ A suite decorates functions with `@check` and ends with `harness.main(__doc__)`.
 """
 
 import argparse
+import contextlib
 import faulthandler
 import logging
 import os
@@ -148,6 +149,36 @@ class Server:
             shutil.rmtree(self.dir, ignore_errors=True)
 
 
+def relay(command, seconds, **options):
+    """Runs a client program that prints its own ok and FAIL lines; true when it ended well."""
+    process = subprocess.Popen(command, stdin=subprocess.DEVNULL, **options)
+    try:
+        return process.wait(seconds) == 0
+    except subprocess.TimeoutExpired:
+        print(f"FAIL {command[-2:]}: not done within {seconds} s", flush=True)
+        return False
+    finally:
+        if process.poll() is None:
+            process.kill()
+            process.wait()
+
+
+def java(main, *args, classes=None, properties=()):
+    """The command line for a class of the cached jars, or of `classes`."""
+    path = ENV["OSTLER_CLASSPATH"] + (":" + classes if classes else "")
+    return ["java", "-Xmx512m", "-XX:+UseSerialGC", "-XX:TieredStopAtLevel=1", "-XX:-UsePerfData",
+            "-Dorg.apache.logging.log4j.level=OFF", *properties, "-cp", path, main, *args]
+
+
+@contextlib.contextmanager
+def compiled(*sources):
+    """A temporary directory with the classes of these Java files, which lie in tests/clients/java."""
+    with tempfile.TemporaryDirectory(prefix="ostler-classes-") as classes:
+        files = [os.path.join(HERE, "java", source) for source in sources]
+        subprocess.run(["javac", "-nowarn", "-cp", ENV["OSTLER_CLASSPATH"], "-d", classes, *files], check=True)
+        yield classes
+
+
 class TookTooLong(Exception):
     pass
 
@@ -157,12 +188,31 @@ def _alarm(_signal, _frame):
     raise TookTooLong(f"not done within {CHECK_SECONDS_MAX} s")
 
 
-def main(description, lines=()):
+def serve(description, play, lines=()):
+    """For suites whose checks run elsewhere: `play(server)` says whether all went well."""
+    args = _arguments(description)
+    signal.signal(signal.SIGTERM, lambda *_: sys.exit(143))
+    server = Server(args.peer, args.server, lines)
+    try:
+        well = play(server)
+        if server.process and server.process.poll() is not None:
+            print(f"FAIL server: ended with {server.process.returncode}:\n{server.log()[-2000:]}", flush=True)
+            well = False
+    finally:
+        server.end()
+    sys.exit(0 if well else 1)
+
+
+def _arguments(description):
     parser = argparse.ArgumentParser(description=description)
     parser.add_argument("--server", metavar="HOST:PORT", help="a running server; checks that restart it are skipped")
     parser.add_argument("--peer", choices=["ostler", "apache"], default="ostler", help="what to start otherwise")
     parser.add_argument("--only", metavar="NAME", help="the checks with NAME in their name")
-    args = parser.parse_args()
+    return parser.parse_args()
+
+
+def main(description, lines=()):
+    args = _arguments(description)
     # A stop from outside must end the server too: turn it into an exception.
     signal.signal(signal.SIGTERM, lambda *_: sys.exit(143))
     signal.signal(signal.SIGALRM, _alarm)
