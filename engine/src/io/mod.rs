@@ -2,4 +2,5 @@
 
 pub mod clock;
 pub mod disk;
+pub mod disk_sim;
 pub mod poll;

@@ -200,6 +200,7 @@ pub fn recover(
         };
         // The kernel reads the next file while this one is replayed.
         ahead = files.get(index + 1).map(load).transpose()?;
+        replay.seen = Zxid::ZERO;
         let origin = match begin(file, &contents, &replay)? {
             Begin::Blank => {
                 blank.push(file);
@@ -319,6 +320,11 @@ fn begin<'a>(
         At::End => Problem::Hole,
         At::Bad(problem) => problem,
     };
+    if let Some(resumes) = replay.behind_old_damage(contents, start, origin)
+        && let At::Record(record) = record_at(contents, resumes, origin)
+    {
+        return Ok(Begin::Records(origin, record));
+    }
     let later = find_record(contents, start, origin, |record| plausible(replay.last, record, contents));
     match (origin, later) {
         (Origin::Ostler(_), _) => Err(corrupt(start, problem, Proof::Named)),
@@ -355,7 +361,6 @@ impl Replay<'_, '_> {
         origin: Origin,
     ) -> Result<(u64, Option<Problem>), RecoverError> {
         let mut offset_bytes = FILE_HEADER_BYTES as u64;
-        self.seen = Zxid::ZERO;
         loop {
             let problem = match record_at(contents, offset_bytes, origin) {
                 At::Record(record) => {
@@ -410,8 +415,9 @@ impl Replay<'_, '_> {
         if self.seen >= self.base || self.last != self.base {
             return None;
         }
+        // Up to base + 1 only: of a later one nobody can say what stood before it.
         let wanted = |record: &Record<'_>| {
-            plausible(self.seen, record, contents) && (record.zxid <= self.base || follows(self.base, record))
+            plausible(self.seen, record, contents) && record.zxid.0 <= self.base.0.saturating_add(1)
         };
         find_record(contents, offset_bytes, origin, wanted).map(|record| record.offset_bytes)
     }

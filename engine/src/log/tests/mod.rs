@@ -1,5 +1,7 @@
 //! Tests of the log as a whole. Shared here: entries, proposals, a writer on any disk, reading a directory back.
 
+mod crash;
+mod damage;
 mod format;
 mod threads;
 
