@@ -53,9 +53,29 @@ pub fn long(millis: i64) -> String {
     )
 }
 
+/// `2026-11-20T17:45:33,006`
+pub fn iso(millis: i64) -> String {
+    let c = civil(millis);
+    format!(
+        "{:04}-{:02}-{:02}T{:02}:{:02}:{:02},{:03}",
+        c.year,
+        c.month,
+        c.day,
+        c.hour,
+        c.minute,
+        c.second,
+        millis.rem_euclid(1000)
+    )
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn log_times() {
+        assert_eq!(iso(1_795_196_813_006), "2026-11-20T17:46:53,006");
+    }
 
     fn check(millis: i64, expected: &str) {
         assert_eq!(long(millis), expected);

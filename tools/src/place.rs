@@ -1,0 +1,100 @@
+//! Where the zkServer verbs find things: configuration file, pid file, log file. The rules are zkServer.sh's.
+
+use std::path::{Path, PathBuf};
+
+use ostler_engine::config::{self, Config, ConfigError, Environment, Loaded};
+
+/// What `--config` and the environment say.
+pub struct Place {
+    directory: Option<PathBuf>,
+    pub environment: Environment,
+}
+
+impl Place {
+    pub fn new(config_dir: Option<&Path>) -> Place {
+        let environment = Environment::of_process();
+        let given =
+            config_dir.map(Path::to_path_buf).or_else(|| environment.get("ZOOCFGDIR").map(PathBuf::from));
+        Place { directory: given, environment }
+    }
+
+    /// The configuration file: `name` (with a directory in it: as it stands), else `$ZOOCFG`, else `zoo.cfg`, in the
+    /// directory of `--config` or `$ZOOCFGDIR`, else in `./conf`. `None` when nothing was asked for and nothing is
+    /// there: then the embedded defaults hold.
+    pub fn config_file(&self, name: Option<&str>) -> Option<PathBuf> {
+        let asked = name.or(self.environment.get("ZOOCFG"));
+        if let Some(path) = asked.map(Path::new).filter(|path| path.components().count() > 1) {
+            return Some(path.to_path_buf());
+        }
+        let directory = self.directory.clone().unwrap_or_else(|| "conf".into());
+        let file = directory.join(asked.unwrap_or("zoo.cfg"));
+        (asked.is_some() || self.directory.is_some() || file.exists()).then_some(file)
+    }
+
+    /// The words of a verb as arguments of `ostler server`: the file found by its name, flags as they stand.
+    pub fn server_arguments(&self, words: &[String]) -> Vec<String> {
+        let (flags, names): (Vec<&String>, Vec<&String>) =
+            words.iter().partition(|word| word.starts_with("-D"));
+        let file = self.config_file(names.first().map(|name| name.as_str()));
+        let file = file.map(|file| std::path::absolute(&file).unwrap_or(file).display().to_string());
+        file.into_iter().chain(flags.into_iter().cloned()).collect()
+    }
+
+    pub fn load(&self, words: &[String]) -> Result<Loaded, ConfigError> {
+        config::load(&self.server_arguments(words), &self.environment)
+    }
+
+    /// `$ZOOPIDFILE`, else in the data directory.
+    pub fn pid_file(&self, config: &Config) -> PathBuf {
+        let given = self.environment.get("ZOOPIDFILE").map(PathBuf::from);
+        given.unwrap_or_else(|| config.data_dir.join("zookeeper_server.pid"))
+    }
+
+    /// `$ZOO_LOG_DIR`, else `logs` in the data directory; `$ZOO_LOG_FILE`, else named as zkServer.sh names it.
+    pub fn log_file(&self, config: &Config) -> PathBuf {
+        let given = self.environment.get("ZOO_LOG_DIR").map(PathBuf::from);
+        let directory = given.unwrap_or_else(|| config.data_dir.join("logs"));
+        let user = self.environment.get("USER").unwrap_or("unknown");
+        let host = std::fs::read_to_string("/proc/sys/kernel/hostname").unwrap_or_default();
+        let name = format!("zookeeper-{user}-server-{}.out", host.trim());
+        directory.join(self.environment.get("ZOO_LOG_FILE").unwrap_or(&name))
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn place(directory: Option<&str>, variables: &[(&str, &str)]) -> Place {
+        let variables = variables.iter().map(|(name, value)| (name.to_string(), value.to_string())).collect();
+        Place { directory: directory.map(PathBuf::from), environment: Environment { variables } }
+    }
+
+    #[track_caller]
+    fn check(place: &Place, name: Option<&str>, expected: Option<&str>) {
+        assert_eq!(place.config_file(name), expected.map(PathBuf::from));
+    }
+
+    #[test]
+    fn configuration_files() {
+        check(&place(Some("/etc/zk"), &[]), None, Some("/etc/zk/zoo.cfg"));
+        check(&place(Some("/etc/zk"), &[]), Some("other.cfg"), Some("/etc/zk/other.cfg"));
+        check(&place(Some("/etc/zk"), &[]), Some("/tmp/zoo.cfg"), Some("/tmp/zoo.cfg"));
+        check(&place(Some("/etc/zk"), &[("ZOOCFG", "a.cfg")]), None, Some("/etc/zk/a.cfg"));
+        check(&place(None, &[]), Some("x.cfg"), Some("conf/x.cfg"));
+        check(&place(None, &[]), None, None);
+    }
+
+    #[test]
+    fn pid_and_log_files() {
+        let config = Config::embedded("/d");
+        assert_eq!(place(None, &[]).pid_file(&config), PathBuf::from("/d/zookeeper_server.pid"));
+        assert_eq!(
+            place(None, &[("ZOOPIDFILE", "/run/zk.pid")]).pid_file(&config),
+            PathBuf::from("/run/zk.pid")
+        );
+        let named = place(None, &[("ZOO_LOG_DIR", "/l"), ("ZOO_LOG_FILE", "zk.log")]);
+        assert_eq!(named.log_file(&config), PathBuf::from("/l/zk.log"));
+        assert!(place(None, &[("USER", "me")]).log_file(&config).starts_with("/d/logs"));
+    }
+}

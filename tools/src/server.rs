@@ -1,0 +1,84 @@
+//! Runs a server in this process until a signal ends it, and says in the log what matters.
+//! Not here: what a server does (`ostler_engine`), background processes (`verbs`).
+
+use ostler_engine::config::{self, Config, Environment, Loaded, Severity};
+use ostler_engine::version;
+
+use crate::{check, exit, logging};
+
+/// `words`: as behind `ostler server`. Returns the process's exit code.
+pub fn run(words: &[String]) -> i32 {
+    let environment = Environment::of_process();
+    let loaded = match config::load(words, &environment) {
+        Ok(loaded) => loaded,
+        Err(error) => {
+            eprintln!("ostler: {error}");
+            return exit::CONFIG;
+        }
+    };
+    logging::start(loaded.config.myid.map(|id| id.0), &environment);
+    announce(&loaded);
+    serve(loaded.config)
+}
+
+/// First of all where the data is and what the server will do, then what the operator should know.
+fn announce(loaded: &Loaded) {
+    tracing::info!("{}", first_line(&loaded.config));
+    for notice in &loaded.notices {
+        match notice.severity {
+            Severity::Info => tracing::info!("{}", notice.text),
+            Severity::Warning => tracing::warn!("{}", notice.text),
+            Severity::Danger => tracing::warn!("WEAKER THAN USUAL: {}", notice.text),
+        }
+    }
+}
+
+fn first_line(config: &Config) -> String {
+    let listen = config.client.map_or("nowhere".to_owned(), |client| match client.address {
+        Some(_) => client.socket_address().to_string(),
+        None => format!("*:{}", client.port),
+    });
+    let logs = match config.data_log_dir == config.data_dir {
+        true => String::new(),
+        false => format!(", txn logs in {}", config.data_log_dir.display()),
+    };
+    let purge = match config.purge_every_ms {
+        Some(every) => format!("purge every {} h keeping {}", every / 3_600_000, config.purge_keep),
+        None => "no purge".to_owned(),
+    };
+    format!(
+        "Ostler {} (ZooKeeper {}) starts standalone with its data in {}{logs}; configuration {}; clients on {listen}; \
+         tickTime {} ms, sessions {} to {} ms; requests up to {} bytes; {} connections per address; writes acknowledged \
+         {}; snapshot after {} txns, {purge}; four-letter words: {}",
+        env!("CARGO_PKG_VERSION"),
+        version::COMPATIBLE,
+        config.data_dir.display(),
+        config.file.as_ref().map_or("built in".to_owned(), |file| file.display().to_string()),
+        config.tick_ms,
+        config.session_timeout_ms_least,
+        config.session_timeout_ms_most,
+        config.frame_bytes_max,
+        if config.address_connections_max == 0 {
+            "unlimited".to_owned()
+        } else {
+            config.address_connections_max.to_string()
+        },
+        if config.sync_before_ack { "when on disk" } else { "BEFORE they are on disk" },
+        config.snap_txns,
+        check::words(config),
+    )
+}
+
+fn serve(config: Config) -> i32 {
+    // The engine's threads are not joined to the binary yet: its parts land first.
+    match ostler_engine::io::directories::Directories::take(&config) {
+        Ok(_) => {
+            tracing::error!("this build has no server yet");
+            exit::ERROR
+        }
+        Err(error) => {
+            tracing::error!("{error}");
+            exit::DATA_DIR
+        }
+    }
+}

@@ -1,0 +1,227 @@
+//! The verbs of zkServer.sh: start, start-foreground, stop, restart, status, version, print-cmd, with its words on
+//! standard output, its pid file and its exit codes. What scripts do not read goes to standard error.
+//! Not here: running a server (`server`), finding files (`place`).
+
+use std::fs::{self, OpenOptions};
+use std::io;
+use std::path::{Path, PathBuf};
+use std::process::{Child, Command, Stdio};
+use std::time::{Duration, Instant};
+
+use rustix::process::{Pid, Signal, kill_process, test_kill_process};
+
+use ostler_engine::config::{Config, Listener};
+use ostler_engine::version as upstream;
+
+use crate::place::Place;
+use crate::{exit, server, words};
+
+/// How long `start` waits for the server to listen. A server that still recovers by then has started, too.
+const START_PATIENCE: Duration = Duration::from_secs(20);
+/// Between two looks at a process or a port.
+const LOOK_AGAIN: Duration = Duration::from_millis(20);
+
+pub fn start(place: &Place, words: &[String]) -> i32 {
+    let Some(config) = announce(place, words) else { return exit::CONFIG };
+    print!("Starting zookeeper ... ");
+    let pid_file = place.pid_file(&config);
+    if let Some(pid) = running(&pid_file) {
+        println!("already running as process {}.", pid.as_raw_nonzero());
+        return exit::ERROR;
+    }
+    match launch(place, words, &config, &pid_file) {
+        Ok(log) => {
+            println!("STARTED");
+            eprintln!("Its log is {}", log.display());
+            exit::OK
+        }
+        Err(reason) => {
+            println!("FAILED TO START");
+            eprintln!("{reason}");
+            exit::ERROR
+        }
+    }
+}
+
+pub fn start_foreground(place: &Place, words: &[String]) -> i32 {
+    if announce(place, words).is_none() {
+        return exit::CONFIG;
+    }
+    server::run(&place.server_arguments(words))
+}
+
+pub fn stop(place: &Place, words: &[String]) -> i32 {
+    let Some(config) = announce(place, words) else { return exit::CONFIG };
+    print!("Stopping zookeeper ... ");
+    let pid_file = place.pid_file(&config);
+    if !pid_file.exists() {
+        println!("no zookeeper to stop (could not find file {})", pid_file.display());
+        return exit::OK;
+    }
+    // The server drains for as long as it is configured to, then it must be gone.
+    let patience = Duration::from_millis(config.shutdown_ms_max) + START_PATIENCE;
+    if let Some(pid) = running(&pid_file)
+        && let Err(reason) = end(pid, patience)
+    {
+        println!("FAILED TO STOP");
+        eprintln!("{reason}");
+        return exit::ERROR;
+    }
+    let _ = fs::remove_file(&pid_file);
+    println!("STOPPED");
+    exit::OK
+}
+
+pub fn restart(place: &Place, words: &[String]) -> i32 {
+    match stop(place, words) {
+        exit::OK => start(place, words),
+        code => code,
+    }
+}
+
+pub fn status(place: &Place, words: &[String]) -> i32 {
+    let Some(config) = announce(place, words) else { return exit::CONFIG };
+    let Some((host, port)) = config.client.as_ref().map(reach) else {
+        eprintln!("Client port not found in the configuration. Terminating.");
+        return exit::ERROR;
+    };
+    println!("Client port found: {port}. Client address: {host}. Client SSL: false.");
+    let answer = words::ask(&host, port, b"srvr").unwrap_or_default();
+    let answer = String::from_utf8_lossy(&answer);
+    match answer.lines().find(|line| line.starts_with("Mode: ")) {
+        Some(mode) => {
+            println!("{mode}");
+            exit::OK
+        }
+        None => {
+            println!("Error contacting service. It is probably not running.");
+            exit::ERROR
+        }
+    }
+}
+
+pub fn version() -> i32 {
+    eprintln!("ZooKeeper JMX enabled by default");
+    let (_, built) = upstream::FULL.split_once(", built on ").unwrap_or_default();
+    println!("Apache ZooKeeper, version {} {built}", upstream::COMPATIBLE);
+    eprintln!("This is Ostler {}, compatible with that version", env!("CARGO_PKG_VERSION"));
+    exit::OK
+}
+
+pub fn print_command(place: &Place, words: &[String]) -> i32 {
+    let Some(config) = announce(place, words) else { return exit::CONFIG };
+    let quoted: Vec<String> =
+        place.server_arguments(words).iter().map(|word| format!("\"{word}\"")).collect();
+    let program = std::env::current_exe().unwrap_or_else(|_| "ostler".into());
+    let log = place.log_file(&config);
+    println!(
+        "\"{}\" server {} > \"{}\" 2>&1 < /dev/null",
+        program.display(),
+        quoted.join(" "),
+        log.display()
+    );
+    exit::OK
+}
+
+/// The two lines every verb begins with, and the configuration; `None` after saying what is wrong with it.
+fn announce(place: &Place, words: &[String]) -> Option<Config> {
+    if place.environment.get("JMXDISABLE").is_none() {
+        eprintln!("ZooKeeper JMX enabled by default");
+    }
+    let name = words.iter().find(|word| !word.starts_with("-D")).map(String::as_str);
+    match place.config_file(name) {
+        Some(file) => eprintln!("Using config: {}", file.display()),
+        None => eprintln!("Using config: none found, embedded defaults"),
+    }
+    match place.load(words) {
+        Ok(loaded) => Some(loaded.config),
+        Err(error) => {
+            eprintln!("ostler: {error}");
+            None
+        }
+    }
+}
+
+/// The process named by a pid file, if it lives and is one of ours: pids are used again.
+fn running(pid_file: &Path) -> Option<Pid> {
+    let pid = Pid::from_raw(fs::read_to_string(pid_file).ok()?.trim().parse().ok()?)?;
+    test_kill_process(pid).ok()?;
+    let program = fs::read_link(format!("/proc/{}/exe", pid.as_raw_nonzero())).ok();
+    let ours = std::env::current_exe().ok();
+    let name = |path: &Option<PathBuf>| {
+        path.as_ref().and_then(|p| Some(p.file_name()?.to_string_lossy().into_owned()))
+    };
+    // A replaced binary is reported as `ostler (deleted)`.
+    let same = match (name(&program), name(&ours)) {
+        (Some(program), Some(ours)) => program.starts_with(&ours),
+        // Not ours to look into, then believe the file.
+        _ => true,
+    };
+    same.then_some(pid)
+}
+
+/// Starts the server in the background and waits until it listens. Returns where it logs.
+fn launch(place: &Place, words: &[String], config: &Config, pid_file: &Path) -> Result<PathBuf, String> {
+    let log = place.log_file(config);
+    let at = |path: &Path, error: io::Error| format!("{}: {error}", path.display());
+    for directory in [log.parent(), pid_file.parent()].into_iter().flatten() {
+        fs::create_dir_all(directory).map_err(|error| at(directory, error))?;
+    }
+    let out = OpenOptions::new().create(true).append(true).open(&log).map_err(|error| at(&log, error))?;
+    let errors = out.try_clone().map_err(|error| at(&log, error))?;
+    let program = std::env::current_exe().map_err(|error| format!("cannot find this program: {error}"))?;
+    let mut command = Command::new(program);
+    command.arg("server").args(place.server_arguments(words));
+    command.stdin(Stdio::null()).stdout(out).stderr(errors);
+    // A group of its own: an interrupt typed into this terminal is not for it.
+    let child = std::os::unix::process::CommandExt::process_group(&mut command, 0).spawn();
+    let child = child.map_err(|error| format!("cannot start the server: {error}"))?;
+    fs::write(pid_file, child.id().to_string()).map_err(|error| at(pid_file, error))?;
+    wait_until_listening(child, config).map(|()| log.clone()).map_err(|reason| {
+        let _ = fs::remove_file(pid_file);
+        format!("{reason}; see {}", log.display())
+    })
+}
+
+fn wait_until_listening(mut child: Child, config: &Config) -> Result<(), String> {
+    let deadline = Instant::now() + START_PATIENCE;
+    let port = config.client.as_ref().map(reach).filter(|(_, port)| *port != 0);
+    loop {
+        if let Ok(Some(status)) = child.try_wait() {
+            return Err(format!("the server ended with {status}"));
+        }
+        let listens = port.as_ref().is_some_and(|(host, port)| words::ask(host, *port, b"srvr").is_ok());
+        if listens || Instant::now() >= deadline {
+            return Ok(());
+        }
+        std::thread::sleep(LOOK_AGAIN);
+    }
+}
+
+/// Asks a process to end and waits until it has.
+fn end(pid: Pid, patience: Duration) -> Result<(), String> {
+    kill_process(pid, Signal::TERM).map_err(|error| format!("cannot signal process {pid:?}: {error}"))?;
+    let deadline = Instant::now() + patience;
+    while test_kill_process(pid).is_ok() && !is_zombie(pid) {
+        if Instant::now() >= deadline {
+            return Err(format!("process {} still runs after {patience:?}", pid.as_raw_nonzero()));
+        }
+        std::thread::sleep(LOOK_AGAIN);
+    }
+    Ok(())
+}
+
+/// Ended, and only not yet reaped by whoever started it.
+fn is_zombie(pid: Pid) -> bool {
+    let stat = fs::read_to_string(format!("/proc/{}/stat", pid.as_raw_nonzero())).unwrap_or_default();
+    stat.rsplit(')').next().is_some_and(|rest| rest.trim_start().starts_with('Z'))
+}
+
+/// Host and port at which the listener answers from this machine.
+fn reach(listener: &Listener) -> (String, u16) {
+    let host = match listener.address {
+        Some(address) if !address.is_unspecified() => address.to_string(),
+        _ => "localhost".to_owned(),
+    };
+    (host, listener.port)
+}
