@@ -189,7 +189,8 @@ impl Network {
 /// 4 or 16 bytes. Dotted quads are read number by number, as Java does: leading zeros are fine.
 fn address_bytes(text: &str) -> Option<Vec<u8>> {
     if text.contains(':') {
-        return text.parse::<Ipv6Addr>().ok().map(|v6| v6.octets().to_vec());
+        // Not `::ffff:1.2.3.4`: Apache knows hexadecimal groups only.
+        return (!text.contains('.')).then(|| text.parse::<Ipv6Addr>())?.ok().map(|v6| v6.octets().to_vec());
     }
     let parts: Option<Vec<u8>> =
         text.split('.').map(|part| part.parse::<i32>().ok().and_then(|part| part.try_into().ok())).collect();
@@ -275,7 +276,20 @@ mod tests {
         check("digest", &["a:b", ":b", "a:b:", "a:b::"], &["a", "a:", "a:b:c", "", ":", "a::b"]);
         check(
             "ip",
-            &["1.2.3.4", "1.2.3.4/0", "1.2.3.4/32", "::", "::1/128", "2001:db8::/32", "1.02.3.4"],
+            &[
+                "1.2.3.4",
+                "1.2.3.4/0",
+                "1.2.3.4/32",
+                "1.2.3.4/+8",
+                "01.+2.-0.4",
+                "::",
+                "::1/128",
+                "2001:db8::/32",
+                "::0001",
+                "::FFFF",
+                "1:2:3:4:5:6:7:8",
+                "1:2:3:4:5:6:7::",
+            ],
             &[
                 "1.2.3",
                 "1.2.3.4/33",

@@ -93,3 +93,61 @@ impl ConnectResponse {
         })
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn request(read_only: Option<bool>) -> ConnectRequest {
+        ConnectRequest {
+            protocol: 0,
+            last_zxid_seen: Zxid(5),
+            timeout_ms: 30_000,
+            session: SessionId(0x100_0016_0993_0000),
+            password: Some([9; 16]),
+            read_only,
+        }
+    }
+
+    #[test]
+    fn requests_with_and_without_the_last_byte() {
+        for (read_only, bytes) in [(None, 44), (Some(false), 45), (Some(true), 45)] {
+            let mut out = Vec::new();
+            request(read_only).encode(&mut out);
+            assert_eq!(out.len(), 4 + bytes);
+            assert_eq!(ConnectRequest::decode(&out[4..]), Ok(request(read_only)));
+            for cut in 0..44 {
+                assert_eq!(ConnectRequest::decode(&out[4..4 + cut]), Err(Malformed::Truncated));
+            }
+        }
+    }
+
+    #[test]
+    fn passwords_of_any_length_are_read() {
+        let with = |password: Option<&[u8]>| {
+            let mut body = vec![0; 24];
+            body.put_buffer(password);
+            ConnectRequest::decode(&body).map(|request| request.password)
+        };
+        assert_eq!(with(None), Ok(None));
+        assert_eq!(with(Some(b"")), Ok(None));
+        assert_eq!(with(Some(&[1; 15])), Ok(None));
+        assert_eq!(with(Some(&[1; 16])), Ok(Some([1; 16])));
+    }
+
+    #[test]
+    fn responses_are_36_or_37_bytes() {
+        for (read_only, bytes) in [(None, 36), (Some(true), 37)] {
+            let response = ConnectResponse { timeout_ms: 4000, ..ConnectResponse::refused(read_only) };
+            let mut out = Vec::new();
+            response.encode(&mut out);
+            assert_eq!(out.len(), 4 + bytes);
+            assert_eq!(ConnectResponse::decode(&out[4..]), Ok(response));
+        }
+        let mut out = Vec::new();
+        ConnectResponse::refused(Some(false)).encode(&mut out);
+        let mut expected = vec![0; 41];
+        (expected[3], expected[23]) = (37, 16);
+        assert_eq!(out, expected);
+    }
+}

@@ -1,6 +1,5 @@
-//! Frames: a length word and so many bytes (client-protocol.md §2), and what else may open a connection on the client
-//! port: four-letter words, and protocols that are in the wrong place.
-//! Not here: buffers and sockets. The caller keeps the bytes; nothing is allocated for an announced length.
+//! Frames: a length word and so many bytes (client-protocol.md §2), and protocols that knock at the wrong port.
+//! Not here: four-letter words (`admin::words`, looked for first), buffers and sockets. The caller keeps the bytes; nothing is allocated for an announced length.
 
 /// Bytes of the length word.
 pub const LENGTH_BYTES: usize = 4;
@@ -35,8 +34,27 @@ pub fn front(bytes: &[u8], length_max: u32) -> Front<'_> {
     }
 }
 
-/// Appends a frame whose body `body` writes. A body of 2 GiB or more cannot be framed: it is a bug of the caller, who
-/// bounds what it answers, and the process must not send half a frame.
+/// A protocol that is not ours, told by the first four bytes of a connection. Its length word would be far above what a
+/// connect request may have, so the connection is closed in any case; this is for the line in the log.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub enum Foreign {
+    Http,
+    Tls,
+}
+
+impl Foreign {
+    pub fn recognise(bytes: [u8; 4]) -> Option<Foreign> {
+        match &bytes {
+            b"GET " | b"HEAD" | b"POST" | b"PUT " | b"DELE" | b"OPTI" | b"PATC" | b"CONN" | b"TRAC"
+            | b"PRI " => Some(Foreign::Http),
+            // A handshake record of any version from SSL 3.0 to TLS 1.3.
+            [0x16, 0x03, 0x00..=0x04, _] => Some(Foreign::Tls),
+            _ => None,
+        }
+    }
+}
+
+/// Appends a frame whose body `body` writes, and which is small: handshakes, and requests of tools.
 #[inline]
 pub fn put_frame(out: &mut Vec<u8>, body: impl FnOnce(&mut Vec<u8>)) {
     let start = out.len();
@@ -44,4 +62,67 @@ pub fn put_frame(out: &mut Vec<u8>, body: impl FnOnce(&mut Vec<u8>)) {
     body(out);
     let length = i32::try_from(out.len() - start - LENGTH_BYTES).expect("a frame is less than 2 GiB");
     out[start..start + LENGTH_BYTES].copy_from_slice(&length.to_be_bytes());
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use proptest::prelude::*;
+
+    const MAX: u32 = 1_048_575;
+
+    fn check(bytes: &[u8], expected: Front<'_>) {
+        assert_eq!(front(bytes, MAX), expected, "{bytes:02x?}");
+    }
+
+    #[test]
+    fn fronts() {
+        check(b"", Front::Partial { wanted: 4 });
+        check(b"\0\0\0", Front::Partial { wanted: 4 });
+        check(b"\0\0\0\0", Front::Frame { body: b"", bytes: 4 });
+        check(b"\0\0\0\x02a", Front::Partial { wanted: 6 });
+        check(b"\0\0\0\x02abc", Front::Frame { body: b"ab", bytes: 6 });
+        check(b"\xff\xff\xff\xff", Front::Unreadable { length: -1 });
+        check(b"\x80\0\0\0", Front::Unreadable { length: i32::MIN });
+        check(&MAX.to_be_bytes(), Front::Partial { wanted: 1_048_579 });
+        check(&(MAX + 1).to_be_bytes(), Front::Unreadable { length: 1_048_576 });
+    }
+
+    #[test]
+    fn no_bound_admits_a_negative_length() {
+        assert_eq!(front(b"\xff\xff\xff\xff", u32::MAX), Front::Unreadable { length: -1 });
+    }
+
+    #[test]
+    fn foreign_protocols() {
+        let check =
+            |bytes: &[u8; 4], expected| assert_eq!(Foreign::recognise(*bytes), expected, "{bytes:02x?}");
+        check(b"GET ", Some(Foreign::Http));
+        check(b"PRI ", Some(Foreign::Http));
+        check(b"\x16\x03\x01\x02", Some(Foreign::Tls));
+        check(b"\0\0\0\x2d", None);
+        check(b"ruok", None);
+    }
+
+    proptest! {
+        #[test]
+        fn frames_come_out_as_they_went_in(bodies: Vec<Vec<u8>>, cut: prop::sample::Index) {
+            let mut stream = Vec::new();
+            for body in &bodies {
+                put_frame(&mut stream, |out| out.extend_from_slice(body));
+            }
+            let mut rest = &stream[..];
+            for expected in &bodies {
+                let Front::Frame { body, bytes } = front(rest, MAX) else { panic!("a frame was put") };
+                prop_assert_eq!(body, &expected[..]);
+                if bytes > 0 {
+                    let short = &rest[..cut.index(bytes)];
+                    let partial = matches!(front(short, MAX), Front::Partial { wanted } if wanted > short.len());
+                    prop_assert!(partial);
+                }
+                rest = &rest[bytes..];
+            }
+            prop_assert!(rest.is_empty());
+        }
+    }
 }

@@ -1,8 +1,9 @@
 //! Jute, the encoding of every record on ZooKeeper's wires and in its files (client-protocol.md §1).
 //! Not here: any record but the few that everything shares (ACL entries, Stat).
 
+use super::op::OpCode;
 use crate::model::acl::AclEntry;
-use crate::model::{Acl, Stat};
+use crate::model::{Acl, Stat, WallMillis};
 use ostler_replication::Zxid;
 use std::borrow::Cow;
 
@@ -15,12 +16,26 @@ pub enum Malformed {
     /// The record is whole, but a string or vector that may not be null is.
     #[error("a field that may not be null is null")]
     Null,
+    /// A create in a multi has a null ACL. Apache trips over it before it has taken a zxid.
+    #[error("a create in a multi has a null ACL")]
+    NullAcl,
     /// The list of a multi is whole as bytes, but not a list that a multi may carry (client-protocol.md §7).
     #[error("a multi carries an operation it may not")]
     Disallowed,
     /// A txn type or sub-txn type that does not exist.
     #[error("no txn has this type")]
     UnknownType,
+}
+
+impl Malformed {
+    /// Whether a write that is malformed like this takes a zxid all the same, as an error txn with -5: a null path does,
+    /// and a multi does however bad it is, but for a null ACL (as observed on Apache 3.9.5).
+    pub const fn takes_zxid(self, op: OpCode) -> bool {
+        match op {
+            OpCode::Multi => !matches!(self, Malformed::NullAcl),
+            _ => matches!(self, Malformed::Null),
+        }
+    }
 }
 
 /// Takes values off the front of a byte slice. Borrows what it can; a length is checked against the bytes at hand
@@ -120,6 +135,22 @@ impl<'a> Reader<'a> {
         Ok(Some(elements))
     }
 
+    pub fn stat(&mut self) -> Result<Stat, Malformed> {
+        Ok(Stat {
+            czxid: self.zxid()?,
+            mzxid: self.zxid()?,
+            ctime: WallMillis(self.i64()?),
+            mtime: WallMillis(self.i64()?),
+            version: self.i32()?,
+            cversion: self.i32()?,
+            aversion: self.i32()?,
+            ephemeral_owner: self.i64()?,
+            data_length: self.i32()?,
+            num_children: self.i32()?,
+            pzxid: self.zxid()?,
+        })
+    }
+
     pub fn acl_entry(&mut self) -> Result<AclEntry<'a>, Malformed> {
         Ok(AclEntry { perms: self.i32()?, scheme: self.string()?, id: self.string()? })
     }
@@ -133,27 +164,23 @@ fn text(bytes: &[u8]) -> Cow<'_, str> {
     }
 }
 
-/// Java's decoder replaces an encoded surrogate (3 bytes) by one U+FFFD, where Rust's gives three. Java clients write
-/// supplementary characters as two such, so this shows in echoed strings.
+/// Java's decoder replaces an encoded surrogate, or what there is of one, by one U+FFFD where Rust's gives one a byte.
+/// Java clients write supplementary characters as two such, so this shows in echoed strings.
 #[cold]
 fn lossy(bytes: &[u8]) -> String {
+    let is_surrogate = |two: &[u8]| matches!(two, [0xed, 0xa0..=0xbf]);
     let mut out = String::with_capacity(bytes.len());
     let mut rest = bytes;
-    while !rest.is_empty() {
-        let surrogate = rest.windows(3).position(is_surrogate).unwrap_or(rest.len());
-        let (plain, tail) = rest.split_at(surrogate);
-        out.push_str(&String::from_utf8_lossy(plain));
-        if tail.is_empty() {
-            break;
-        }
+    while let Some(at) = rest.windows(2).position(is_surrogate) {
+        out.push_str(&String::from_utf8_lossy(&rest[..at]));
         out.push('\u{fffd}');
-        rest = tail.get(3..).unwrap_or_default();
+        rest = match &rest[at + 2..] {
+            [0x80..=0xbf, tail @ ..] => tail,
+            tail => tail,
+        };
     }
+    out.push_str(&String::from_utf8_lossy(rest));
     out
-}
-
-fn is_surrogate(three: &[u8]) -> bool {
-    matches!(three, [0xed, 0xa0..=0xbf, 0x80..=0xbf])
 }
 
 /// Appends values to a byte vector.
@@ -257,4 +284,85 @@ pub fn stat_bytes(stat: &Stat) -> [u8; STAT_BYTES] {
     out[56..60].copy_from_slice(&stat.num_children.to_be_bytes());
     out[60..68].copy_from_slice(&stat.pzxid.to_wire().to_be_bytes());
     out
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use proptest::prelude::*;
+
+    fn check_text(bytes: &[u8], expected: &str) {
+        let mut out = Vec::new();
+        out.put_buffer(Some(bytes));
+        assert_eq!(Reader::new(&out).text().as_deref(), Ok(expected), "{bytes:02x?}");
+    }
+
+    /// What Apache 3.9.5 on Java 17 echoes in sync for these paths.
+    #[test]
+    fn text_that_is_not_utf8_reads_as_in_java() {
+        check_text(b"/a", "/a");
+        check_text("/\u{1f600}".as_bytes(), "/\u{1f600}");
+        check_text(b"\xed\xa0\xbd\xed\xb8\x80", "\u{fffd}\u{fffd}");
+        check_text(b"a\xf0\x80\x9f", "a\u{fffd}\u{fffd}\u{fffd}");
+        check_text(b"\xe0\x80\x9f", "\u{fffd}\u{fffd}\u{fffd}");
+        check_text(b"\xf0\x9f\x98", "\u{fffd}");
+        check_text(b"\xed\xa0A", "\u{fffd}A");
+        check_text(b"\xed\xa0", "\u{fffd}");
+        check_text(b"\xc0A", "\u{fffd}A");
+        check_text(b"\xf4\x90\x80\x80", "\u{fffd}\u{fffd}\u{fffd}\u{fffd}");
+    }
+
+    #[test]
+    fn lengths_are_checked_before_anything_is_taken() {
+        let read = |length: i32, bytes: &[u8]| {
+            let mut input = length.to_be_bytes().to_vec();
+            input.extend_from_slice(bytes);
+            Reader::new(&input).buffer().map(|found| found.map(<[u8]>::to_vec))
+        };
+        assert_eq!(read(-1, b"x"), Ok(None));
+        assert_eq!(read(0, b"x"), Ok(Some(vec![])));
+        assert_eq!(read(1, b"xy"), Ok(Some(b"x".to_vec())));
+        for bad in [2, -2, i32::MIN, i32::MAX] {
+            assert_eq!(read(bad, b"x"), Err(Malformed::Truncated));
+        }
+    }
+
+    #[test]
+    fn vectors() {
+        let read = |count: i32| {
+            let mut input = count.to_be_bytes().to_vec();
+            input.extend_from_slice(&[0, 1, 2]);
+            Reader::new(&input).vector(Reader::bool)
+        };
+        assert_eq!(read(-1), Ok(None));
+        assert_eq!(read(-2), Ok(Some(vec![])));
+        assert_eq!(read(3), Ok(Some(vec![false, true, true])));
+        assert_eq!(read(i32::MAX), Err(Malformed::Truncated));
+    }
+
+    proptest! {
+        #[test]
+        fn values_come_back(flag: bool, int: i32, long: i64, data: Option<Vec<u8>>, text: Option<String>) {
+            let mut out = Vec::new();
+            out.put_bool(flag);
+            out.put_i32(int);
+            out.put_i64(long);
+            out.put_buffer(data.as_deref());
+            out.put_nullable(text.as_deref());
+            let mut reader = Reader::new(&out);
+            prop_assert_eq!(reader.bool(), Ok(flag));
+            prop_assert_eq!(reader.i32(), Ok(int));
+            prop_assert_eq!(reader.i64(), Ok(long));
+            prop_assert_eq!(reader.buffer(), Ok(data.as_deref()));
+            let found = reader.string().unwrap();
+            prop_assert_eq!(found.as_deref(), text.as_deref());
+            prop_assert_eq!(reader.consumed(), out.len());
+        }
+
+        #[test]
+        fn any_bytes_are_some_text(bytes: Vec<u8>) {
+            let text = text(&bytes);
+            prop_assert!(text.len() <= 3 * bytes.len());
+        }
+    }
 }

@@ -5,11 +5,14 @@
 pub mod connect;
 pub mod frame;
 pub mod jute;
+pub mod multi;
+pub mod op;
 pub mod reply;
 pub mod request;
 pub mod txn;
 
 pub use connect::{ConnectRequest, ConnectResponse};
 pub use jute::{JutePut, Malformed, Reader};
-pub use request::{OpCode, Request, RequestHeader};
+pub use op::OpCode;
+pub use request::{Request, RequestHeader};
 pub use txn::{AclBytes, Create, CreateKind, SubTxn, TxnBody, TxnDigest, TxnEntry, TxnHeader};

@@ -1,19 +1,21 @@
 //! Replies and notifications as frames (client-protocol.md §4, §6, §7, §8).
 //! Not here: what is answered, and when.
 
-use super::frame::{LENGTH_BYTES, put_frame};
-use super::jute::{JutePut, STAT_BYTES, stat_bytes};
-use super::request::OpCode;
+use super::frame::LENGTH_BYTES;
+use super::jute::{JutePut, Malformed, Reader, STAT_BYTES, stat_bytes};
+pub use super::multi::{MultiResult, put_multi_end, put_multi_header};
 use crate::model::{ErrorCode, Stat, Xid};
 use ostler_replication::Zxid;
 
 /// Bytes of a reply header.
 pub const HEADER_BYTES: usize = 16;
+/// The longest frame a length word can announce.
+pub const FRAME_BYTES_MOST: usize = i32::MAX as usize;
 /// Header zxid of -6 for an unknown op, and of events made while setWatches is handled.
 pub const ZXID_NONE: Zxid = Zxid(u64::MAX);
 
 /// Appends a whole reply frame: length word, header, and what `body` writes. On an error the body is empty by
-/// convention: clients do not parse it.
+/// convention: clients do not parse it. A body that no frame can carry (2 GiB of children's names) becomes -5.
 #[inline]
 pub fn frame_reply(
     out: &mut Vec<u8>,
@@ -22,10 +24,20 @@ pub fn frame_reply(
     error: ErrorCode,
     body: impl FnOnce(&mut Vec<u8>),
 ) {
-    put_frame(out, |out| {
-        put_header(out, xid, zxid, error.to_wire());
-        body(out);
-    });
+    let start = out.len();
+    out.extend_from_slice(&[0; LENGTH_BYTES + HEADER_BYTES]);
+    body(out);
+    let frame_bytes = out.len() - start - LENGTH_BYTES;
+    if frame_bytes > FRAME_BYTES_MOST {
+        out.truncate(start);
+        return frame_bare(out, xid, zxid, ErrorCode::MarshallingError);
+    }
+    out[start..start + LENGTH_BYTES + HEADER_BYTES].copy_from_slice(&head(
+        frame_bytes,
+        xid,
+        zxid,
+        error.to_wire(),
+    ));
 }
 
 /// A reply that is only its header: errors, ping, delete, and the like.
@@ -53,8 +65,8 @@ pub fn frame_data(out: &mut Vec<u8>, xid: Xid, zxid: Zxid, data: Option<&[u8]>, 
     out.extend_from_slice(&stat_bytes(stat));
 }
 
-/// Length word and header in one block. The length word lets portions of a large body follow by themselves:
-/// `body_bytes` counts the header.
+/// Length word and header in one block, for bodies that follow by themselves, in portions or as one more block.
+/// `frame_bytes` counts header and body, and is at most `FRAME_BYTES_MOST`: the caller has looked.
 #[inline]
 pub fn head(frame_bytes: usize, xid: Xid, zxid: Zxid, error: i32) -> [u8; LENGTH_BYTES + HEADER_BYTES] {
     let length = i32::try_from(frame_bytes).expect("a frame is less than 2 GiB");
@@ -66,10 +78,22 @@ pub fn head(frame_bytes: usize, xid: Xid, zxid: Zxid, error: i32) -> [u8; LENGTH
     out
 }
 
-fn put_header(out: &mut Vec<u8>, xid: Xid, zxid: Zxid, error: i32) {
-    out.put_i32(xid.0);
-    out.put_zxid(zxid);
-    out.put_i32(error);
+/// A reply's header, as clients read it. For tests and tools.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub struct ReplyHeader {
+    pub xid: Xid,
+    pub zxid: Zxid,
+    /// Raw: other servers may send codes we do not know.
+    pub error: i32,
+}
+
+impl ReplyHeader {
+    /// Splits a frame's body.
+    pub fn decode(body: &[u8]) -> Result<(ReplyHeader, &[u8]), Malformed> {
+        let mut r = Reader::new(body);
+        let header = ReplyHeader { xid: Xid(r.i32()?), zxid: r.zxid()?, error: r.i32()? };
+        Ok((header, r.rest()))
+    }
 }
 
 /// What a watch reports.
@@ -100,75 +124,87 @@ pub const fn event_bytes(path_bytes: usize) -> usize {
     LENGTH_BYTES + HEADER_BYTES + 12 + path_bytes
 }
 
-/// One result of a multi or multiRead.
-#[derive(Clone, PartialEq, Debug)]
-pub enum MultiResult<'a> {
-    Create {
-        path: &'a str,
-    },
-    /// create2, createContainer and createTTL alike.
-    Create2 {
-        path: &'a str,
-        stat: Stat,
-    },
-    Delete,
-    SetData(Stat),
-    Check,
-    GetData {
-        data: Option<&'a [u8]>,
-        stat: Stat,
-    },
-    GetChildren(&'a [&'a str]),
-    /// In a failed multi: 0 before the failing operation, its code, -2 after it.
-    Error(i32),
-}
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::model::WallMillis;
 
-impl MultiResult<'_> {
-    pub fn put(&self, out: &mut Vec<u8>) {
-        match self {
-            MultiResult::Create { path } => {
-                put_multi_header(out, OpCode::Create.to_i32(), false, 0);
-                out.put_string(path);
-            }
-            MultiResult::Create2 { path, stat } => {
-                put_multi_header(out, OpCode::Create2.to_i32(), false, 0);
-                out.put_string(path);
-                out.put_stat(stat);
-            }
-            MultiResult::Delete => put_multi_header(out, OpCode::Delete.to_i32(), false, 0),
-            MultiResult::SetData(stat) => {
-                put_multi_header(out, OpCode::SetData.to_i32(), false, 0);
-                out.put_stat(stat);
-            }
-            MultiResult::Check => put_multi_header(out, OpCode::Check.to_i32(), false, 0),
-            MultiResult::GetData { data, stat } => {
-                put_multi_header(out, OpCode::GetData.to_i32(), false, 0);
-                out.put_buffer(*data);
-                out.put_stat(stat);
-            }
-            MultiResult::GetChildren(names) => {
-                put_multi_header(out, OpCode::GetChildren.to_i32(), false, 0);
-                out.put_count(names.len());
-                for name in *names {
-                    out.put_string(name);
-                }
-            }
-            MultiResult::Error(code) => {
-                put_multi_header(out, -1, false, *code);
-                out.put_i32(*code);
-            }
+    fn check(put: impl FnOnce(&mut Vec<u8>), hex: &str) {
+        let mut out = b"before".to_vec();
+        put(&mut out);
+        let found: String = out[6..].iter().map(|byte| format!("{byte:02x}")).collect();
+        assert_eq!(found, hex.replace(' ', ""));
+    }
+
+    const XID: Xid = Xid(7);
+    const ZXID: Zxid = Zxid(0x57);
+
+    /// getData of a `zookeeper_stats` znode, as Apache 3.9.5 answered it.
+    fn stat() -> Stat {
+        Stat {
+            czxid: ZXID,
+            mzxid: ZXID,
+            ctime: WallMillis(0x1a1_fdff_b322),
+            mtime: WallMillis(0x1a1_fdff_b322),
+            version: 0,
+            cversion: 0,
+            aversion: 0,
+            ephemeral_owner: 0,
+            data_length: 0xf,
+            num_children: 0,
+            pzxid: ZXID,
         }
     }
-}
 
-/// Precedes each result; also each operation of a request, with err -1.
-pub fn put_multi_header(out: &mut Vec<u8>, kind: i32, done: bool, error: i32) {
-    out.put_i32(kind);
-    out.put_bool(done);
-    out.put_i32(error);
-}
+    const STAT_HEX: &str = "0000000000000057 0000000000000057 000001a1fdffb322 000001a1fdffb322 00000000 00000000 \
+                            00000000 0000000000000000 0000000f 00000000 0000000000000057";
 
-/// Ends the list of results, and that of operations.
-pub fn put_multi_end(out: &mut Vec<u8>) {
-    put_multi_header(out, -1, true, -1);
+    #[test]
+    fn replies() {
+        check(
+            |out| frame_bare(out, XID, ZXID, ErrorCode::NoNode),
+            "00000010 00000007 0000000000000057 ffffff9b",
+        );
+        check(
+            |out| frame_bare(out, XID, ZXID_NONE, ErrorCode::Unimplemented),
+            "00000010 00000007 ffffffffffffffff fffffffa",
+        );
+        check(
+            |out| frame_stat(out, XID, ZXID, &stat()),
+            &format!("00000054 00000007 0000000000000057 00000000 {STAT_HEX}"),
+        );
+        check(
+            |out| frame_data(out, XID, ZXID, Some(b"count=2,bytes=2"), &stat()),
+            &format!(
+                "00000067 00000007 0000000000000057 00000000 0000000f 636f756e743d322c62797465733d32 {STAT_HEX}"
+            ),
+        );
+        check(
+            |out| frame_data(out, XID, ZXID, None, &stat()),
+            &format!("00000058 00000007 0000000000000057 00000000 ffffffff {STAT_HEX}"),
+        );
+        check(
+            |out| frame_reply(out, XID, ZXID, ErrorCode::Ok, |out| out.put_string("/p")),
+            "00000016 00000007 0000000000000057 00000000 00000002 2f70",
+        );
+    }
+
+    #[test]
+    fn events() {
+        let hex = "00000020 ffffffff 0000000000000057 00000000 00000002 00000003 00000004 2f612f62";
+        check(|out| frame_event(out, ZXID, EventKind::NodeDeleted, "/a/b"), hex);
+        let mut out = Vec::new();
+        frame_event(&mut out, ZXID, EventKind::NodeDeleted, "/a/b");
+        assert_eq!(out.len(), event_bytes(4));
+    }
+
+    #[test]
+    fn headers_and_stats_come_back() {
+        let mut out = Vec::new();
+        frame_stat(&mut out, XID, ZXID, &stat());
+        let (header, body) = ReplyHeader::decode(&out[LENGTH_BYTES..]).unwrap();
+        assert_eq!(header, ReplyHeader { xid: XID, zxid: ZXID, error: 0 });
+        assert_eq!(Reader::new(body).stat(), Ok(stat()));
+        assert_eq!(ReplyHeader::decode(&out[..8]), Err(Malformed::Truncated));
+    }
 }

@@ -1,157 +1,17 @@
-//! Requests as clients send them (client-protocol.md §6, §7): decoding in place, borrowing from the frame.
-//! Not here: what is answered, and whether a request is allowed; encoding is for tests and tools.
+//! Requests as clients send them (client-protocol.md §6): decoding in place, borrowing from the frame.
+//! Not here: what is answered, and whether a request is allowed; encoding
+//! serves tests, tools and forwarding; the lists of multi and multiRead are in `multi`.
 
-use super::jute::{Malformed, Reader};
+use super::frame::put_frame;
+use super::jute::{JutePut, Malformed, Reader};
+use super::multi;
+pub use super::multi::{MultiOp, MultiReadOp};
+pub use super::op::OpCode;
 use super::txn::AclBytes;
 use crate::model::Xid;
 use crate::model::acl::AclEntry;
 use ostler_replication::Zxid;
 use std::borrow::Cow;
-
-/// Operation numbers (ZooDefs). All that occur on wires and disks; `is_request` tells which a client may send.
-#[derive(Clone, Copy, PartialEq, Eq, Hash, Debug)]
-#[repr(i32)]
-pub enum OpCode {
-    Error = -1,
-    CreateSession = -10,
-    CloseSession = -11,
-    Notification = 0,
-    Create = 1,
-    Delete = 2,
-    Exists = 3,
-    GetData = 4,
-    SetData = 5,
-    GetAcl = 6,
-    SetAcl = 7,
-    GetChildren = 8,
-    Sync = 9,
-    Ping = 11,
-    GetChildren2 = 12,
-    Check = 13,
-    Multi = 14,
-    Create2 = 15,
-    Reconfig = 16,
-    CheckWatches = 17,
-    RemoveWatches = 18,
-    CreateContainer = 19,
-    DeleteContainer = 20,
-    CreateTtl = 21,
-    MultiRead = 22,
-    Auth = 100,
-    SetWatches = 101,
-    Sasl = 102,
-    GetEphemerals = 103,
-    GetAllChildrenNumber = 104,
-    SetWatches2 = 105,
-    AddWatch = 106,
-    WhoAmI = 107,
-}
-
-impl OpCode {
-    /// Every op, in the order of their numbers.
-    pub const ALL: [OpCode; 33] = [
-        OpCode::CloseSession,
-        OpCode::CreateSession,
-        OpCode::Error,
-        OpCode::Notification,
-        OpCode::Create,
-        OpCode::Delete,
-        OpCode::Exists,
-        OpCode::GetData,
-        OpCode::SetData,
-        OpCode::GetAcl,
-        OpCode::SetAcl,
-        OpCode::GetChildren,
-        OpCode::Sync,
-        OpCode::Ping,
-        OpCode::GetChildren2,
-        OpCode::Check,
-        OpCode::Multi,
-        OpCode::Create2,
-        OpCode::Reconfig,
-        OpCode::CheckWatches,
-        OpCode::RemoveWatches,
-        OpCode::CreateContainer,
-        OpCode::DeleteContainer,
-        OpCode::CreateTtl,
-        OpCode::MultiRead,
-        OpCode::Auth,
-        OpCode::SetWatches,
-        OpCode::Sasl,
-        OpCode::GetEphemerals,
-        OpCode::GetAllChildrenNumber,
-        OpCode::SetWatches2,
-        OpCode::AddWatch,
-        OpCode::WhoAmI,
-    ];
-
-    pub const fn from_i32(raw: i32) -> Option<OpCode> {
-        Some(match raw {
-            -11 => OpCode::CloseSession,
-            -10 => OpCode::CreateSession,
-            -1 => OpCode::Error,
-            0 => OpCode::Notification,
-            1 => OpCode::Create,
-            2 => OpCode::Delete,
-            3 => OpCode::Exists,
-            4 => OpCode::GetData,
-            5 => OpCode::SetData,
-            6 => OpCode::GetAcl,
-            7 => OpCode::SetAcl,
-            8 => OpCode::GetChildren,
-            9 => OpCode::Sync,
-            11 => OpCode::Ping,
-            12 => OpCode::GetChildren2,
-            13 => OpCode::Check,
-            14 => OpCode::Multi,
-            15 => OpCode::Create2,
-            16 => OpCode::Reconfig,
-            17 => OpCode::CheckWatches,
-            18 => OpCode::RemoveWatches,
-            19 => OpCode::CreateContainer,
-            20 => OpCode::DeleteContainer,
-            21 => OpCode::CreateTtl,
-            22 => OpCode::MultiRead,
-            100 => OpCode::Auth,
-            101 => OpCode::SetWatches,
-            102 => OpCode::Sasl,
-            103 => OpCode::GetEphemerals,
-            104 => OpCode::GetAllChildrenNumber,
-            105 => OpCode::SetWatches2,
-            106 => OpCode::AddWatch,
-            107 => OpCode::WhoAmI,
-            _ => return None,
-        })
-    }
-
-    pub const fn to_i32(self) -> i32 {
-        self as i32
-    }
-
-    /// May stand in a request header. Everything else is answered -6 with header zxid -1, and the connection is
-    /// closed; createSession among it (hazard H11).
-    pub const fn is_request(self) -> bool {
-        !matches!(self, OpCode::Error | OpCode::Notification | OpCode::Check | OpCode::CreateSession)
-    }
-
-    /// Goes through the core, takes a place in the order, and (but for what does not decode) a zxid.
-    pub const fn is_write(self) -> bool {
-        matches!(
-            self,
-            OpCode::Create
-                | OpCode::Create2
-                | OpCode::CreateContainer
-                | OpCode::CreateTtl
-                | OpCode::Delete
-                | OpCode::DeleteContainer
-                | OpCode::SetData
-                | OpCode::SetAcl
-                | OpCode::Multi
-                | OpCode::Reconfig
-                | OpCode::CloseSession
-        )
-    }
-}
 
 /// Opens every request but the connect request.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
@@ -284,28 +144,14 @@ pub struct ReconfigRequest<'a> {
 
 #[derive(Clone, PartialEq, Debug)]
 pub struct SetWatches<'a> {
+    /// It came as setWatches2.
+    pub two: bool,
     pub relative_zxid: Zxid,
     pub data: Vec<Cow<'a, str>>,
     pub exist: Vec<Cow<'a, str>>,
     pub child: Vec<Cow<'a, str>>,
     pub persistent: Vec<Cow<'a, str>>,
     pub recursive: Vec<Cow<'a, str>>,
-}
-
-/// One operation of a multi, normalised as Apache's reader does (client-protocol.md §7).
-#[derive(Clone, PartialEq, Debug)]
-pub enum MultiOp<'a> {
-    Create(CreateRequest<'a>),
-    Delete { path: Cow<'a, str>, version: i32 },
-    SetData { path: Cow<'a, str>, data: Option<&'a [u8]>, version: i32 },
-    Check { path: Cow<'a, str>, version: i32 },
-}
-
-/// One operation of a multiRead; the watch flags sent with them mean nothing.
-#[derive(Clone, PartialEq, Debug)]
-pub enum MultiReadOp<'a> {
-    GetData { path: Cow<'a, str> },
-    GetChildren { path: Cow<'a, str> },
 }
 
 /// The ACL of a create or setACL as sent: whole, but neither checked nor canonical.
@@ -326,6 +172,11 @@ impl<'a> AclField<'a> {
             reader.buffer()?;
         }
         Ok(AclField(whole.get(..reader.consumed() - start).unwrap_or_default()))
+    }
+
+    /// As a client would send this ACL.
+    pub fn of(acl: &'a AclBytes<'_>) -> AclField<'a> {
+        AclField(acl.bytes())
     }
 
     /// world:anyone with all permissions, by its bytes: valid as it stands, needs no fix-up.
@@ -357,7 +208,7 @@ impl<'a> Request<'a> {
             OpCode::GetChildren2 => Request::GetChildren2 { path: r.text()?, watch: r.bool()? },
             OpCode::Ping => Request::Ping,
             OpCode::Create | OpCode::Create2 | OpCode::CreateContainer | OpCode::CreateTtl => {
-                Request::Create(create(op, r)?)
+                Request::Create(CreateRecord::read(op, r)?.request()?)
             }
             OpCode::SetData => {
                 let (path, data, version) = (r.string()?, r.buffer()?, r.i32()?);
@@ -372,8 +223,8 @@ impl<'a> Request<'a> {
                 let (path, acl, version) = (r.string()?, AclField::read(r)?, r.i32()?);
                 Request::SetAcl { path: path.ok_or(Malformed::Null)?, acl, version }
             }
-            OpCode::Multi => Request::Multi(multi(r)?),
-            OpCode::MultiRead => Request::MultiRead(multi_read(r)?),
+            OpCode::Multi => Request::Multi(multi::decode(r)?),
+            OpCode::MultiRead => Request::MultiRead(multi::decode_read(r)?),
             OpCode::Reconfig => Request::Reconfig(ReconfigRequest {
                 joining: r.string()?,
                 leaving: r.string()?,
@@ -402,112 +253,333 @@ impl<'a> Request<'a> {
     }
 }
 
-/// A create's record. The whole of it is read before a null path counts: whether a request decodes decides whether it
-/// takes a zxid.
-fn create<'a>(op: OpCode, r: &mut Reader<'a>) -> Result<CreateRequest<'a>, Malformed> {
-    let (path, data, acl, flags) = (r.string()?, r.buffer()?, AclField::read(r)?, r.i32()?);
-    let ttl = if op == OpCode::CreateTtl { r.i64()? } else { -1 };
-    Ok(CreateRequest { op, path: path.ok_or(Malformed::Null)?, data, acl, flags, ttl })
+impl Request<'_> {
+    /// The operation's number.
+    pub fn op(&self) -> OpCode {
+        match self {
+            Request::Create(request) => request.op,
+            Request::Delete { .. } => OpCode::Delete,
+            Request::DeleteContainer { .. } => OpCode::DeleteContainer,
+            Request::SetData { .. } => OpCode::SetData,
+            Request::SetAcl { .. } => OpCode::SetAcl,
+            Request::Multi(_) => OpCode::Multi,
+            Request::Reconfig(_) => OpCode::Reconfig,
+            Request::CloseSession => OpCode::CloseSession,
+            Request::Exists { .. } => OpCode::Exists,
+            Request::GetData { .. } => OpCode::GetData,
+            Request::GetAcl { .. } => OpCode::GetAcl,
+            Request::GetChildren { .. } => OpCode::GetChildren,
+            Request::GetChildren2 { .. } => OpCode::GetChildren2,
+            Request::GetAllChildrenNumber { .. } => OpCode::GetAllChildrenNumber,
+            Request::MultiRead(_) => OpCode::MultiRead,
+            Request::GetEphemerals { .. } => OpCode::GetEphemerals,
+            Request::Sync { .. } => OpCode::Sync,
+            Request::Ping => OpCode::Ping,
+            Request::WhoAmI => OpCode::WhoAmI,
+            Request::Auth { .. } => OpCode::Auth,
+            Request::Sasl { .. } => OpCode::Sasl,
+            Request::SetWatches(lists) if lists.two => OpCode::SetWatches2,
+            Request::SetWatches(_) => OpCode::SetWatches,
+            Request::AddWatch { .. } => OpCode::AddWatch,
+            Request::CheckWatches { .. } => OpCode::CheckWatches,
+            Request::RemoveWatches { .. } => OpCode::RemoveWatches,
+        }
+    }
+
+    /// Appends the record, as clients send it behind the header. For tests, tools and forwarding.
+    pub fn encode(&self, out: &mut Vec<u8>) {
+        match self {
+            Request::Create(request) => request.encode(out),
+            Request::Delete { path, version } => {
+                out.put_string(path);
+                out.put_i32(*version);
+            }
+            Request::SetData { path, data, version } => {
+                out.put_string(path);
+                out.put_buffer(*data);
+                out.put_i32(*version);
+            }
+            Request::SetAcl { path, acl, version } => {
+                out.put_string(path);
+                out.extend_from_slice(acl.0);
+                out.put_i32(*version);
+            }
+            Request::Multi(ops) => multi::encode(ops, out),
+            Request::MultiRead(ops) => multi::encode_read(ops, out),
+            Request::Reconfig(request) => {
+                out.put_nullable(request.joining.as_deref());
+                out.put_nullable(request.leaving.as_deref());
+                out.put_nullable(request.members.as_deref());
+                out.put_i64(request.config_id);
+            }
+            Request::Ping | Request::WhoAmI | Request::CloseSession => {}
+            Request::Exists { path, watch }
+            | Request::GetData { path, watch }
+            | Request::GetChildren { path, watch }
+            | Request::GetChildren2 { path, watch } => {
+                out.put_string(path);
+                out.put_bool(*watch);
+            }
+            Request::DeleteContainer { path }
+            | Request::GetAcl { path }
+            | Request::GetAllChildrenNumber { path } => out.put_string(path),
+            Request::GetEphemerals { prefix: path } | Request::Sync { path } => {
+                out.put_nullable(path.as_deref());
+            }
+            Request::Auth { scheme, auth } => {
+                out.put_i32(0);
+                out.put_nullable(scheme.as_deref());
+                out.put_buffer(*auth);
+            }
+            Request::Sasl { token } => out.put_buffer(*token),
+            Request::SetWatches(lists) => lists.encode(out),
+            Request::AddWatch { path, mode: number }
+            | Request::CheckWatches { path, kind: number }
+            | Request::RemoveWatches { path, kind: number } => {
+                out.put_string(path);
+                out.put_i32(*number);
+            }
+        }
+    }
+
+    /// Appends a whole frame. For tests and tools.
+    pub fn frame(&self, xid: Xid, out: &mut Vec<u8>) {
+        put_frame(out, |out| {
+            out.put_i32(xid.0);
+            out.put_i32(self.op().to_i32());
+            self.encode(out);
+        });
+    }
+}
+
+impl CreateRequest<'_> {
+    pub(super) fn encode(&self, out: &mut Vec<u8>) {
+        out.put_string(&self.path);
+        out.put_buffer(self.data);
+        out.extend_from_slice(self.acl.0);
+        out.put_i32(self.flags);
+        if self.op == OpCode::CreateTtl {
+            out.put_i64(self.ttl);
+        }
+    }
+}
+
+impl SetWatches<'_> {
+    fn encode(&self, out: &mut Vec<u8>) {
+        out.put_zxid(self.relative_zxid);
+        let all = [&self.data, &self.exist, &self.child, &self.persistent, &self.recursive];
+        for list in &all[..if self.two { 5 } else { 3 }] {
+            out.put_count(list.len());
+            for path in *list {
+                out.put_string(path);
+            }
+        }
+    }
+}
+
+/// A create's record, whose path may be null.
+pub(super) struct CreateRecord<'a> {
+    op: OpCode,
+    pub(super) path: Option<Cow<'a, str>>,
+    data: Option<&'a [u8]>,
+    pub(super) acl: AclField<'a>,
+    pub(super) flags: i32,
+    ttl: i64,
+}
+
+impl<'a> CreateRecord<'a> {
+    pub(super) fn read(op: OpCode, r: &mut Reader<'a>) -> Result<CreateRecord<'a>, Malformed> {
+        let (path, data, acl, flags) = (r.string()?, r.buffer()?, AclField::read(r)?, r.i32()?);
+        let ttl = if op == OpCode::CreateTtl { r.i64()? } else { -1 };
+        Ok(CreateRecord { op, path, data, acl, flags, ttl })
+    }
+
+    /// The whole record has been read before a null path counts: whether it decodes decides whether it takes a zxid.
+    pub(super) fn request(self) -> Result<CreateRequest<'a>, Malformed> {
+        let CreateRecord { op, path, data, acl, flags, ttl } = self;
+        Ok(CreateRequest { op, path: path.ok_or(Malformed::Null)?, data, acl, flags, ttl })
+    }
 }
 
 fn set_watches<'a>(op: OpCode, r: &mut Reader<'a>) -> Result<SetWatches<'a>, Malformed> {
     fn list<'a>(r: &mut Reader<'a>) -> Result<Vec<Cow<'a, str>>, Malformed> {
         r.vector(|r| r.text())?.ok_or(Malformed::Null)
     }
-    let more = op == OpCode::SetWatches2;
+    let two = op == OpCode::SetWatches2;
     Ok(SetWatches {
+        two,
         relative_zxid: r.zxid()?,
         data: list(r)?,
         exist: list(r)?,
         child: list(r)?,
-        persistent: if more { list(r)? } else { Vec::new() },
-        recursive: if more { list(r)? } else { Vec::new() },
+        persistent: if two { list(r)? } else { Vec::new() },
+        recursive: if two { list(r)? } else { Vec::new() },
     })
 }
 
-/// Type of the next operation, `None` at the end. The end is told by `done`, not by the type.
-fn multi_header(r: &mut Reader<'_>) -> Result<Option<i32>, Malformed> {
-    let (kind, done, _err) = (r.i32()?, r.bool()?, r.i32()?);
-    Ok((!done).then_some(kind))
-}
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::model::Acl;
+    use proptest::prelude::*;
 
-/// A multi's list. What is wrong with the bytes comes before what is wrong with the list, and that before null paths.
-fn multi<'a>(r: &mut Reader<'a>) -> Result<Vec<MultiOp<'a>>, Malformed> {
-    let mut ops = Vec::new();
-    let mut null_path = false;
-    while let Some(kind) = multi_header(r)? {
-        let op = match OpCode::from_i32(kind) {
-            Some(op @ (OpCode::Create | OpCode::Create2 | OpCode::CreateContainer | OpCode::CreateTtl)) => {
-                match create(op, r) {
-                    Ok(request) => MultiOp::Create(normalised(request)?),
-                    Err(Malformed::Null) => {
-                        null_path = true;
-                        continue;
-                    }
-                    Err(malformed) => return Err(malformed),
-                }
-            }
-            Some(OpCode::Delete) => {
-                let (path, version) = (r.string()?, r.i32()?);
-                null_path |= path.is_none();
-                MultiOp::Delete { path: path.unwrap_or_default(), version }
-            }
-            Some(OpCode::SetData) => {
-                let (path, data, version) = (r.string()?, r.buffer()?, r.i32()?);
-                null_path |= path.is_none();
-                MultiOp::SetData { path: path.unwrap_or_default(), data, version }
-            }
-            Some(OpCode::Check) => {
-                let (path, version) = (r.string()?, r.i32()?);
-                null_path |= path.is_none();
-                MultiOp::Check { path: path.unwrap_or_default(), version }
-            }
-            _ => return Err(Malformed::Disallowed),
-        };
-        ops.push(op);
+    fn path() -> impl Strategy<Value = Cow<'static, str>> {
+        "/[a-z]{0,9}".prop_map(Cow::Owned)
     }
-    if null_path { Err(Malformed::Null) } else { Ok(ops) }
-}
 
-/// CreateMode numbers that matter to a multi's reader.
-const FLAGS_CONTAINER: i32 = 4;
-const FLAGS_MAX: i32 = 6;
+    fn paths() -> impl Strategy<Value = Vec<Cow<'static, str>>> {
+        prop::collection::vec(path(), 0..4)
+    }
 
-/// Apache reads a multi's creates by their flags, not by their op: a container flag makes a container under op 1 and
-/// 15, and createTTL without a TTL flag is a plain create (or container) whose ttl is dropped.
-fn normalised(mut request: CreateRequest<'_>) -> Result<CreateRequest<'_>, Malformed> {
-    let flags_known = (0..=FLAGS_MAX).contains(&request.flags);
-    let flags_ttl = flags_known && request.flags > FLAGS_CONTAINER;
-    if request.op == OpCode::CreateTtl {
-        if flags_known && !flags_ttl {
-            request.ttl = -1;
-            request.op =
-                if request.flags == FLAGS_CONTAINER { OpCode::CreateContainer } else { OpCode::Create2 };
+    /// Bytes that outlive the test case: decoding borrows, and strategies own what they make.
+    fn data() -> impl Strategy<Value = Option<&'static [u8]>> {
+        prop::sample::select(vec![None, Some(&b""[..]), Some(&b"x"[..]), Some(&[0xff; 300][..])])
+    }
+
+    fn acl() -> impl Strategy<Value = AclField<'static>> {
+        let two: &'static AclBytes<'static> =
+            Box::leak(Box::new(AclBytes::encode(&[Acl::new(1, "digest", "a:b"), Acl::new(-1, "ip", "::1")])));
+        prop::sample::select(vec![
+            AclField(AclBytes::OPEN_BYTES),
+            AclField(two.bytes()),
+            AclField(&[0xff; 4]),
+            AclField(&[0; 4]),
+        ])
+    }
+
+    fn create() -> impl Strategy<Value = CreateRequest<'static>> {
+        let ops = [OpCode::Create, OpCode::Create2, OpCode::CreateContainer, OpCode::CreateTtl];
+        (prop::sample::select(ops.to_vec()), path(), data(), acl(), any::<i32>(), any::<i64>()).prop_map(
+            |(op, path, data, acl, flags, ttl)| {
+                let ttl = if op == OpCode::CreateTtl { ttl } else { -1 };
+                CreateRequest { op, path, data, acl, flags, ttl }
+            },
+        )
+    }
+
+    fn set_watches() -> impl Strategy<Value = Request<'static>> {
+        (any::<bool>(), any::<u64>(), paths(), paths(), paths(), paths(), paths()).prop_map(
+            |(two, zxid, data, exist, child, persistent, recursive)| {
+                let (persistent, recursive) = if two { (persistent, recursive) } else { (vec![], vec![]) };
+                let relative_zxid = Zxid(zxid);
+                Request::SetWatches(SetWatches {
+                    two,
+                    relative_zxid,
+                    data,
+                    exist,
+                    child,
+                    persistent,
+                    recursive,
+                })
+            },
+        )
+    }
+
+    fn request() -> impl Strategy<Value = Request<'static>> {
+        let nullable = || prop::option::of(path());
+        prop_oneof![
+            create().prop_map(Request::Create),
+            (path(), any::<i32>()).prop_map(|(path, version)| Request::Delete { path, version }),
+            path().prop_map(|path| Request::DeleteContainer { path }),
+            (path(), data(), any::<i32>()).prop_map(|(path, data, version)| Request::SetData {
+                path,
+                data,
+                version
+            }),
+            (path(), acl(), any::<i32>()).prop_map(|(path, acl, version)| Request::SetAcl {
+                path,
+                acl,
+                version
+            }),
+            (nullable(), nullable(), nullable(), any::<i64>()).prop_map(
+                |(joining, leaving, members, config_id)| Request::Reconfig(ReconfigRequest {
+                    joining,
+                    leaving,
+                    members,
+                    config_id
+                })
+            ),
+            prop::sample::select(vec![Request::CloseSession, Request::Ping, Request::WhoAmI]),
+            (path(), any::<bool>()).prop_map(|(path, watch)| Request::Exists { path, watch }),
+            (path(), any::<bool>()).prop_map(|(path, watch)| Request::GetData { path, watch }),
+            (path(), any::<bool>()).prop_map(|(path, watch)| Request::GetChildren { path, watch }),
+            (path(), any::<bool>()).prop_map(|(path, watch)| Request::GetChildren2 { path, watch }),
+            path().prop_map(|path| Request::GetAcl { path }),
+            path().prop_map(|path| Request::GetAllChildrenNumber { path }),
+            nullable().prop_map(|prefix| Request::GetEphemerals { prefix }),
+            nullable().prop_map(|path| Request::Sync { path }),
+            (nullable(), data()).prop_map(|(scheme, auth)| Request::Auth { scheme, auth }),
+            data().prop_map(|token| Request::Sasl { token }),
+            set_watches(),
+            (path(), any::<i32>()).prop_map(|(path, mode)| Request::AddWatch { path, mode }),
+            (path(), any::<i32>()).prop_map(|(path, kind)| Request::CheckWatches { path, kind }),
+            (path(), any::<i32>()).prop_map(|(path, kind)| Request::RemoveWatches { path, kind }),
+        ]
+    }
+
+    proptest! {
+        #[test]
+        fn requests_come_back(request in request(), trailing: Vec<u8>) {
+            let mut record = Vec::new();
+            request.encode(&mut record);
+            let whole = record.len();
+            record.extend_from_slice(&trailing);
+            prop_assert_eq!(Request::decode(request.op(), &record), Ok(request.clone()));
+            // Every proper prefix is truncated.
+            for cut in 0..whole.min(100) {
+                prop_assert_eq!(Request::decode(request.op(), &record[..cut]), Err(Malformed::Truncated));
+            }
         }
-        // With a TTL flag it stands; with an unknown one, or a null ACL, this operation alone fails later.
-        return Ok(request);
     }
-    if !flags_known || flags_ttl || request.acl.is_null() {
-        return Err(Malformed::Disallowed);
-    }
-    if request.flags == FLAGS_CONTAINER {
-        request.op = OpCode::CreateContainer;
-    }
-    Ok(request)
-}
 
-fn multi_read<'a>(r: &mut Reader<'a>) -> Result<Vec<MultiReadOp<'a>>, Malformed> {
-    let mut ops = Vec::new();
-    while let Some(kind) = multi_header(r)? {
-        let op = OpCode::from_i32(kind);
-        if !matches!(op, Some(OpCode::GetData | OpCode::GetChildren)) {
-            return Err(Malformed::Disallowed);
-        }
-        let (path, _watch) = (r.text()?, r.bool()?);
-        ops.push(match op {
-            Some(OpCode::GetData) => MultiReadOp::GetData { path },
-            _ => MultiReadOp::GetChildren { path },
-        });
+    fn check(op: OpCode, record: &[u8], expected: Result<(), Malformed>) {
+        assert_eq!(Request::decode(op, record).map(drop), expected, "{op:?} {record:02x?}");
     }
-    Ok(ops)
+
+    #[test]
+    fn null_paths_count_when_the_record_is_whole() {
+        let null = [0xff; 4];
+        let then = |rest: &[u8]| [&null[..], rest].concat();
+        check(OpCode::GetData, &then(&[0]), Err(Malformed::Null));
+        check(OpCode::Delete, &then(&[0; 4]), Err(Malformed::Null));
+        check(OpCode::Delete, &null, Err(Malformed::Truncated));
+        check(OpCode::SetData, &then(&[0; 8]), Err(Malformed::Null));
+        check(OpCode::SetData, &then(&[0; 4]), Err(Malformed::Truncated));
+        check(OpCode::SetAcl, &then(&[0; 8]), Err(Malformed::Null));
+        check(OpCode::Create, &then(&[0; 12]), Err(Malformed::Null));
+        check(OpCode::Create, &then(&[0; 8]), Err(Malformed::Truncated));
+        check(OpCode::Sync, &null, Ok(()));
+        check(OpCode::GetEphemerals, &null, Ok(()));
+        check(OpCode::SetWatches, &[0; 20], Ok(()));
+        check(OpCode::SetWatches, &[&[0; 8], &null[..], &[0; 8]].concat(), Err(Malformed::Null));
+        check(OpCode::SetWatches2, &[0; 20], Err(Malformed::Truncated));
+    }
+
+    #[test]
+    fn numbers_that_are_no_requests() {
+        for op in [OpCode::Error, OpCode::Notification, OpCode::Check, OpCode::CreateSession] {
+            assert!(!op.is_request());
+            check(op, &[0; 64], Err(Malformed::UnknownType));
+        }
+    }
+
+    #[test]
+    fn acls_as_sent() {
+        let read = |bytes: &'static [u8]| AclField::read(&mut Reader::new(bytes)).unwrap();
+        let open = read(AclBytes::OPEN_BYTES);
+        assert!(open.is_open() && !open.is_null());
+        assert_eq!(open.entries().unwrap()[0].to_acl(), Acl::new(31, "world", "anyone"));
+        let null = read(&[0xff; 4]);
+        assert!(null.is_null() && null.entries().is_none());
+        assert_eq!(read(b"\xff\xff\xff\xfe").entries(), Some(vec![]));
+        let nulls = read(b"\0\0\0\x01\0\0\0\x1f\xff\xff\xff\xff\xff\xff\xff\xff");
+        assert_eq!(nulls.entries().unwrap()[0], AclEntry { perms: 31, scheme: None, id: None });
+    }
+
+    #[test]
+    fn headers() {
+        let (header, record) = RequestHeader::decode(b"\0\0\0\x07\0\0\0\x04rest").unwrap();
+        assert_eq!((header, record), (RequestHeader { xid: Xid(7), op: 4 }, &b"rest"[..]));
+        assert_eq!(RequestHeader::decode(&[0; 7]), Err(Malformed::Truncated));
+    }
 }

@@ -482,3 +482,7 @@ fn close_paths<'a>(r: &mut Reader<'a>) -> Result<Option<Vec<Cow<'a, str>>>, Malf
     // A null list is what no server writes; it is read as the empty one.
     Ok(Some(paths?.unwrap_or_default()))
 }
+
+#[cfg(test)]
+#[path = "txn_tests.rs"]
+mod tests;
