@@ -34,6 +34,9 @@
 //! the index of this event is moved: a smaller `taken` belongs to a subscriber between its two steps, which an earlier
 //! event has yet to stop (loom found that one).
 //!
+//! **What concerns a subscriber** may change while it runs only, so it is read when it is found parked: that it has
+//! watches was stored before `state`.
+//!
 //! **Waking** (`unpark`) clears the flag and adopts whatever `taken` it finds. Then, behind a SeqCst fence, it loads
 //! `tail`. If `tail == taken`, the newest slot, `taken - 1`, is its own: the publisher frees that one only after a
 //! larger `tail`, and having stored that one it would, by the same handshake, see `state` running. If `tail > taken`,
@@ -44,7 +47,7 @@
 
 mod event;
 
-pub use event::{After, ConnRef, Outcome};
+pub use event::{After, Batch, ConnRef, Event, News, Outcome};
 
 use sync::{Arc, AtomicBool, AtomicU64, Ordering, UnsafeCell, fence};
 
@@ -163,9 +166,10 @@ impl<E> Shared<E> {
 }
 
 impl<E> Publisher<E> {
-    /// Appends `event` and wakes the parked subscribers for which `concerns` says yes. Gives the event back when the
+    /// Appends `event` and wakes the parked subscribers for which `concerns` says yes, given the subscriber's index and
+    /// whether it said that it has watches. Gives the event back when the
     /// slowest subscriber has yet to leave the slot it would go to; try again later.
-    pub fn publish(&mut self, event: E, mut concerns: impl FnMut(usize, &E) -> bool) -> Result<(), E> {
+    pub fn publish(&mut self, event: E, mut concerns: impl FnMut(usize, bool, &E) -> bool) -> Result<(), E> {
         self.free();
         if self.tail - self.freed == self.shared.slots.len() as u64 {
             return Err(event);
@@ -181,11 +185,11 @@ impl<E> Publisher<E> {
             if state & PARKED == 0 || state == GONE {
                 continue;
             }
+            // Set before it parked, so `state` has brought it along.
+            let watching = cursor.watching.load(Ordering::Relaxed);
             // SAFETY: only this thread writes or frees slots, and `at` is the newest.
-            let wanted = self
-                .shared
-                .slot(at)
-                .with(|slot| unsafe { (*slot).as_ref() }.is_some_and(|event| concerns(index, event)));
+            let newest = self.shared.slot(at).with(|slot| unsafe { (*slot).as_ref() });
+            let wanted = newest.is_some_and(|event| concerns(index, watching, event));
             if !wanted && state >> 1 != at {
                 // Still in its handshake: it has yet to see an event before this one, and will.
                 continue;
@@ -220,11 +224,6 @@ impl<E> Publisher<E> {
     /// Events published so far, the first one included.
     pub fn published(&self) -> u64 {
         self.tail
-    }
-
-    /// Whether that subscriber said that it has watches.
-    pub fn is_watching(&self, subscriber: usize) -> bool {
-        self.shared.cursors[subscriber].watching.load(Ordering::Relaxed)
     }
 
     pub fn subscribers(&self) -> usize {
@@ -335,7 +334,8 @@ mod tests {
             seen.push(match &word[..1] {
                 "p" => {
                     let before: Vec<_> = wakes.iter().map(|wake| wake.load(Ordering::Relaxed)).collect();
-                    let sent = publisher.publish(number as u64, |index, event| *event as usize % 10 == index);
+                    let sent =
+                        publisher.publish(number as u64, |index, _, event| *event as usize % 10 == index);
                     let woken =
                         wakes.iter().zip(before).map(|(wake, before)| wake.load(Ordering::Relaxed) - before);
                     match sent {
@@ -383,7 +383,7 @@ mod tests {
         let (mut publisher, subscribers) = ring(2, 0u64, vec![Box::new(Count(Default::default()))]);
         drop(subscribers);
         for event in 1..10 {
-            assert_eq!(publisher.publish(event, |_, _| true), Ok(()));
+            assert_eq!(publisher.publish(event, |_, _, _| true), Ok(()));
         }
     }
 
@@ -418,7 +418,7 @@ mod tests {
             }
             let mut event = 1;
             while event <= EVENTS {
-                match publisher.publish(Box::new(event), |_, _| true) {
+                match publisher.publish(Box::new(event), |_, _, _| true) {
                     Ok(()) => event += 1,
                     Err(_) => std::thread::yield_now(),
                 }
@@ -469,7 +469,7 @@ mod interleavings {
             });
             let mut event = 1;
             while event <= events {
-                match publisher.publish(event, |_, event| concerns(*event)) {
+                match publisher.publish(event, |_, _, event| concerns(*event)) {
                     Ok(()) => event += 1,
                     Err(_) => loom::thread::yield_now(),
                 }

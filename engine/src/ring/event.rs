@@ -2,8 +2,47 @@
 //! Not here: how it travels (`ring`), what a worker does with it.
 
 use crate::model::{SessionId, Xid};
-use ostler_replication::Zxid;
+use crate::world::{Changes, View};
+use ostler_replication::{Role, Zxid};
 use std::ops::Range;
+
+/// One event of the ring. `view` is the world with it: what reads are served from until the next one.
+pub struct Event {
+    pub view: View,
+    pub news: News,
+}
+
+/// What is new.
+pub enum News {
+    Batch(Batch),
+    /// What this server is from here on.
+    Role(Role),
+}
+
+/// What txns that were committed together, and requests between them, bring: for each txn in zxid order first the watch
+/// events of its changes, then the outcome. Both lists ascend by zxid; `changes` is empty when no txn stands behind the
+/// outcomes.
+#[derive(Default)]
+pub struct Batch {
+    pub changes: Changes,
+    /// In the order in which the core took the requests.
+    pub outcomes: Vec<Outcome>,
+    /// All replies, encoded once.
+    pub frames: Vec<u8>,
+}
+
+impl Event {
+    /// Whether a worker that sleeps is to be woken by it.
+    pub fn concerns(&self, worker: usize, is_watching: bool) -> bool {
+        match &self.news {
+            News::Batch(batch) => {
+                is_watching && !batch.changes.list.is_empty()
+                    || batch.outcomes.iter().any(|outcome| usize::from(outcome.to.worker) == worker)
+            }
+            News::Role(_) => true,
+        }
+    }
+}
 
 /// One client connection for as long as it lives: slots are used again, generations are not.
 #[derive(Clone, Copy, PartialEq, Eq, Hash, Debug)]
