@@ -79,16 +79,16 @@ pub fn candidates(disk: &dyn Disk, dir: &Path) -> Result<Vec<Candidate>, LoadErr
     Ok(found)
 }
 
-/// Loads the newest snapshot of `dir` that loads, each attempt into a fresh state from `fresh`. `None`: no candidates.
+/// Loads the newest snapshot of `dir` that loads, each attempt into a fresh state from `fresh`, which gets the zxid of the file's name. `None`: no candidates.
 pub fn load_newest<R: Restore>(
     disk: &dyn Disk,
     dir: &Path,
     options: ReadOptions,
-    mut fresh: impl FnMut() -> R,
+    mut fresh: impl FnMut(Zxid) -> R,
 ) -> Result<Option<Loaded<R>>, LoadError> {
     let mut skipped = Vec::new();
     for Candidate { zxid, path } in candidates(disk, dir)?.into_iter().take(CANDIDATES_MAX) {
-        let mut restored = fresh();
+        let mut restored = fresh(zxid);
         match reader::read(disk, &path, options, &mut restored) {
             Ok(contents) => return Ok(Some(Loaded { restored, zxid, path, contents, skipped })),
             Err(error) => {

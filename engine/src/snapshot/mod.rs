@@ -13,6 +13,7 @@ mod priority;
 pub mod purge;
 pub mod reader;
 pub mod snapshotter;
+mod state;
 pub mod writer;
 
 use crate::model::{SessionId, StatPersisted};
@@ -26,6 +27,7 @@ pub use image::{Image, ImageNode};
 pub use purge::{autopurge, purge, remove_leftovers};
 pub use reader::{ReadOptions, SnapshotError};
 pub use snapshotter::{Job, Snapshotter};
+pub use state::Pinned;
 pub use writer::{Progress, WriteError, Written};
 
 /// The key of the one ACL that no table stores: everything to world:anyone.

@@ -287,7 +287,7 @@ fn check_choice(files: &[(&str, Vec<u8>)], expected: Option<(&str, usize)>) {
     for (name, bytes) in files {
         std::fs::write(dir.path().join(name), bytes).unwrap();
     }
-    let loaded = load_newest(&RealDisk, dir.path(), ReadOptions::default(), Image::default).unwrap();
+    let loaded = load_newest(&RealDisk, dir.path(), ReadOptions::default(), |_| Image::default()).unwrap();
     let found = loaded.map(|loaded| {
         assert_eq!(loaded.restored.nodes, small().nodes, "a part of a damaged one stayed behind");
         (loaded.path.file_name().unwrap().to_str().unwrap().to_owned(), loaded.skipped.len())
@@ -334,12 +334,14 @@ fn when_none_loads_every_reason_is_told() {
     for n in 0..3 {
         std::fs::write(dir.path().join(format!("snapshot.{n}")), &damaged).unwrap();
     }
-    match load_newest(&RealDisk, dir.path(), ReadOptions::default(), Image::default) {
+    match load_newest(&RealDisk, dir.path(), ReadOptions::default(), |_| Image::default()) {
         Err(LoadError::NoneLoads(errors)) => assert_eq!(errors.len(), 3),
         other => panic!("{other:?}"),
     }
     let missing = dir.path().join("nowhere");
-    assert!(load_newest(&RealDisk, &missing, ReadOptions::default(), Image::default).unwrap().is_none());
+    assert!(
+        load_newest(&RealDisk, &missing, ReadOptions::default(), |_| Image::default()).unwrap().is_none()
+    );
 }
 
 #[test]
