@@ -3,6 +3,7 @@
 
 pub mod admin;
 pub mod config;
+pub mod core;
 pub mod intake;
 pub mod io;
 pub mod limits;

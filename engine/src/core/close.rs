@@ -1,0 +1,119 @@
+//! Closing sessions: by their clients, by expiry, and those of ephemerals found without a session.
+//!
+//! A session whose ephemerals take more than `CLOSE_PATH_BYTES_MAX` of paths is emptied by bounded multis of deletes
+//! first, one portion per turn, so that other requests go on in between; its closeSession comes last and is what the
+//! client's reply waits for. Meanwhile the session is closing: it takes no requests, so nothing is added.
+
+use super::write::Asker;
+use super::{Core, Space};
+use crate::limits::{CLOSE_PATH_BYTES_MAX, CLOSE_PORTION_PATH_BYTES, CLOSE_PORTION_TXNS};
+use crate::model::{ErrorCode, SessionId, Xid};
+use crate::ring::After;
+use crate::wire::{SubTxn, TxnBody};
+use ostler_replication::Broadcast;
+use std::collections::VecDeque;
+
+/// Sessions that are being closed over several turns.
+#[derive(Default)]
+pub(super) struct Closings {
+    waiting: VecDeque<Closing>,
+}
+
+struct Closing {
+    session: SessionId,
+    /// Who gets a reply, if the client asked for it.
+    asker: Option<Asker>,
+}
+
+impl Closings {
+    pub fn push(&mut self, session: SessionId, asker: Option<Asker>) {
+        self.waiting.push_back(Closing { session, asker });
+    }
+
+    pub fn is_empty(&self) -> bool {
+        self.waiting.is_empty()
+    }
+}
+
+impl<B: Broadcast> Core<B> {
+    /// closeSession from the client that owns the session.
+    pub(super) fn begin_close(&mut self, asker: Asker) {
+        self.close(asker.session, Some(asker));
+    }
+
+    pub(super) fn expire(&mut self, session: SessionId) {
+        self.close(session, None);
+    }
+
+    fn close(&mut self, session: SessionId, asker: Option<Asker>) {
+        if !self.sessions.begin_close(session) {
+            return;
+        }
+        match self.few_paths(session) {
+            Some(paths) if self.space != Space::Full => self.finish_close(session, paths, asker),
+            _ => self.closings.push(session, asker),
+        }
+    }
+
+    /// One portion of the first session in line.
+    pub(super) fn close_portion(&mut self) {
+        if self.space == Space::Full || !self.wants_requests() {
+            return;
+        }
+        let Some(Closing { session, asker }) = self.closings.waiting.pop_front() else { return };
+        if let Some(paths) = self.few_paths(session) {
+            self.finish_close(session, paths, asker);
+            return;
+        }
+        self.closings.push(session, asker);
+        // Deletes stop at the floor; what is kept below it is for sessions that one txn closes.
+        if self.space < Space::Floor {
+            let deletes = self.delete_portion(session);
+            self.execute(session, Xid(0), &TxnBody::Multi(deletes));
+        }
+    }
+
+    /// All paths of the session's ephemerals if they fit one closeSession.
+    fn few_paths(&self, session: SessionId) -> Option<Vec<String>> {
+        let mut bytes = 0;
+        let mut paths = Vec::new();
+        for path in self.head.ephemerals(session) {
+            bytes += 4 + path.len();
+            if bytes > CLOSE_PATH_BYTES_MAX {
+                return None;
+            }
+            paths.push(path);
+        }
+        Some(paths)
+    }
+
+    fn delete_portion(&self, session: SessionId) -> Vec<SubTxn<'static>> {
+        let mut bytes = 0;
+        self.head
+            .ephemerals(session)
+            .take(CLOSE_PORTION_TXNS)
+            .take_while(|path| {
+                // The first one always goes, however long.
+                let goes = bytes == 0 || bytes + path.len() <= CLOSE_PORTION_PATH_BYTES;
+                bytes += path.len();
+                goes
+            })
+            .map(|path| SubTxn::Delete { path: path.into() })
+            .collect()
+    }
+
+    fn finish_close(&mut self, session: SessionId, paths: Vec<String>, asker: Option<Asker>) {
+        let paths = Some(paths.into_iter().map(Into::into).collect());
+        let cxid = asker.map_or(Xid(0), |asker| asker.xid);
+        let (zxid, _) = self.execute(session, cxid, &TxnBody::CloseSession { paths });
+        let owner = self.sessions.remove(session);
+        match asker {
+            Some(asker) => self.open.bare(asker.from, zxid, asker.xid, ErrorCode::Ok, After::Close),
+            None => {
+                if let Some(owner) = owner {
+                    self.open.quiet(owner, zxid, After::Drop);
+                }
+            }
+        }
+    }
+}

@@ -1,0 +1,528 @@
+//! The one that decides: validates requests against the newest state, turns them into txns, applies those, seals
+//! batches, tracks client sessions, and learns from `Broadcast` what is committed.
+//! Pure: time, requests and completions go in through `step` and `turn`, decisions come out of `next_output` in the
+//! order that matters.
+//! Not here: sockets, threads, clocks, files; reads and watches (workers).
+//!
+//! Invariants:
+//! - every write whose body decodes takes one zxid, rejected ones too; nothing else does;
+//! - no outcome is published before the txns up to its zxid are committed;
+//! - outcomes for one connection come in the order of its requests;
+//! - a request counts only if it comes from the connection that owns its session.
+
+mod batch;
+mod close;
+mod multi;
+mod quota;
+mod reap;
+mod sessions;
+mod settings;
+mod snapshots;
+mod validate;
+mod write;
+
+pub use settings::Settings;
+
+use crate::admin::words;
+use crate::intake::{CoreRequest, Query};
+use crate::limits;
+use crate::log::TRAILER_BYTES;
+use crate::model::{ErrorCode, SessionId, WallMillis, Xid, session};
+use crate::ring::{After, Batch, ConnRef, Event, News};
+use crate::wire::{ConnectRequest, ConnectResponse, JutePut, TxnBody, TxnHeader, reply, txn};
+use crate::world::{Head, TxnResult, View};
+use batch::Open;
+use close::Closings;
+use ostler_replication::{Broadcast, Epoch, Epochs, Input, Moment, Output, Outputs, Proposal, Zxid};
+use reap::Reaper;
+use sessions::{Due, Sessions};
+use snapshots::Snapshots;
+use std::collections::VecDeque;
+
+/// Both clocks at one point.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub struct Now {
+    pub mono: Moment,
+    /// Stamps txns, decides nothing but the age of container and TTL znodes, which is stored as wall time.
+    pub wall: WallMillis,
+}
+
+/// Room in the log, from plenty to none. A full disk is a state, not an end.
+#[derive(Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Debug)]
+pub enum Space {
+    Ok,
+    /// New writes and sessions are refused; deletes, closes and expiry use the reserve.
+    Reserve,
+    /// Only closeSession is taken.
+    Floor,
+    /// Nothing is; expiry is postponed.
+    Full,
+}
+
+/// What happened.
+pub enum CoreInput {
+    Request(CoreRequest),
+    /// Everything up to this zxid is on stable storage.
+    Durable(Zxid),
+    Space(Space),
+    /// The epoch files hold these values.
+    Persisted(Epochs),
+    /// The operator wants a snapshot now.
+    SnapshotWanted,
+    /// The snapshot that `TakeSnapshot` asked for is written, with its size in bytes, or was given up.
+    SnapshotEnded(Option<u64>),
+}
+
+/// What is to be done, in this order.
+pub enum CoreOutput {
+    Append(Proposal),
+    Publish(Event),
+    Persist(Epochs),
+    /// Later batches go to a new log file.
+    RollLog,
+    TakeSnapshot(View),
+}
+
+/// A batch on its way to being committed.
+struct Sealed {
+    last: Zxid,
+    view: View,
+    batch: Batch,
+    txns: usize,
+    bytes: usize,
+}
+
+/// Numbers for whoever watches the server.
+#[derive(Clone, Copy, PartialEq, Eq, Debug, Default)]
+pub struct Figures {
+    pub sessions: usize,
+    /// Proposed and not yet committed.
+    pub txns_in_flight: usize,
+    pub last_committed: Zxid,
+    pub znodes: u64,
+    pub ephemerals: u64,
+    pub data_bytes: u64,
+    pub snapshot_running: bool,
+    /// Replaced, and kept only because something still reads it.
+    pub retained_bytes: u64,
+}
+
+/// One sync runs while the next batch is being built.
+const BATCHES_IN_FLIGHT_MAX: usize = 1;
+
+pub struct Core<B> {
+    settings: Settings,
+    head: Head,
+    /// At the last committed zxid.
+    view: View,
+    broadcast: B,
+    broadcast_outputs: Outputs,
+    sessions: Sessions,
+    closings: Closings,
+    reaper: Reaper,
+    snapshots: Snapshots,
+    snapshot_wanted: bool,
+    space: Space,
+    open: Open,
+    sealed: VecDeque<Sealed>,
+    outputs: VecDeque<CoreOutput>,
+    /// The entry being made.
+    scratch: Vec<u8>,
+    now: Now,
+}
+
+impl<B: Broadcast> Core<B> {
+    /// `head`: as recovered. `last_snapshot_bytes`: size of the snapshot it came from, 0 if none. Every session found
+    /// gets a full timeout from now; ephemerals whose session is unknown are closed by real txns in the first turns.
+    pub fn new(
+        settings: Settings,
+        mut head: Head,
+        broadcast: B,
+        last_snapshot_bytes: u64,
+        now: Now,
+    ) -> Core<B> {
+        let first_id = session::first_id(settings.session_server, now.wall.0.max(0) as u64);
+        let mut sessions = Sessions::new(settings.tick_ms, first_id);
+        for (id, timeout_ms) in head.sessions() {
+            sessions.open(id, timeout_ms, None, now.mono);
+        }
+        let mut closings = Closings::default();
+        for (owner, _) in head.owners() {
+            if !sessions.is_open(owner) {
+                closings.push(owner, None);
+            }
+        }
+        let view = head.seal();
+        Core {
+            reaper: Reaper::new(settings.containers),
+            snapshots: Snapshots::new(&settings, last_snapshot_bytes),
+            snapshot_wanted: false,
+            settings,
+            head,
+            view,
+            broadcast,
+            broadcast_outputs: Outputs::new(),
+            sessions,
+            closings,
+            space: Space::Ok,
+            open: Open::default(),
+            sealed: VecDeque::new(),
+            outputs: VecDeque::new(),
+            scratch: Vec::new(),
+            now,
+        }
+    }
+
+    /// What the first event of the ring shows.
+    pub fn view(&self) -> View {
+        self.view.clone()
+    }
+
+    pub fn next_output(&mut self) -> Option<CoreOutput> {
+        self.outputs.pop_front()
+    }
+
+    /// False: the batch that waits is large enough. Inputs other than requests are always welcome.
+    pub fn wants_requests(&self) -> bool {
+        self.open.bytes() < self.settings.batch_bytes_enough()
+            && self.open.txns < self.settings.batch_txns_max
+    }
+
+    /// Nothing is proposed, waiting to be, or waiting to be told.
+    pub fn is_quiet(&self) -> bool {
+        self.sealed.is_empty()
+            && self.open.txns == 0
+            && self.open.outcomes.is_empty()
+            && self.outputs.is_empty()
+    }
+
+    pub fn figures(&self) -> Figures {
+        let totals = self.view.totals();
+        Figures {
+            sessions: self.sessions.len(),
+            txns_in_flight: self.open.txns + self.sealed.iter().map(|sealed| sealed.txns).sum::<usize>(),
+            last_committed: self.view.zxid(),
+            znodes: totals.znodes,
+            ephemerals: totals.ephemerals,
+            data_bytes: totals.data_bytes,
+            snapshot_running: self.snapshots.is_running(),
+            retained_bytes: self.head.usage().retained,
+        }
+    }
+
+    pub fn step(&mut self, input: CoreInput, now: Now) {
+        self.now = now;
+        match input {
+            CoreInput::Request(request) => self.request(request),
+            CoreInput::Durable(zxid) => self.broadcast(Input::Durable(zxid)),
+            CoreInput::Persisted(epochs) => self.broadcast(Input::Persisted(epochs)),
+            CoreInput::Space(space) => self.space = space,
+            CoreInput::SnapshotWanted => self.snapshot_wanted = true,
+            CoreInput::SnapshotEnded(bytes) => self.snapshots.ended(bytes),
+        }
+    }
+
+    /// Ends a round of inputs: duties of the clock, then sealing. At least every `limits::WAIT_MS_MAX`, for later turns
+    /// count as a stall of the process.
+    pub fn turn(&mut self, now: Now) {
+        self.now = now;
+        self.sessions.note_turn(now.mono);
+        if self.broadcast.next_timeout().is_some_and(|at| at <= now.mono) {
+            self.broadcast(Input::Timeout);
+        }
+        self.due_sessions();
+        self.close_portion();
+        self.reap();
+        if self.sealed.len() < BATCHES_IN_FLIGHT_MAX {
+            self.seal();
+        }
+        self.publish_answers();
+        self.begin_snapshot();
+        self.head.reclaim(limits::RECLAIM_RECORDS_PORTION);
+    }
+
+    /// More can be done right away: the driver does not sleep.
+    pub fn has_work(&self) -> bool {
+        !self.closings.is_empty() && self.space != Space::Full && self.wants_requests()
+            || self.sessions.has_due()
+            || self.reaper.is_scanning()
+    }
+
+    fn request(&mut self, request: CoreRequest) {
+        match request {
+            CoreRequest::Connect { from, ask } => self.connect(from, &ask),
+            CoreRequest::Write { from, session, xid, op, body, ids } => {
+                if self.admit(from, session) {
+                    self.write(from, session, xid, op, &body, &ids);
+                }
+            }
+            CoreRequest::Sync { from, session, xid, path } => {
+                if self.admit(from, session) {
+                    let zxid = self.head.zxid();
+                    self.open.reply(from, zxid, xid, After::Keep, |out| {
+                        reply::frame_reply(out, xid, zxid, ErrorCode::Ok, |out| {
+                            out.put_buffer(path.as_deref());
+                        });
+                    });
+                }
+            }
+            CoreRequest::Query { from, xid, query } => self.query(from, xid, &query),
+            CoreRequest::Touch(sessions) => {
+                for session in sessions {
+                    self.sessions.touch(session, self.now.mono);
+                }
+            }
+            CoreRequest::Silent { from, session, token } => {
+                if self.sessions.silent(session, from, token) {
+                    self.expire(session);
+                }
+            }
+            CoreRequest::Gone { from, session } => {
+                if self.sessions.gone(session, from) {
+                    self.expire(session);
+                }
+            }
+        }
+    }
+
+    /// A request from a connection that does not own the session (any more) is dropped, and the connection with it.
+    fn admit(&mut self, from: ConnRef, session: SessionId) -> bool {
+        let admitted = self.sessions.admit(session, from, self.now.mono);
+        if !admitted {
+            self.open.quiet(from, self.head.zxid(), After::Drop);
+        }
+        admitted
+    }
+
+    fn connect(&mut self, from: ConnRef, ask: &ConnectRequest) {
+        let timeout_ms = self.settings.negotiated(ask.timeout_ms);
+        if ask.session == SessionId::NONE {
+            self.new_session(from, ask, timeout_ms);
+        } else {
+            self.attach(from, ask, timeout_ms);
+        }
+    }
+
+    fn new_session(&mut self, from: ConnRef, ask: &ConnectRequest, timeout_ms: i32) {
+        if self.space != Space::Ok {
+            // A handshake has no error code; the client tries elsewhere, or again.
+            self.open.quiet(from, self.head.zxid(), After::Close);
+            return;
+        }
+        let id = self.sessions.fresh_id();
+        self.sessions.open(id, timeout_ms, Some(from), self.now.mono);
+        let (zxid, _) = self.execute(id, Xid(0), &TxnBody::CreateSession { timeout_ms });
+        self.established(from, ask, id, timeout_ms, zxid);
+    }
+
+    /// The password comes first, so that nobody can disturb a session whose password they do not have.
+    fn attach(&mut self, from: ConnRef, ask: &ConnectRequest, timeout_ms: i32) {
+        let zxid = self.head.zxid();
+        let known =
+            ask.password == Some(session::password(ask.session)) && self.sessions.is_open(ask.session);
+        if !known {
+            let refused = ConnectResponse::refused(ask.read_only.map(|_| false));
+            self.open.reply(from, zxid, Xid(0), After::Close, |out| refused.encode(out));
+            return;
+        }
+        let before = self.sessions.move_to(ask.session, from, timeout_ms, self.now.mono);
+        self.established(from, ask, ask.session, timeout_ms, zxid);
+        if let Some(before) = before {
+            self.open.quiet(before, zxid, After::Drop);
+        }
+    }
+
+    fn established(&mut self, to: ConnRef, ask: &ConnectRequest, id: SessionId, timeout_ms: i32, zxid: Zxid) {
+        let password = session::password(id);
+        let read_only = ask.read_only.map(|_| false);
+        let response = ConnectResponse { timeout_ms, session: id, password, read_only };
+        let then = After::Established { session: id, timeout_ms };
+        self.open.reply(to, zxid, Xid(0), then, |out| response.encode(out));
+    }
+
+    fn query(&mut self, from: ConnRef, xid: Xid, query: &Query) {
+        let zxid = self.head.zxid();
+        match query {
+            Query::Ephemerals { session, prefix } => {
+                if !self.admit(from, *session) {
+                    return;
+                }
+                let prefix = prefix.as_deref().filter(|prefix| !prefix.trim().is_empty() && *prefix != "/");
+                let paths: Vec<_> = self
+                    .head
+                    .ephemerals(*session)
+                    .filter(|path| prefix.is_none_or(|prefix| path.starts_with(prefix)))
+                    .collect();
+                self.open.reply(from, zxid, xid, After::Keep, |out| {
+                    reply::frame_reply(out, xid, zxid, ErrorCode::Ok, |out| {
+                        out.put_count(paths.len());
+                        for path in &paths {
+                            out.put_string(path);
+                        }
+                    });
+                });
+            }
+            Query::Dump => {
+                let text = self.dump();
+                self.open.reply(from, zxid, xid, After::Close, |out| out.extend_from_slice(text.as_bytes()));
+            }
+        }
+    }
+
+    fn due_sessions(&mut self) {
+        if self.space == Space::Full {
+            // A closeSession could not be logged: those that are due stay due.
+            return;
+        }
+        for due in self.sessions.take_due(self.now.mono) {
+            match due {
+                Due::Expire(session) => self.expire(session),
+                Due::Probe { session, owner, token } => {
+                    self.open.quiet(owner, self.head.zxid(), After::Probe { session, token });
+                }
+            }
+        }
+    }
+
+    fn reap(&mut self) {
+        self.reaper.look(&self.head, self.now.mono, self.now.wall);
+        while self.space == Space::Ok
+            && self.wants_requests()
+            && let Some(path) = self.reaper.next(self.now.mono)
+        {
+            let body = match validate::reap(&self.head, &path) {
+                Ok(()) => TxnBody::DeleteContainer { path: (&*path).into() },
+                Err(code) => TxnBody::Error { code: code.to_wire() },
+            };
+            self.execute(SessionId::NONE, Xid(0), &body);
+        }
+    }
+
+    /// Makes a txn of `body`: gives it the next zxid, adds it to the open batch and applies it.
+    fn execute(&mut self, session: SessionId, cxid: Xid, body: &TxnBody<'_>) -> (Zxid, TxnResult) {
+        let header = self.header(session, cxid, body);
+        self.encode(&header, body);
+        if self.is_crowded() {
+            self.seal();
+        }
+        let result = self.head.apply(&header, body, &mut self.open.changes);
+        self.push_encoded(header.zxid, body);
+        (header.zxid, result)
+    }
+
+    fn header(&self, session: SessionId, cxid: Xid, body: &TxnBody<'_>) -> TxnHeader {
+        TxnHeader { session, cxid, zxid: self.next_zxid(), time: self.now.wall, kind: body.kind() }
+    }
+
+    /// Into `scratch`, without the digest, which only applying makes.
+    fn encode(&mut self, header: &TxnHeader, body: &TxnBody<'_>) {
+        self.scratch.clear();
+        txn::encode_entry(header, body, None, &mut self.scratch);
+    }
+
+    /// Whether what is encoded does not fit the open batch.
+    fn is_crowded(&self) -> bool {
+        self.open.txns > 0 && self.open.entry_bytes() + self.scratch.len() > self.settings.batch_bytes_max
+    }
+
+    /// Whether what is encoded is too large for the log (and for Apache's readers).
+    fn is_too_large(&self) -> bool {
+        self.scratch.len() + txn::TxnDigest::BYTES + TRAILER_BYTES > self.settings.entry_bytes_max
+    }
+
+    /// Adds what is encoded to the open batch, with the digest as of now. Apache leaves it off error txns.
+    fn push_encoded(&mut self, zxid: Zxid, body: &TxnBody<'_>) {
+        if self.settings.digest && !matches!(body, TxnBody::Error { .. }) {
+            self.scratch.put_i32(txn::TxnDigest::VERSION);
+            self.scratch.put_i64(self.head.digest() as i64);
+        }
+        self.open.push_entry(zxid, &self.scratch);
+    }
+
+    /// Without an ensemble to elect anyone, a spent counter opens the next epoch by itself.
+    fn next_zxid(&self) -> Zxid {
+        let last = self.head.zxid();
+        last.successor().unwrap_or_else(|| Zxid::new(Epoch(last.epoch().0 + 1), 1))
+    }
+
+    /// Closes the open batch and hands it to the broadcast.
+    fn seal(&mut self) {
+        if self.open.txns == 0 {
+            return;
+        }
+        let txns = self.open.txns;
+        let proposal = self.open.take_proposal();
+        let view = self.head.seal();
+        assert_eq!(view.zxid(), proposal.last);
+        let batch = self.open.take_batch();
+        self.sealed.push_back(Sealed {
+            last: proposal.last,
+            view,
+            batch,
+            txns,
+            bytes: proposal.records.len(),
+        });
+        self.broadcast(Input::Propose(proposal));
+    }
+
+    /// Outcomes behind which no txn stands: they may go once everything before them is committed.
+    fn publish_answers(&mut self) {
+        if self.open.txns == 0 && self.sealed.is_empty() && !self.open.outcomes.is_empty() {
+            let batch = self.open.take_batch();
+            self.publish(News::Batch(batch));
+        }
+    }
+
+    fn publish(&mut self, news: News) {
+        self.outputs.push_back(CoreOutput::Publish(Event { view: self.view.clone(), news }));
+    }
+
+    fn broadcast(&mut self, input: Input) {
+        self.broadcast.step(input, self.now.mono, &mut self.broadcast_outputs);
+        while let Some(output) = self.broadcast_outputs.pop_front() {
+            match output {
+                Output::Append(proposal) => self.outputs.push_back(CoreOutput::Append(proposal)),
+                Output::Commit(zxid) => self.commit(zxid),
+                Output::Persist(epochs) => self.outputs.push_back(CoreOutput::Persist(epochs)),
+                Output::Role(role) => self.publish(News::Role(role)),
+                // Syncs are answered in ring order; without an ensemble that is all a barrier could add.
+                Output::Passed(_) => {}
+                Output::Truncate(_) | Output::Send(..) => {
+                    unreachable!("a server without an ensemble has no peers, and no history but its own")
+                }
+            }
+        }
+    }
+
+    fn commit(&mut self, zxid: Zxid) {
+        while let Some(sealed) = self.sealed.front()
+            && sealed.last <= zxid
+        {
+            let Some(sealed) = self.sealed.pop_front() else { break };
+            self.head.committed(sealed.last);
+            self.view = sealed.view;
+            self.snapshots.logged(sealed.txns, sealed.bytes);
+            self.publish(News::Batch(sealed.batch));
+        }
+    }
+
+    fn begin_snapshot(&mut self) {
+        if self.snapshot_wanted && !self.snapshots.is_running() {
+            self.snapshot_wanted = false;
+            self.snapshots.begun();
+        } else if !self.snapshots.begin() {
+            return;
+        }
+        self.outputs.push_back(CoreOutput::RollLog);
+        self.outputs.push_back(CoreOutput::TakeSnapshot(self.view.clone()));
+    }
+
+    /// For the four-letter word `dump`.
+    fn dump(&self) -> String {
+        let expiries = self.sessions.expiries(self.now);
+        let owners = self.head.owners();
+        let ephemerals: Vec<_> =
+            owners.map(|(owner, _)| (owner, self.head.ephemerals(owner).collect())).collect();
+        words::dump_sessions(&expiries, &ephemerals)
+    }
+}

@@ -1,0 +1,155 @@
+//! multi: operations judged in order, each against what the earlier ones would leave, then one txn for all
+//! (semantics.md §6).
+//!
+//! Each operation is applied to the open batch as soon as it is judged; if one fails, all are taken back, so that names
+//! and versions of a failed multi are given back.
+
+use super::Core;
+use super::quota::Charge;
+use super::write::Asker;
+use crate::model::{ErrorCode, Identity};
+use crate::ring::After;
+use crate::wire::request::MultiOp;
+use crate::wire::{CreateKind, SubTxn, TxnBody, reply};
+use crate::world::{TxnReply, TxnResult};
+use ostler_replication::{Broadcast, Zxid};
+
+/// The operations before the one that failed, and its code.
+type Failed<'a> = (Vec<SubTxn<'a>>, ErrorCode);
+
+impl<B: Broadcast> Core<B> {
+    pub(super) fn multi(&mut self, asker: Asker, ops: &[MultiOp<'_>], ids: &[Identity]) {
+        let savepoint = self.head.savepoint();
+        let mark = self.open.changes.mark();
+        let applied = self.apply_parts(asker, ops, ids);
+        let (body, results) = match applied {
+            Ok((subs, results)) => (TxnBody::Multi(subs), results),
+            Err((good, code)) => {
+                self.head.rollback(savepoint);
+                self.open.changes.truncate(mark);
+                return self.fail_multi(asker, good, code, ops.len());
+            }
+        };
+        let header = self.header(asker.session, asker.xid, &body);
+        self.encode(&header, &body);
+        if !self.is_too_large() && !self.is_crowded() {
+            self.head.finish_parts(&header);
+            self.push_encoded(header.zxid, &body);
+            return self.answer_multi(asker, header.zxid, &body, &results);
+        }
+        self.head.rollback(savepoint);
+        self.open.changes.truncate(mark);
+        if self.is_too_large() {
+            return self.fail(asker, ErrorCode::MarshallingError);
+        }
+        // It does not fit behind what the open batch has: there again, from the start of the next one.
+        let (zxid, result) = self.execute(asker.session, asker.xid, &body);
+        let TxnReply::Multi(results) = result.reply else { unreachable!("a multi gives a multi's results") };
+        self.answer_multi(asker, zxid, &body, &results);
+    }
+
+    /// Judges and applies one operation after the other.
+    fn apply_parts<'a>(
+        &mut self,
+        asker: Asker,
+        ops: &[MultiOp<'a>],
+        ids: &[Identity],
+    ) -> Result<(Vec<SubTxn<'a>>, Vec<TxnResult>), Failed<'a>> {
+        // Quotas are held against the usage at the start, as Apache's are.
+        let charges: Vec<Charge> =
+            ops.iter().map(|op| Charge::of(&self.head, &self.settings, path_of(op))).collect();
+        let header = self.header(asker.session, asker.xid, &TxnBody::Multi(Vec::new()));
+        let mut subs = Vec::with_capacity(ops.len());
+        let mut results = Vec::with_capacity(ops.len());
+        for (op, charge) in ops.iter().zip(&charges) {
+            match self.judge_sub(op, ids, charge) {
+                Ok(sub) => {
+                    results.push(self.head.apply_part(&header, &sub, &mut self.open.changes));
+                    subs.push(sub);
+                }
+                Err(code) => return Err((subs, code)),
+            }
+        }
+        Ok((subs, results))
+    }
+
+    fn answer_multi(&mut self, asker: Asker, zxid: Zxid, body: &TxnBody<'_>, results: &[TxnResult]) {
+        let TxnBody::Multi(subs) = body else { unreachable!("it was made here") };
+        assert_eq!(subs.len(), results.len());
+        self.open.reply(asker.from, zxid, asker.xid, After::Keep, |out| {
+            reply::frame_reply(out, asker.xid, zxid, ErrorCode::Ok, |out| {
+                for (sub, result) in subs.iter().zip(results) {
+                    put_result(out, sub, &result.reply);
+                }
+                reply::put_multi_end(out);
+            });
+        });
+    }
+
+    fn judge_sub<'a>(
+        &self,
+        op: &MultiOp<'a>,
+        ids: &[Identity],
+        charge: &Charge,
+    ) -> Result<SubTxn<'a>, ErrorCode> {
+        let judge = self.judge(ids);
+        match op {
+            MultiOp::Create(create) => judge.create(create, charge).map(SubTxn::Create),
+            MultiOp::Delete { path, version } => {
+                judge.delete(path, *version)?;
+                Ok(SubTxn::Delete { path: path.clone() })
+            }
+            MultiOp::SetData { path, data, version } => {
+                let version = judge.set_data(path, *data, *version, charge)?;
+                Ok(SubTxn::SetData { path: path.clone(), data: data.map(Into::into), version })
+            }
+            MultiOp::Check { path, version } => {
+                let version = judge.check(path, *version)?;
+                Ok(SubTxn::Check { path: path.clone(), version })
+            }
+        }
+    }
+
+    /// The txn keeps the operations before the failed one, as Apache's does; any error in it means that none counts.
+    fn fail_multi(&mut self, asker: Asker, good: Vec<SubTxn<'_>>, code: ErrorCode, ops: usize) {
+        let failed_at = good.len();
+        let mut subs = good;
+        subs.push(SubTxn::error(code.to_wire()));
+        subs.resize(ops, SubTxn::error(ErrorCode::RuntimeInconsistency.to_wire()));
+        let (zxid, _) = self.execute(asker.session, asker.xid, &TxnBody::Multi(subs));
+        self.open.reply(asker.from, zxid, asker.xid, After::Keep, |out| {
+            reply::frame_reply(out, asker.xid, zxid, ErrorCode::Ok, |out| {
+                for at in 0..ops {
+                    let code = match at.cmp(&failed_at) {
+                        std::cmp::Ordering::Less => ErrorCode::Ok,
+                        std::cmp::Ordering::Equal => code,
+                        std::cmp::Ordering::Greater => ErrorCode::RuntimeInconsistency,
+                    };
+                    reply::MultiResult::Error(code.to_wire()).put(out);
+                }
+                reply::put_multi_end(out);
+            });
+        });
+    }
+}
+
+fn path_of<'a>(op: &'a MultiOp<'_>) -> &'a str {
+    match op {
+        MultiOp::Create(create) => &create.path,
+        MultiOp::Delete { path, .. } | MultiOp::SetData { path, .. } | MultiOp::Check { path, .. } => path,
+    }
+}
+
+fn put_result(out: &mut Vec<u8>, sub: &SubTxn<'_>, result: &TxnReply) {
+    use reply::MultiResult;
+    match (sub, result) {
+        (SubTxn::Create(create), TxnReply::Created(stat)) => match create.kind {
+            CreateKind::Plain { create2: false, .. } => MultiResult::Create { path: &create.path }.put(out),
+            _ => MultiResult::Create2 { path: &create.path, stat: *stat }.put(out),
+        },
+        (SubTxn::SetData { .. }, TxnReply::Stat(stat)) => MultiResult::SetData(*stat).put(out),
+        (SubTxn::Delete { .. }, _) => MultiResult::Delete.put(out),
+        (SubTxn::Check { .. }, _) => MultiResult::Check.put(out),
+        other => unreachable!("what was judged applies: {other:?}"),
+    }
+}

@@ -1,0 +1,42 @@
+//! Hard quotas that refuse writes (semantics.md §8), when the operator switched that on. Usage is kept by `world`.
+//! Not here: updating usage, the texts (`model::quota`); soft quotas, which refuse nothing.
+
+use super::Settings;
+use crate::model::quota::{QuotaText, limits_path, stats_path};
+use crate::model::{ErrorCode, path};
+use crate::world::Head;
+
+/// The quota that a path is charged to, with what is used of it, as of the moment it was looked up: a multi is checked
+/// against the usage at its start. `None`: no quota, or quotas are not enforced.
+pub(super) struct Charge(Option<(QuotaText, QuotaText)>);
+
+impl Charge {
+    /// The deepest quota on `path` or an ancestor of it.
+    pub fn of(head: &Head, settings: &Settings, path: &str) -> Charge {
+        let mut at = path;
+        // The root cannot carry a quota.
+        while settings.enforce_quota && at.len() > 1 {
+            if let Some(limits) = head.get(&limits_path(at)) {
+                let limits = QuotaText::parse_limits(limits.data().unwrap_or_default());
+                let usage = head.get(&stats_path(at));
+                let usage = usage.map_or(QuotaText::usage(0, 0), |node| {
+                    QuotaText::parse_usage(node.data().unwrap_or_default())
+                });
+                return Charge(Some((limits, usage)));
+            }
+            match path::split(at) {
+                Some((parent, _)) => at = parent,
+                None => break,
+            }
+        }
+        Charge(None)
+    }
+
+    /// -125 if a write may not add this.
+    pub fn permits(&self, count: i64, bytes: i64) -> Result<(), ErrorCode> {
+        match &self.0 {
+            Some((limits, usage)) if limits.forbids(usage, count, bytes) => Err(ErrorCode::QuotaExceeded),
+            _ => Ok(()),
+        }
+    }
+}

@@ -1,0 +1,330 @@
+//! Client sessions as the core tracks them: who owns each, when each is due, what is to be done about those that are.
+//! Not here: the txns that open and close sessions, the znodes they own (`world`), sockets.
+//!
+//! **Deadlines** are whole ticks: `floor((now + timeout) / tick) + 1`, so that many sessions fall due at once and a
+//! touch is one division. A session lies in one bucket, that of the deadline it had when it was put there; when the
+//! bucket comes up, those touched since move on to the bucket of their present deadline. Touching moves nothing.
+//!
+//! **A session may live longer than promised, never shorter.** When the deadline of a session with an open connection
+//! passes, its worker is asked to read that socket dry in a turn begun after the question (a *probe*); only its
+//! `Silent` expires the session. A stall of the process moves every deadline by the stall: time here is monotonic time
+//! minus all stalls.
+
+use crate::limits;
+use crate::model::{SessionId, WallMillis, session};
+use crate::ring::ConnRef;
+use ostler_replication::Moment;
+use std::collections::hash_map::DefaultHasher;
+use std::collections::{BTreeMap, HashMap, VecDeque};
+use std::hash::BuildHasherDefault;
+
+/// Sessions looked at in one step for being due.
+const SCAN_PORTION: usize = 4096;
+
+pub(super) struct Sessions {
+    // Keys are ours, and nothing depends on the order of iteration.
+    table: HashMap<SessionId, Session, BuildHasherDefault<DefaultHasher>>,
+    /// By deadline in ticks. Ids of sessions that are gone may linger until their bucket comes up.
+    buckets: BTreeMap<u64, Vec<SessionId>>,
+    /// From buckets that came up, not looked at yet.
+    due: VecDeque<SessionId>,
+    tick_ms: u64,
+    /// Sum of all stalls, nanoseconds.
+    stalled: u64,
+    last_turn: Option<Moment>,
+    next_id: SessionId,
+    next_token: u64,
+}
+
+struct Session {
+    /// As negotiated by the current connection, milliseconds.
+    timeout_ms: u64,
+    owner: Option<ConnRef>,
+    /// Deadline in ticks.
+    due: u64,
+    state: State,
+}
+
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+enum State {
+    Live,
+    /// The deadline has passed and the owner's worker was asked. In no bucket.
+    Probing(u64),
+    /// Takes no requests any more; goes when its closeSession txn is made. In no bucket.
+    Closing,
+}
+
+/// What is to be done about a session that is due.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub(super) enum Due {
+    Probe { session: SessionId, owner: ConnRef, token: u64 },
+    Expire(SessionId),
+}
+
+impl Sessions {
+    pub fn new(tick_ms: u32, first_id: SessionId) -> Sessions {
+        Sessions {
+            table: HashMap::default(),
+            buckets: BTreeMap::new(),
+            due: VecDeque::new(),
+            tick_ms: u64::from(tick_ms.max(1)),
+            stalled: 0,
+            last_turn: None,
+            next_id: first_id,
+            next_token: 1,
+        }
+    }
+
+    pub fn len(&self) -> usize {
+        self.table.len()
+    }
+
+    /// An id that no session has.
+    pub fn fresh_id(&mut self) -> SessionId {
+        loop {
+            let id = self.next_id;
+            self.next_id = session::next_id(id);
+            if !self.table.contains_key(&id) {
+                return id;
+            }
+        }
+    }
+
+    /// A new session, or one found on disk, which has no connection yet.
+    pub fn open(&mut self, id: SessionId, timeout_ms: i32, owner: Option<ConnRef>, now: Moment) {
+        let timeout_ms = timeout_ms.max(0) as u64;
+        let due = self.deadline(now, timeout_ms);
+        let before = self.table.insert(id, Session { timeout_ms, owner, due, state: State::Live });
+        assert!(before.is_none(), "a session is opened once");
+        self.buckets.entry(due).or_default().push(id);
+    }
+
+    /// Known and not closing.
+    pub fn is_open(&self, id: SessionId) -> bool {
+        self.table.get(&id).is_some_and(|session| session.state != State::Closing)
+    }
+
+    /// Whether a request of this session from this connection counts: the session is open and the connection owns it.
+    /// If so, the session is touched.
+    pub fn admit(&mut self, id: SessionId, from: ConnRef, now: Moment) -> bool {
+        let admitted = self
+            .table
+            .get(&id)
+            .is_some_and(|session| session.state != State::Closing && session.owner == Some(from));
+        if admitted {
+            self.touch(id, now);
+        }
+        admitted
+    }
+
+    pub fn touch(&mut self, id: SessionId, now: Moment) {
+        let clock = self.clock_ms(now);
+        let Some(session) = self.table.get_mut(&id) else { return };
+        // Never backwards: a re-attach may have shortened the timeout, but the time promised before it still holds.
+        session.due = session.due.max((clock + session.timeout_ms) / self.tick_ms + 1);
+        if let State::Probing(_) = session.state {
+            session.state = State::Live;
+            self.buckets.entry(session.due).or_default().push(id);
+        }
+    }
+
+    /// Re-attach: the session belongs to `to` from here on. Returns the connection that owned it.
+    pub fn move_to(&mut self, id: SessionId, to: ConnRef, timeout_ms: i32, now: Moment) -> Option<ConnRef> {
+        let session = self.table.get_mut(&id)?;
+        session.timeout_ms = timeout_ms.max(0) as u64;
+        let before = session.owner.replace(to);
+        self.touch(id, now);
+        before
+    }
+
+    /// Its connection is closed. True if the session expires by it: its deadline had passed and the answer to the
+    /// probe was still out.
+    pub fn gone(&mut self, id: SessionId, from: ConnRef) -> bool {
+        let Some(session) = self.table.get_mut(&id) else { return false };
+        if session.owner != Some(from) {
+            return false;
+        }
+        session.owner = None;
+        matches!(session.state, State::Probing(_))
+    }
+
+    /// The answer to a probe. True if the session expires by it.
+    pub fn silent(&mut self, id: SessionId, from: ConnRef, token: u64) -> bool {
+        self.table
+            .get(&id)
+            .is_some_and(|session| session.owner == Some(from) && session.state == State::Probing(token))
+    }
+
+    /// No request of the session counts from here on. False if it was closing already, or is unknown.
+    pub fn begin_close(&mut self, id: SessionId) -> bool {
+        match self.table.get_mut(&id) {
+            Some(session) if session.state != State::Closing => {
+                session.state = State::Closing;
+                true
+            }
+            _ => false,
+        }
+    }
+
+    /// Its closeSession txn is made. Returns the connection that owned it.
+    pub fn remove(&mut self, id: SessionId) -> Option<ConnRef> {
+        self.table.remove(&id)?.owner
+    }
+
+    /// Called once per turn of the core. A turn that comes much later than turns do means that the process did not
+    /// run; clients could not be heard meanwhile, so that time does not count.
+    pub fn note_turn(&mut self, now: Moment) {
+        if let Some(last) = self.last_turn {
+            let gap_ms = now.since(last) / 1_000_000;
+            if gap_ms >= limits::WAIT_MS_MAX + limits::STALL_MS_LEAST {
+                self.stalled += (gap_ms - limits::WAIT_MS_MAX) * 1_000_000;
+            }
+        }
+        self.last_turn = Some(now);
+    }
+
+    /// The sessions whose deadline has passed, a portion at a time. Those without a connection expire at once, those
+    /// with one are probed.
+    pub fn take_due(&mut self, now: Moment) -> Vec<Due> {
+        let tick_now = self.clock_ms(now) / self.tick_ms;
+        while let Some(bucket) = self.buckets.first_entry()
+            && *bucket.key() <= tick_now
+        {
+            self.due.extend(bucket.remove());
+        }
+        let mut found = Vec::new();
+        for _ in 0..self.due.len().min(SCAN_PORTION) {
+            if found.len() == limits::EXPIRIES_PORTION {
+                break;
+            }
+            let Some(id) = self.due.pop_front() else { break };
+            let Some(session) = self.table.get_mut(&id) else { continue };
+            if session.state != State::Live {
+                continue;
+            }
+            if session.due > tick_now {
+                self.buckets.entry(session.due).or_default().push(id);
+                continue;
+            }
+            let token = self.next_token;
+            self.next_token += 1;
+            session.state = State::Probing(token);
+            found.push(match session.owner {
+                Some(owner) => Due::Probe { session: id, owner, token },
+                None => Due::Expire(id),
+            });
+        }
+        found
+    }
+
+    /// Something more is due right now.
+    pub fn has_due(&self) -> bool {
+        !self.due.is_empty()
+    }
+
+    /// Sessions by the wall time at which they are due, soonest first.
+    pub fn expiries(&self, now: super::Now) -> Vec<(WallMillis, Vec<SessionId>)> {
+        let mut by_tick: BTreeMap<u64, Vec<SessionId>> = BTreeMap::new();
+        for (id, session) in &self.table {
+            by_tick.entry(session.due).or_default().push(*id);
+        }
+        let clock = self.clock_ms(now.mono);
+        by_tick
+            .into_iter()
+            .map(|(tick, mut sessions)| {
+                sessions.sort_unstable();
+                let left = (tick * self.tick_ms) as i64 - clock as i64;
+                (WallMillis(now.wall.0 + left), sessions)
+            })
+            .collect()
+    }
+
+    fn deadline(&self, now: Moment, timeout_ms: u64) -> u64 {
+        (self.clock_ms(now) + timeout_ms) / self.tick_ms + 1
+    }
+
+    /// Monotonic time without stalls, milliseconds.
+    fn clock_ms(&self, now: Moment) -> u64 {
+        now.0.saturating_sub(self.stalled) / 1_000_000
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    /// Plays a script on sessions with a tick of 1000 ms, checked every 100 ms as the core's turns do, and compares
+    /// what fell due with when. Words: `o<id>:<timeout>` opens with a connection (`O` without), `t<id>` touches,
+    /// `s<id>` answers the last probe, `g<id>` closes the connection, `@<ms>` runs turns until then, `!<ms>` freezes
+    /// the process until then.
+    fn check(script: &str, expected: &str) {
+        let mut sessions = Sessions::new(1000, SessionId(1));
+        let conn = |id: i64| ConnRef { worker: 0, slot: id as u32, generation: 0 };
+        let mut now = 0;
+        let mut probes = HashMap::new();
+        let mut seen = Vec::new();
+        for word in script.split_whitespace() {
+            let (verb, rest) = word.split_at(1);
+            let (first, second) = rest.split_once(':').unwrap_or((rest, "0"));
+            let (first, second): (i64, i64) = (first.parse().unwrap(), second.parse().unwrap());
+            let id = SessionId(first);
+            let at = Moment::from_millis(now);
+            match verb {
+                "o" => sessions.open(id, second as i32, Some(conn(first)), at),
+                "O" => sessions.open(id, second as i32, None, at),
+                "t" => sessions.touch(id, at),
+                "s" => {
+                    seen.push(format!("silent{first}={}", sessions.silent(id, conn(first), probes[&first])))
+                }
+                "g" => seen.push(format!("gone{first}={}", sessions.gone(id, conn(first)))),
+                "@" | "!" => {
+                    while now < first as u64 {
+                        now = if verb == "@" { now + 100 } else { first as u64 };
+                        let at = Moment::from_millis(now);
+                        sessions.note_turn(at);
+                        for due in sessions.take_due(at) {
+                            seen.push(match due {
+                                Due::Probe { session, token, .. } => {
+                                    probes.insert(session.0, token);
+                                    format!("{now}:probe{}", session.0)
+                                }
+                                Due::Expire(session) => {
+                                    sessions.begin_close(session);
+                                    format!("{now}:expire{}", session.0)
+                                }
+                            });
+                        }
+                    }
+                }
+                other => panic!("no such word: {other}"),
+            }
+        }
+        assert_eq!(seen.join(" "), expected, "{script}");
+    }
+
+    #[test]
+    fn deadlines_round_up_to_the_tick_after_the_timeout() {
+        check("O1:2500 @5000", "3000:expire1");
+        check("O1:3000 @5000", "4000:expire1");
+        check("@900 O1:2500 @5000", "4000:expire1");
+    }
+
+    #[test]
+    fn a_touch_postpones() {
+        check("O1:2500 @2900 t1 @9000", "6000:expire1");
+    }
+
+    #[test]
+    fn a_connected_session_is_probed_first() {
+        check("o1:2500 @5000 s1", "3000:probe1 silent1=true");
+        check("o1:2500 @3500 t1 s1 @9000 s1", "3000:probe1 silent1=false 7000:probe1 silent1=true");
+        check("o1:2500 @3500 g1", "3000:probe1 gone1=true");
+        check("o1:2500 @2500 g1 @5000", "gone1=false 3000:expire1");
+    }
+
+    #[test]
+    fn a_stall_postpones_every_deadline_by_the_stall() {
+        // Frozen from 1000 to 9000: of the 8 s, all but the length of one wait is forgiven.
+        check("O1:2500 O2:6500 @1000 !9000 @20000", "10900:expire1 14900:expire2");
+    }
+}

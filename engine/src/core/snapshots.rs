@@ -1,0 +1,91 @@
+//! When a snapshot is due (storage.md §11.1, design.md §4).
+//! Not here: writing it.
+
+use super::Settings;
+
+pub(super) struct Snapshots {
+    txns_limit: u32,
+    bytes_limit: Option<u64>,
+    /// Since the last one was begun.
+    txns: u32,
+    bytes: u64,
+    /// Thresholds of this round: half the limit plus a random part of the other half.
+    txns_due: u32,
+    bytes_due: u64,
+    /// Size of the last one, 0 when none is known.
+    last_bytes: u64,
+    running: bool,
+    random: u64,
+}
+
+impl Snapshots {
+    /// `last_bytes`: size of the snapshot that recovery started from.
+    pub fn new(settings: &Settings, last_bytes: u64) -> Snapshots {
+        let mut snapshots = Snapshots {
+            txns_limit: settings.snap_txns.max(2),
+            bytes_limit: settings.snap_log_bytes,
+            txns: 0,
+            bytes: 0,
+            txns_due: 0,
+            bytes_due: 0,
+            last_bytes,
+            running: false,
+            random: settings.seed | 1,
+        };
+        snapshots.draw();
+        snapshots
+    }
+
+    /// A batch was handed to the log.
+    pub fn logged(&mut self, txns: usize, bytes: usize) {
+        self.txns = self.txns.saturating_add(txns as u32);
+        self.bytes += bytes as u64;
+    }
+
+    /// Whether one is to be begun now; if so, the counts begin anew.
+    pub fn begin(&mut self) -> bool {
+        let enough = self.txns > self.txns_due || self.bytes_limit.is_some() && self.bytes > self.bytes_due;
+        // Rewriting a large tree for a few txns would cost more than replaying them.
+        let worth_it = self.bytes > self.last_bytes;
+        if self.running || !enough || !worth_it {
+            return false;
+        }
+        self.begun();
+        true
+    }
+
+    /// One is written that was asked for by someone else, or by `begin`.
+    pub fn begun(&mut self) {
+        self.running = true;
+        self.txns = 0;
+        self.bytes = 0;
+        self.draw();
+    }
+
+    pub fn is_running(&self) -> bool {
+        self.running
+    }
+
+    /// `bytes`: its size, `None` if it was given up; then the next comes after the usual interval.
+    pub fn ended(&mut self, bytes: Option<u64>) {
+        self.running = false;
+        if let Some(bytes) = bytes {
+            self.last_bytes = bytes;
+        }
+    }
+
+    fn draw(&mut self) {
+        let half = self.txns_limit / 2;
+        self.txns_due = half + (self.next_random() % u64::from(half.max(1))) as u32;
+        let half = self.bytes_limit.unwrap_or(0) / 2;
+        self.bytes_due = half + self.next_random() % half.max(1);
+    }
+
+    /// xorshift64: spreads servers apart, nothing more is asked of it.
+    fn next_random(&mut self) -> u64 {
+        self.random ^= self.random << 13;
+        self.random ^= self.random >> 7;
+        self.random ^= self.random << 17;
+        self.random
+    }
+}
