@@ -68,6 +68,24 @@ pub fn iso(millis: i64) -> String {
     )
 }
 
+/// `11/20/26, 5:46:51 PM UTC`
+pub fn short(millis: i64) -> String {
+    let c = civil(millis);
+    format!("{}/{}/{:02}, {} UTC", c.month, c.day, c.year.rem_euclid(100), clock(&c))
+}
+
+/// `Nov 20, 2026, 5:46:51 PM`
+pub fn medium(millis: i64) -> String {
+    let c = civil(millis);
+    format!("{} {}, {}, {}", MONTHS[c.month - 1], c.day, c.year, clock(&c))
+}
+
+/// `5:46:51 PM`
+fn clock(c: &Civil) -> String {
+    let half = if c.hour < 12 { "AM" } else { "PM" };
+    format!("{}:{:02}:{:02} {half}", (c.hour + 11) % 12 + 1, c.minute, c.second)
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
@@ -75,6 +93,13 @@ mod tests {
     #[test]
     fn log_times() {
         assert_eq!(iso(1_795_196_813_006), "2026-11-20T17:46:53,006");
+    }
+
+    #[test]
+    fn the_short_forms() {
+        assert_eq!(short(1_795_196_813_000), "11/20/26, 5:46:53 PM UTC");
+        assert_eq!(short(0), "1/1/70, 12:00:00 AM UTC");
+        assert_eq!(medium(12 * 3_600_000), "Jan 1, 1970, 12:00:00 PM");
     }
 
     fn check(millis: i64, expected: &str) {

@@ -6,6 +6,7 @@ mod cli;
 mod date;
 mod init;
 mod logging;
+mod offline;
 mod place;
 mod server;
 mod verbs;
@@ -78,6 +79,8 @@ enum Command {
     /// Apache's shell: `cli -server host:port [command]`.
     #[command(disable_help_flag = true)]
     Cli(Words),
+    #[command(flatten)]
+    Offline(offline::Offline),
     /// Measure a ZooKeeper server of any kind; `bench` alone lists what can be measured.
     #[command(disable_help_flag = true)]
     Bench(Words),
@@ -113,6 +116,7 @@ fn main() {
         Some(Command::Init(options)) => init::run(&place(), &options),
         Some(Command::FourLetterWord(options)) => words::run(&options),
         Some(Command::Cli(Words { words })) => cli::run(&words),
+        Some(Command::Offline(command)) => offline::run(command),
         Some(Command::Bench(Words { words })) => ostler_bench::command::run(&words),
     };
     std::process::exit(code);
