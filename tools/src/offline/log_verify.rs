@@ -54,7 +54,7 @@ fn directory(dir: &Path, out: &mut dyn Write) -> Result<i32, Failure> {
 
 /// What a server started on the directory would do.
 fn start(dir: &Path, first: Zxid, out: &mut dyn Write) -> Result<i32, Failure> {
-    let (base, from) = match load_newest(&RealDisk, dir, ReadOptions::default(), || Nothing) {
+    let (base, from) = match load_newest(&RealDisk, dir, ReadOptions::default(), |_| Nothing) {
         Ok(Some(loaded)) => {
             for skipped in &loaded.skipped {
                 writeln!(out, "DAMAGED snapshot, an older one is used: {skipped}")?;
