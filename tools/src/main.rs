@@ -15,6 +15,7 @@ mod words;
 use std::path::PathBuf;
 
 use clap::{Args, Parser, Subcommand};
+use ostler_engine::config::Environment;
 
 /// Exit codes scripts may rely on (operator.md §4): those of Apache's server.
 pub mod exit {
@@ -98,13 +99,13 @@ fn main() {
         std::env::args_os().map(|word| word.to_string_lossy().into_owned()).collect();
     // `ostler -Dname=value` is the server with a setting.
     if arguments.get(1).is_none_or(|word| word.starts_with("-D")) {
-        std::process::exit(server::run(&arguments[arguments.len().min(1)..]));
+        std::process::exit(server::run(&arguments[arguments.len().min(1)..], &Environment::of_process()));
     }
     let root = Root::parse_from(arguments);
     let place = || place::Place::new(root.config.as_deref());
     let code = match root.command {
-        None => server::run(&[]),
-        Some(Command::Server(Words { words })) => server::run(&words),
+        None => server::run(&[], &Environment::of_process()),
+        Some(Command::Server(Words { words })) => server::run(&words, &Environment::of_process()),
         Some(Command::Start(Words { words })) => verbs::start(&place(), &words),
         Some(Command::StartForeground(Words { words })) => verbs::start_foreground(&place(), &words),
         Some(Command::Stop(Words { words })) => verbs::stop(&place(), &words),

@@ -1,6 +1,7 @@
 //! Where the zkServer verbs find things: configuration file, pid file, log file. The rules are zkServer.sh's.
 
 use std::path::{Path, PathBuf};
+use std::process::Command;
 
 use ostler_engine::config::{self, Config, ConfigError, Environment, Loaded};
 
@@ -10,12 +11,39 @@ pub struct Place {
     pub environment: Environment,
 }
 
+/// Scripts beside `zoo.cfg` in which operators of ZooKeeper set variables; zkServer.sh sources them.
+const SOURCED: [&str; 2] = ["zookeeper-env.sh", "java.env"];
+/// The variables that mean something here.
+const VARIABLES: [&str; 9] = [
+    "ZOOCFG",
+    "ZOOPIDFILE",
+    "ZOO_LOG_DIR",
+    "ZOO_LOG_FILE",
+    "ZOO_DATADIR_AUTOCREATE_DISABLE",
+    "JVMFLAGS",
+    "SERVER_JVMFLAGS",
+    "OSTLER_LOG",
+    "JMXDISABLE",
+];
+
 impl Place {
     pub fn new(config_dir: Option<&Path>) -> Place {
-        let environment = Environment::of_process();
-        let given =
-            config_dir.map(Path::to_path_buf).or_else(|| environment.get("ZOOCFGDIR").map(PathBuf::from));
+        let mut environment = Environment::of_process();
+        let variable = environment.get("ZOOCFGDIR").map(PathBuf::from);
+        let given = config_dir.map(Path::to_path_buf).or(variable);
+        let directory = given.clone().unwrap_or_else(|| "conf".into());
+        for script in SOURCED.map(|name| directory.join(name)).iter().filter(|script| script.is_file()) {
+            match source(script) {
+                Ok(variables) => environment.variables.extend(variables),
+                Err(reason) => eprintln!("{}: not read: {reason}", script.display()),
+            }
+        }
         Place { directory: given, environment }
+    }
+
+    /// The variables that the server must see and this process's own environment may lack.
+    pub fn variables(&self) -> impl Iterator<Item = (&'static str, &str)> {
+        VARIABLES.into_iter().filter_map(|name| Some((name, self.environment.get(name)?)))
     }
 
     /// The configuration file: `name` (with a directory in it: as it stands), else `$ZOOCFG`, else `zoo.cfg`, in the
@@ -61,9 +89,48 @@ impl Place {
     }
 }
 
+/// The variables as they stand after a shell has sourced `script`. It is the operator's own code, run by this user,
+/// as zkServer.sh would run it.
+fn source(script: &Path) -> Result<Vec<(String, String)>, String> {
+    let script = std::path::absolute(script).map_err(|error| error.to_string())?;
+    let print: String = VARIABLES.map(|name| format!("; printf '%s\\0' \"${{{name}-}}\"")).concat();
+    let shell = Command::new("sh")
+        .arg("-c")
+        .arg(format!(". \"$1\" >/dev/null{print}"))
+        .arg("sh")
+        .arg(script)
+        .output();
+    let output = shell.map_err(|error| error.to_string())?;
+    if !output.status.success() {
+        return Err(String::from_utf8_lossy(&output.stderr).trim().to_owned());
+    }
+    let values = String::from_utf8_lossy(&output.stdout).into_owned();
+    let pairs = VARIABLES.into_iter().zip(values.split('\0'));
+    Ok(pairs
+        .filter(|(_, value)| !value.is_empty())
+        .map(|(name, value)| (name.to_owned(), value.to_owned()))
+        .collect())
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn scripts_beside_the_configuration() {
+        let script = std::env::temp_dir().join(format!("ostler-java-{}.env", std::process::id()));
+        std::fs::write(
+            &script,
+            "export SERVER_JVMFLAGS=\"-Dzookeeper.snapCount=5 $NOTHING\"\nZOOPIDFILE=/run/a\n",
+        )
+        .expect("write");
+        let found = source(&script).expect("sourced");
+        assert!(found.contains(&("SERVER_JVMFLAGS".to_owned(), "-Dzookeeper.snapCount=5 ".to_owned())));
+        assert!(found.contains(&("ZOOPIDFILE".to_owned(), "/run/a".to_owned())));
+        std::fs::write(&script, "exit 3").expect("write");
+        source(&script).expect_err("a script that fails");
+        std::fs::remove_file(script).expect("clean up");
+    }
 
     fn place(directory: Option<&str>, variables: &[(&str, &str)]) -> Place {
         let variables = variables.iter().map(|(name, value)| (name.to_string(), value.to_string())).collect();

@@ -7,16 +7,15 @@ use ostler_engine::version;
 use crate::{check, exit, logging};
 
 /// `words`: as behind `ostler server`. Returns the process's exit code.
-pub fn run(words: &[String]) -> i32 {
-    let environment = Environment::of_process();
-    let loaded = match config::load(words, &environment) {
+pub fn run(words: &[String], environment: &Environment) -> i32 {
+    let loaded = match config::load(words, environment) {
         Ok(loaded) => loaded,
         Err(error) => {
             eprintln!("ostler: {error}");
             return exit::CONFIG;
         }
     };
-    logging::start(loaded.config.myid.map(|id| id.0), &environment);
+    logging::start(loaded.config.myid.map(|id| id.0), environment);
     announce(&loaded);
     serve(loaded.config)
 }

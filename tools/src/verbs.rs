@@ -47,7 +47,7 @@ pub fn start_foreground(place: &Place, words: &[String]) -> i32 {
     if announce(place, words).is_none() {
         return exit::CONFIG;
     }
-    server::run(&place.server_arguments(words))
+    server::run(&place.server_arguments(words), &place.environment)
 }
 
 pub fn stop(place: &Place, words: &[String]) -> i32 {
@@ -172,7 +172,7 @@ fn launch(place: &Place, words: &[String], config: &Config, pid_file: &Path) -> 
     let program = std::env::current_exe().map_err(|error| format!("cannot find this program: {error}"))?;
     let mut command = Command::new(program);
     command.arg("server").args(place.server_arguments(words));
-    command.stdin(Stdio::null()).stdout(out).stderr(errors);
+    command.envs(place.variables()).stdin(Stdio::null()).stdout(out).stderr(errors);
     // A group of its own: an interrupt typed into this terminal is not for it.
     let child = std::os::unix::process::CommandExt::process_group(&mut command, 0).spawn();
     let child = child.map_err(|error| format!("cannot start the server: {error}"))?;
