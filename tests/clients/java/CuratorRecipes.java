@@ -91,7 +91,11 @@ public final class CuratorRecipes {
     }
 
     private static CuratorFramework connect(String address) throws Exception {
-        CuratorFramework curator = CuratorFrameworkFactory.newClient(address, 20000, 10000, new ExponentialBackoffRetry(50, 10, 2000));
+        return connect(address, 20000);
+    }
+
+    private static CuratorFramework connect(String address, int timeout) throws Exception {
+        CuratorFramework curator = CuratorFrameworkFactory.newClient(address, timeout, 10000, new ExponentialBackoffRetry(50, 10, 2000));
         curator.start();
         Checks.that(curator.blockUntilConnected(30, SECONDS), "not connected within 30 s");
         return curator;
@@ -543,7 +547,7 @@ public final class CuratorRecipes {
     }
 
     private static void persistentNode() throws Exception {
-        try (CuratorFramework a = connect(); CuratorFramework b = connect()) {
+        try (CuratorFramework a = connect(server, 4000); CuratorFramework b = connect()) {
             PersistentNode node = new PersistentNode(a, CreateMode.EPHEMERAL, false, "/pn", bytes("here"));
             node.start();
             Checks.that(node.waitForInitialCreate(30, SECONDS), "created");
@@ -564,7 +568,7 @@ public final class CuratorRecipes {
 
     private static void ttlNode() throws Exception {
         try (CuratorFramework a = connect()) {
-            PersistentTtlNode node = new PersistentTtlNode(a, "/ttl-node", 60_000, bytes("x"));
+            PersistentTtlNode node = new PersistentTtlNode(a, "/ttl-node", 3_000, bytes("x"));
             node.start();
             Checks.that(node.waitForInitialCreate(30, SECONDS), "created");
             Checks.eventually("touched", () -> a.checkExists().forPath("/ttl-node/touch") != null);

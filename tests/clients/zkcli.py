@@ -1,0 +1,265 @@
+#!/usr/bin/env python3
+"""Apache's shell (ZooKeeperMain 3.9.5), unmodified, driven by scripts: every command, its output, its exit codes.
+
+With OSTLER_SHELL=1 the same scripts drive `ostler cli` instead, which must print the same.
+"""
+
+import os
+import re
+import subprocess
+
+import harness
+from harness import check
+
+OURS = bool(os.environ.get("OSTLER_SHELL"))
+MARK = "====mark===="
+STAT = r"""cZxid = 0x[0-9a-f]+
+ctime = \w{3} \w{3} \d\d \d\d:\d\d:\d\d \w+ \d{4}
+mZxid = 0x[0-9a-f]+
+mtime = \w{3} \w{3} \d\d \d\d:\d\d:\d\d \w+ \d{4}
+pZxid = 0x[0-9a-f]+
+cversion = %s
+dataVersion = %s
+aclVersion = %s
+ephemeralOwner = %s
+dataLength = %s
+numChildren = %s"""
+
+
+def stat(cversion=r"-?\d+", version=r"-?\d+", aversion=r"-?\d+", owner=r"0x[0-9a-f]+", length=r"\d+", children=r"\d+"):
+    return STAT % (cversion, version, aversion, owner, length, children)
+
+
+def shell(server, *arguments):
+    if OURS:
+        binary = os.environ.get("OSTLER_BIN") or os.path.join(harness.TESTS, "..", "target", "release", "ostler")
+        return [binary, "cli", "-server", server.address, *arguments]
+    return harness.java("org.apache.zookeeper.ZooKeeperMain", "-server", server.address, *arguments)
+
+
+def session(server, *commands):
+    """What each command printed, standard error included; events, which come when they come, apart and last."""
+    lines = "".join(f"{command}\nget /mark\n" for command in commands)
+    process = subprocess.run(shell(server), input=lines + "quit\n", stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True, timeout=100)
+    text = process.stdout
+    events = re.findall(r"WATCHER::\s+(WatchedEvent .*)\n", text)
+    text = re.sub(r"\n?WATCHER::\s+WatchedEvent .*\n", "", text)
+    text = re.sub(r"^\[zk: .*?\] ?", "", text, flags=re.M)
+    start = text.index("JLine support is disabled\n") + len("JLine support is disabled\n") if "JLine support" in text else 0
+    blocks = text[start:].split(MARK + "\n")
+    assert len(blocks) == len(commands) + 1, f"{len(blocks)} answers to {len(commands)} commands:\n{process.stdout}"
+    return [block.strip("\n") for block in blocks[:-1]], events
+
+
+def expect(server, *pairs):
+    """Commands and the regular expression that the whole of each answer must match."""
+    answers, events = session(server, *[command for command, _ in pairs])
+    for (command, wanted), answer in zip(pairs, answers):
+        assert re.fullmatch(wanted, answer.strip()), f"{command!r} printed\n{answer}\nnot\n{wanted}"
+    return events
+
+
+def once(server, *arguments, code=0):
+    """One command on the command line; its output without the greeting and the events."""
+    process = subprocess.run(shell(server, *arguments), stdin=subprocess.DEVNULL, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True, timeout=100)
+    assert process.returncode == code, f"{arguments} ended with {process.returncode}:\n{process.stdout}\n{process.stderr}"
+    out = re.sub(r"\n?WATCHER::\s+WatchedEvent .*\n", "", process.stdout)
+    out = re.sub(r"^Connecting to .*\n", "", out)
+    return out.strip(), process.stderr.strip()
+
+
+@check
+def one_command_and_its_exit_code(server):
+    # Every other check needs its mark.
+    out, err = once(server, "create", "/mark", MARK)
+    assert "Created /mark" in out + err
+    assert once(server, "ls", "/") == ("[mark, zookeeper]", "")
+    out, err = once(server, "ls", "/none", code=1)
+    assert "Node does not exist: /none" in out + err, (out, err)
+    out, err = once(server, "nonsense", code=127)
+    assert "Command not found" in out + err, (out, err)
+    out, err = once(server, "get", code=1)
+    assert "get [-s] [-w]" in out + err, (out, err)
+
+
+@check
+def create_get_set_delete(server):
+    expect(
+        server,
+        ("create /a words", "Created /a"),
+        ("get /a", "words"),
+        ("get -s /a", f"words\n{stat(version='0', length='5')}"),
+        ("create /a", "Node already exists: /a"),
+        ("create /none/b x", "Node does not exist: /none/b"),
+        ('create /a/b "two words"', "Created /a/b"),
+        ("get /a/b", "two words"),
+        ("create -s /a/s- x", r"Created /a/s-0000000001"),
+        ("create -e /a/e x", "Created /a/e"),
+        ("create -e -s /a/es- x", "Created /a/es-0000000003"),
+        ("create /a/e/x x", "Ephemerals cannot have children: /a/e/x"),
+        ("create -c /a/c", "Created /a/c"),
+        ("create -t 100000 /a/t x", "Created /a/t"),
+        ("create -s -t 100000 /a/ts- x", "Created /a/ts-0000000006"),
+        ("get /a/c", "null"),
+        ("ls /a", r"\[b, c, e, es-0000000003, s-0000000001, t, ts-0000000006\]"),
+        ("ls -s /a", r"\[b, c, e, es-0000000003, s-0000000001, t, ts-0000000006\]\n?" + stat(cversion="7", children="7")),
+        ("ls -R /a", "/a\n/a/b\n/a/c\n/a/e\n/a/es-0000000003\n/a/s-0000000001\n/a/t\n/a/ts-0000000006"),
+        ("stat /a", stat(cversion="7", version="0", aversion="0", owner="0x0", length="5", children="7")),
+        ("stat /a/e", stat(owner="0x[1-9a-f][0-9a-f]+")),
+        ("set /a more", ""),
+        ("set -s /a again", stat(version="2")),
+        ("set -v 2 /a versioned", ""),
+        ("set -v 2 /a versioned", "version No is not valid : /a"),
+        ("getAllChildrenNumber /a", "7"),
+        ("getEphemerals", r"\[(/a/e, /a/es-0000000003|/a/es-0000000003, /a/e)\]"),
+        ("getEphemerals /a/es", r"\[/a/es-0000000003\]"),
+        ("delete /a", "Node not empty: /a"),
+        ("delete -v 9 /a/b", "version No is not valid : /a/b"),
+        ("delete -v 0 /a/b", ""),
+        ("delete /a/none", "Node does not exist: /a/none"),
+        ("deleteall /a", ""),
+        ("stat /a", "Node does not exist: /a"),
+        ("set /a x", "Node does not exist: /a"),
+        ("get /a", "Node does not exist: /a"),
+        ("create relative x", "(?s).*Path must start with / character.*"),
+    )
+
+
+@check
+def other_forms_of_data(server):
+    expect(
+        server,
+        ("create /forms hello", "Created /forms"),
+        ("get -b /forms", "aGVsbG8="),
+        ("get -x /forms", r"(?s).*68 65 6c 6c 6f.*hello.*"),
+        ("set -b /forms d29ybGQ=", ""),
+        ("get /forms", "world"),
+        ("create /forms/empty", "Created /forms/empty"),
+        ("get /forms/empty", "null"),
+        ("deleteall /forms -b 10", ""),
+    )
+
+
+@check
+def acl_commands(server):
+    expect(
+        server,
+        ("create /acl x", "Created /acl"),
+        ("getAcl /acl", "'world,'anyone\n: cdrwa"),
+        ("setAcl -s /acl world:anyone:cra", stat(aversion="1")),
+        ("getAcl /acl", "'world,'anyone\n: cra"),
+        ("getAcl -s /acl", "'world,'anyone\n: cra\n" + stat(aversion="1")),
+        ("set /acl y", "Insufficient permission : /acl"),
+        ("setAcl -v 7 /acl world:anyone:cdrwa", "version No is not valid : /acl"),
+        ("addauth digest bob:secret", ""),
+        ("whoami", r"Auth scheme: User\n(ip: 127.0.0.1\ndigest: bob|digest: bob\nip: 127.0.0.1)"),
+        ("create /acl/mine x auth::cdrwa", "Created /acl/mine"),
+        ("getAcl /acl/mine", r"'digest,'bob:[A-Za-z0-9+/=]{28}\n: cdrwa"),
+        ("setAcl /acl bad:x:r", "Acl is not valid : /acl"),
+        ("setAcl -R /acl world:anyone:cdrwa", ""),
+        ("getAcl /acl/mine", "'world,'anyone\n: cdrwa"),
+        ("setAcl /acl digest:bob:abc=:r,world:anyone:cdrw", ""),
+        ("getAcl /acl", "'digest,'bob:x\n: r\n'world,'anyone\n: cdrw"),
+        ("delete /acl/mine", ""),
+        ("delete /acl", ""),
+    )
+
+
+@check
+def watch_commands(server):
+    events = expect(
+        server,
+        ("create /w x", "Created /w"),
+        ("get -w /w", "x"),
+        ("set /w y", ""),
+        ("stat -w /w", stat()),
+        ("ls -w /w", r"\[\]"),
+        ("create /w/a", "Created /w/a"),
+        ("set /w z", ""),
+        ("addWatch /w", ""),
+        ("set /w/a 1", ""),
+        ("create /w/b", "Created /w/b"),
+        ("removewatches /w", ""),
+        ("removewatches /w", "KeeperErrorCode = No such watcher for /w"),
+        ("addWatch -m PERSISTENT /w", ""),
+        ("delete /w/b", ""),
+        ("removewatches /w -p", ""),
+        ("printwatches", "printwatches is on"),
+        ("printwatches off", ""),
+        ("printwatches", "printwatches is off"),
+        ("get -w /w", "z"),
+        ("set /w unprinted", ""),
+        ("deleteall /w", ""),
+    )
+    seen = [re.sub(r" zxid: -?\d+", "", event) for event in events if "type:None" not in event]
+    assert seen == [
+        "WatchedEvent state:SyncConnected type:NodeDataChanged path:/w",
+        "WatchedEvent state:SyncConnected type:NodeChildrenChanged path:/w",
+        "WatchedEvent state:SyncConnected type:NodeDataChanged path:/w",
+        "WatchedEvent state:SyncConnected type:NodeDataChanged path:/w/a",
+        "WatchedEvent state:SyncConnected type:NodeCreated path:/w/b",
+        "WatchedEvent state:SyncConnected type:PersistentWatchRemoved path:/w",
+        "WatchedEvent state:SyncConnected type:NodeChildrenChanged path:/w",
+        "WatchedEvent state:SyncConnected type:PersistentWatchRemoved path:/w",
+    ], seen
+
+
+@check
+def quota_commands(server):
+    expect(
+        server,
+        ("create /q 1234567", "Created /q"),
+        ("listquota /q", r"(absolute path is /zookeeper/quota/q/zookeeper_limits\n)?quota for /q does not exist."),
+        ("setquota -n 5 /q", ""),
+        ("setquota -b 10 /q", ""),
+        ("create /q/a", "Created /q/a"),
+        ("create /q/b", "Created /q/b"),
+        ("listquota /q", r"absolute path is /zookeeper/quota/q/zookeeper_limits\n"
+                         r"Output quota for /q count=5,bytes=10(=;byteHardLimit=-1;countHardLimit=-1)?\n"
+                         r"Output stat for /q count=3,bytes=7"),
+        ("setquota -N 9 /q", ""),
+        ("setquota -B 99 /q", ""),
+        ("listquota /q", r"(?s).*Output quota for /q count=5,bytes=10=;byteHardLimit=99;countHardLimit=9\n.*"),
+        ("setquota -n 2 /q", r"(?s).*\[Warning\]: the count quota.*"),
+        ("setquota -n 3 /q/a", r"(?s).*/q/a has a parent /q which has a quota.*"),
+        ("delquota -n /q", ""),
+        ("delquota -b /q", ""),
+        ("delquota -N /q", ""),
+        ("delquota -B /q", ""),
+        ("delquota /q", ""),
+        ("delquota /q", "(?s)Quota does not exist for /q.*|quota for /q does not exist."),
+        ("deleteall /q", ""),
+    )
+
+
+@check
+def server_and_shell_commands(server):
+    out, _ = session(server, "sync /", "version", "config", "config -c", "history", "nonsense", "help", "reconfig -remove 3")
+    sync, version, config, config_c, history, nonsense, help_, reconfig = out
+    assert sync == "Sync is OK", sync
+    assert version.startswith("ZooKeeper CLI version: 3.9.5"), version
+    assert config.strip() == "" and config_c.strip() == "", (config, config_c)
+    assert "0 - sync /" in history and "- history" in history, history
+    for text in (nonsense, help_):
+        assert "ZooKeeper -server host:port" in text and "Command not found: Command not found" in text, text
+        assert "\n\taddauth scheme auth\n" in text and "\n\twhoami" in text, text
+    assert "reconfig" in reconfig.lower() and "disabled" in reconfig.lower(), reconfig
+
+
+@check
+def redo_and_connect_again(server):
+    answers, _ = session(server, "create /redo x", "set /redo y", "redo 2", "get /redo -s", "deleteall /redo", f"connect {server.address}", "ls /")
+    assert re.search(r"dataVersion = 2", answers[3]), answers
+    assert "mark" in answers[6], answers
+    process = subprocess.run(shell(server), input="close\nls /\nquit\n", stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True, timeout=100)
+    assert "Not connected" in process.stdout, process.stdout
+
+
+@check
+def ephemerals_go_with_the_shell(server):
+    expect(server, ("create -e /gone x", "Created /gone"), ("get /gone", "x"))
+    expect(server, ("get /gone", "Node does not exist: /gone"))
+
+
+if __name__ == "__main__":
+    harness.main(__doc__)
