@@ -10,15 +10,11 @@
 //! - A peer's shutdown is reported with `closing`: then the worker reads on until it gets 0 or an error.
 //! - Tokens are the caller's; a released token may be adopted again, and no event of its earlier life appears later.
 
+use crate::ring::Wake;
 use std::io;
 use std::net::{IpAddr, SocketAddr};
 use std::sync::Arc;
 use std::time::Duration;
-
-/// Ends one sleep of whoever waits: callable from any thread, idempotent.
-pub trait Wake: Send + Sync {
-    fn wake(&self);
-}
 
 /// What a wait reports.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
@@ -42,7 +38,7 @@ pub trait Poll: Send {
     type Socket: Send + 'static;
     type Listener: Send;
 
-    fn waker(&self) -> Arc<dyn Wake>;
+    fn waker(&self) -> Box<dyn Wake>;
 
     /// Starts reporting `Ready::Listener`.
     fn listen(&mut self, listener: Self::Listener) -> io::Result<()>;
@@ -143,11 +139,14 @@ fn bind_one(address: SocketAddr, backlog: u32) -> io::Result<std::net::TcpListen
     Ok(socket.into())
 }
 
-impl Wake for mio::Waker {
+/// The eventfd (or what the platform has) behind a poll.
+struct MioWaker(Arc<mio::Waker>);
+
+impl Wake for MioWaker {
     fn wake(&self) {
         // Fails only if the process may not write to its own eventfd: then nothing works any more, and the wait's
         // bound keeps the worker going.
-        if let Err(error) = mio::Waker::wake(self) {
+        if let Err(error) = self.0.wake() {
             tracing::error!(%error, "a worker could not be woken");
         }
     }
@@ -157,8 +156,8 @@ impl Poll for MioPoll {
     type Socket = mio::net::TcpStream;
     type Listener = mio::net::TcpListener;
 
-    fn waker(&self) -> Arc<dyn Wake> {
-        self.waker.clone()
+    fn waker(&self) -> Box<dyn Wake> {
+        Box::new(MioWaker(self.waker.clone()))
     }
 
     fn listen(&mut self, mut listener: mio::net::TcpListener) -> io::Result<()> {

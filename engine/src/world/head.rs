@@ -156,9 +156,8 @@ impl Head {
         let read_only = self.writer.acls.intern(&self.shared, &AclBytes::READ_ONLY);
         for (path, acl, aversion) in [
             ("/zookeeper", AclId::OPEN, 0),
-            // In the order of Apache's first snapshot.
-            ("/zookeeper/config", read_only, -1),
             ("/zookeeper/quota", AclId::OPEN, 0),
+            ("/zookeeper/config", read_only, -1),
         ] {
             if self.shared.find_newest(path).is_none() {
                 let mut stat = StatPersisted::created(Zxid::ZERO, WallMillis(0), Owner::Persistent);
@@ -300,13 +299,6 @@ impl Head {
     /// there is nothing to do until a View goes or a batch commits.
     pub fn reclaim(&mut self, budget: usize) -> usize {
         self.writer.reclaim(&self.shared, budget)
-    }
-}
-
-#[cfg(test)]
-impl Head {
-    pub(super) fn ids_in_use(&self) -> usize {
-        self.writer.next_id as usize - 1 - self.writer.free_ids.len()
     }
 }
 

@@ -31,4 +31,4 @@ pub use quota::QuotaText;
 pub use record::{AclId, NodeId};
 pub use restore::{RestoreError, Restorer};
 pub use table::AclList;
-pub use view::{Children, Node, Totals, View, Walk};
+pub use view::{Census, Children, Listing, Node, Totals, View, Walk};

@@ -32,6 +32,11 @@ use std::marker::PhantomData;
 pub struct NodeId(pub(super) u32);
 
 impl NodeId {
+    /// For whoever keeps very many of them.
+    pub fn number(self) -> u32 {
+        self.0
+    }
+
     pub(super) const ROOT: NodeId = NodeId(1);
 }
 

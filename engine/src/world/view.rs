@@ -246,6 +246,23 @@ impl View {
         self.0.shared.sessions.at(self.0.limit)
     }
 
+    /// The children of a znode of this View, to be told in portions.
+    pub fn listing(&self, node: &Node<'_>) -> Listing {
+        let Children { cursor, left, .. } = node.children();
+        Listing { view: self.clone(), cursor, left }
+    }
+
+    /// All znodes below a znode of this View, to be counted in portions.
+    pub fn census(&self, node: &Node<'_>) -> Census {
+        let Children { cursor, left, .. } = node.children();
+        Census { view: self.clone(), levels: vec![(cursor, left)], count: 0 }
+    }
+
+    /// The path of the znode that had this number (`NodeId::number`) when it was seen and has not been deleted since.
+    pub fn path_of(&self, number: u32) -> String {
+        self.0.shared.path_of(NodeId(number))
+    }
+
     /// All znodes, parents before their children, the root first.
     pub fn walk(&self) -> Walk<'_> {
         let root = self.0.shared.visible(NodeId::ROOT, self.0.limit).expect("every View has a root");
@@ -365,6 +382,73 @@ impl<'a> Iterator for Children<'a> {
 }
 
 impl ExactSizeIterator for Children<'_> {}
+
+/// The names of one znode's children with the View they are seen in, to be gone through in portions over any time.
+pub struct Listing {
+    view: View,
+    cursor: Cursor,
+    left: u32,
+}
+
+impl Listing {
+    /// Names not yet told.
+    pub fn len(&self) -> usize {
+        self.left as usize
+    }
+
+    pub fn is_empty(&self) -> bool {
+        self.left == 0
+    }
+
+    /// Tells the next names, at most `most`. True when that was all.
+    pub fn portion(&mut self, most: usize, each: impl FnMut(&str)) -> bool {
+        let mut children = resumed(&self.view, &self.cursor, self.left);
+        children.by_ref().take(most).for_each(each);
+        (self.cursor, self.left) = (children.cursor, children.left);
+        self.left == 0
+    }
+}
+
+/// Counts all znodes below one, in portions over any time.
+pub struct Census {
+    view: View,
+    /// For each level the children not yet counted.
+    levels: Vec<(Cursor, u32)>,
+    count: u64,
+}
+
+impl Census {
+    /// Counts on, at most `most` znodes. The sum when that was all.
+    pub fn portion(&mut self, most: usize) -> Option<u64> {
+        let mut left = most;
+        while let Some((cursor, remaining)) = self.levels.last_mut() {
+            let mut children = resumed(&self.view, cursor, *remaining);
+            let mut below = None;
+            while below.is_none()
+                && left > 0
+                && let Some(node) = children.next_node()
+            {
+                left -= 1;
+                self.count += 1;
+                below = (node.child_count() > 0).then(|| node.children());
+            }
+            (*cursor, *remaining) = (children.cursor, children.left);
+            match below {
+                Some(below) => {
+                    let level = (below.cursor, below.left);
+                    self.levels.push(level);
+                }
+                None if left == 0 => return None,
+                None => drop(self.levels.pop()),
+            }
+        }
+        Some(self.count)
+    }
+}
+
+fn resumed<'a>(view: &'a View, cursor: &Cursor, left: u32) -> Children<'a> {
+    Children { shared: &view.0.shared, limit: view.0.limit, cursor: cursor.clone(), left }
+}
 
 /// Walks a subtree in pre-order. Holds one place per level, nothing per znode; may be left alone between two steps as
 /// long as the View lives.

@@ -1,0 +1,517 @@
+//! One client connection as its worker keeps it: phase, buffers, what is in flight, what an operator may ask about it.
+//! Not here: sockets (the `poll` seam), what requests mean, watches (`watch`).
+//!
+//! Memory: an idle connection holds this struct and nothing on the heap of its own; buffers come from a pool when bytes
+//! arrive or leave and go back when they are empty. Input grows with bytes received, never with bytes announced.
+
+use crate::limits::{EVENT_BYTES_MAX, READ_BUFFER_BYTES_KEPT, REPLY_BYTES_PAUSE, REPLY_BYTES_RESUME};
+use crate::model::{Identity, SessionId, WallMillis, Xid};
+use ostler_replication::{Moment, Zxid};
+use std::collections::VecDeque;
+use std::net::SocketAddr;
+use std::sync::Arc;
+
+/// How far a connection has come.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub enum Phase {
+    /// No whole first frame yet: a connect request, a four-letter word, or somebody in the wrong place.
+    Opening,
+    /// The core has the connect request; what follows it waits unread.
+    Connecting,
+    Established,
+    /// A four-letter word is being answered elsewhere.
+    Word,
+    /// Nothing more is served: what is queued goes out, then FIN, then what still comes is read and dropped, so that
+    /// no reset eats the last bytes.
+    Closing,
+}
+
+/// A request that the core has and has not answered.
+#[derive(Clone, Copy, Debug)]
+pub struct InFlight {
+    pub xid: Xid,
+    pub op: i32,
+    /// Milliseconds on the monotonic clock, wrapping: for latency figures.
+    pub since_ms: u32,
+    /// Counted against the sum of large requests.
+    pub large_bytes: u32,
+}
+
+pub struct Connection {
+    pub generation: u32,
+    pub phase: Phase,
+    pub peer: SocketAddr,
+    pub session: SessionId,
+    /// As negotiated; 0 before.
+    pub timeout_ms: u32,
+    /// In a set's sense: no duplicates. Shared with requests on their way to the core, and between connections from
+    /// one address.
+    pub ids: Arc<[Identity]>,
+    pub input: Input,
+    pub output: Output,
+    pub in_flight: VecDeque<InFlight>,
+    /// A large reply being produced in portions; requests behind it wait.
+    pub stream: Option<Box<super::stream::Stream>>,
+    pub flags: Flags,
+    /// Token of the core's question whether anything was heard.
+    pub probe: Option<u64>,
+    /// Large request announced or waiting here, counted against the sum of large requests.
+    pub large_bytes: u32,
+    /// When the request throttle first held the front request back.
+    pub throttled_since: Option<Moment>,
+    pub opened: Moment,
+    /// Last time bytes came in.
+    pub heard: Moment,
+    /// Last time bytes went out, or the first waiting one was queued.
+    pub progressed: Moment,
+    pub figures: Figures,
+}
+
+/// Which lists of the worker a connection stands in, and what holds it.
+#[derive(Clone, Copy, Default, Debug)]
+pub struct Flags {
+    /// Bytes may be waiting in the socket.
+    pub readable: bool,
+    /// The peer has shut down or the socket failed: read on to the end.
+    pub ending: bool,
+    /// In the worker's list of connections to read.
+    pub listed_to_read: bool,
+    /// In the list of connections whose waiting input may be served.
+    pub listed_to_serve: bool,
+    /// In the list of connections with bytes to write.
+    pub listed_to_flush: bool,
+    /// The socket took less than it was given: wait until it is writable.
+    pub blocked: bool,
+    /// Replies piled up: not read and not served before `REPLY_BYTES_RESUME`.
+    pub paused: bool,
+    /// FIN has been sent.
+    pub shut: bool,
+    /// The peer's FIN has been read.
+    pub ended: bool,
+    /// Heard from since the last report to the core.
+    pub touched: bool,
+    /// The core's queue was full when this connection had something for it.
+    pub turned_away: bool,
+}
+
+/// What `cons`, `stat` and `crst` know of one connection.
+#[derive(Clone, Copy, Debug)]
+pub struct Figures {
+    pub established: WallMillis,
+    pub received: u64,
+    pub sent: u64,
+    /// Op number of the last request; `None` before the first.
+    pub last_op: Option<i32>,
+    /// Last xid, as Apache's `lcxid`; negative before the first.
+    pub last_xid: i32,
+    pub last_zxid: Zxid,
+    /// Monotonic milliseconds of the last reply.
+    pub last_reply_ms: u64,
+    pub last_latency_ms: u32,
+    pub least_latency_ms: u32,
+    pub most_latency_ms: u32,
+    pub sum_latency_ms: u64,
+    pub replies: u64,
+}
+
+impl Figures {
+    pub fn new(established: WallMillis) -> Figures {
+        Figures {
+            established,
+            received: 0,
+            sent: 0,
+            last_op: None,
+            last_xid: -1,
+            last_zxid: Zxid::ZERO,
+            last_reply_ms: 0,
+            last_latency_ms: 0,
+            least_latency_ms: u32::MAX,
+            most_latency_ms: 0,
+            sum_latency_ms: 0,
+            replies: 0,
+        }
+    }
+
+    #[inline]
+    pub fn replied(&mut self, op: Option<i32>, xid: Xid, zxid: Zxid, now_ms: u64, latency_ms: u32) {
+        if op.is_some() {
+            self.last_op = op;
+        }
+        if xid.0 > 0 {
+            self.last_xid = xid.0;
+        }
+        self.last_zxid = zxid;
+        self.last_reply_ms = now_ms;
+        self.last_latency_ms = latency_ms;
+        self.least_latency_ms = self.least_latency_ms.min(latency_ms);
+        self.most_latency_ms = self.most_latency_ms.max(latency_ms);
+        self.sum_latency_ms += latency_ms as u64;
+        self.sent += 1;
+        self.replies += 1;
+    }
+
+    /// `crst`.
+    pub fn reset(&mut self) {
+        *self = Figures { last_zxid: self.last_zxid, ..Figures::new(self.established) };
+    }
+}
+
+impl Connection {
+    pub fn new(
+        generation: u32,
+        peer: SocketAddr,
+        ids: Arc<[Identity]>,
+        mono: Moment,
+        wall: WallMillis,
+    ) -> Connection {
+        Connection {
+            generation,
+            phase: Phase::Opening,
+            peer,
+            session: SessionId::NONE,
+            timeout_ms: 0,
+            ids,
+            input: Input::default(),
+            output: Output::default(),
+            in_flight: VecDeque::new(),
+            stream: None,
+            flags: Flags { readable: true, ..Flags::default() },
+            probe: None,
+            large_bytes: 0,
+            throttled_since: None,
+            opened: mono,
+            heard: mono,
+            progressed: mono,
+            figures: Figures::new(wall),
+        }
+    }
+
+    /// May be read: whoever may not is touched, because its silence is our doing.
+    pub fn wants_reading(&self) -> bool {
+        match self.phase {
+            Phase::Opening | Phase::Closing => true,
+            Phase::Connecting | Phase::Word => false,
+            Phase::Established => {
+                !self.flags.paused && self.input.len() < INPUT_BYTES_WAITING_MAX.max(self.input.wanted)
+            }
+        }
+    }
+
+    /// Requests may be served now, as far as this connection's own state goes.
+    pub fn may_serve(&self) -> bool {
+        !self.flags.paused
+            && self.stream.is_none()
+            && matches!(self.phase, Phase::Opening | Phase::Established)
+    }
+
+    /// Pauses above the bound for replies. True if it is paused now.
+    pub fn pause_if_full(&mut self) -> bool {
+        if self.output.len() > REPLY_BYTES_PAUSE {
+            self.flags.paused = true;
+        }
+        self.flags.paused
+    }
+
+    /// After bytes have gone out: true if the connection was paused and may go on.
+    pub fn resume_if_drained(&mut self) -> bool {
+        self.flags.paused && self.output.len() < REPLY_BYTES_RESUME && {
+            self.flags.paused = false;
+            true
+        }
+    }
+
+    /// Unsolicited events have piled up beyond what we keep for anybody.
+    pub fn is_hopelessly_behind(&self) -> bool {
+        self.output.event_bytes > EVENT_BYTES_MAX
+    }
+}
+
+/// Requests waiting unserved beyond this, and a whole one among them: the socket is not read for now.
+const INPUT_BYTES_WAITING_MAX: usize = 64 << 10;
+
+/// Bytes received and not yet served.
+#[derive(Default)]
+pub struct Input {
+    bytes: Vec<u8>,
+    /// Served already.
+    at: usize,
+    /// The frame at the front is so long with its length word, once that is known; 0 when a whole one is there.
+    pub wanted: usize,
+}
+
+impl Input {
+    pub fn len(&self) -> usize {
+        self.bytes.len() - self.at
+    }
+
+    pub fn is_empty(&self) -> bool {
+        self.len() == 0
+    }
+
+    pub fn waiting(&self) -> &[u8] {
+        &self.bytes[self.at..]
+    }
+
+    /// Forgets what came.
+    pub fn clear(&mut self) {
+        *self = Input::default();
+    }
+
+    /// Takes the bytes out to serve them; `restore` puts back what was not.
+    pub fn lend(&mut self) -> (Vec<u8>, usize) {
+        (std::mem::take(&mut self.bytes), std::mem::take(&mut self.at))
+    }
+
+    pub fn restore(&mut self, bytes: Vec<u8>, at: usize, pool: &mut Pool) {
+        if at == bytes.len() {
+            pool.give(bytes);
+        } else {
+            (self.bytes, self.at) = (bytes, at);
+            self.compact();
+        }
+    }
+
+    /// Keeps bytes that cannot be served yet.
+    pub fn keep(&mut self, bytes: &[u8], pool: &mut Pool) {
+        if self.bytes.capacity() == 0 && bytes.len() <= READ_BUFFER_BYTES_KEPT {
+            self.bytes = pool.take();
+        }
+        self.bytes.extend_from_slice(bytes);
+    }
+
+    /// Room behind what is there: as much again as has been received, within bounds; `received` tells how much came.
+    pub fn room(&mut self, most: usize) -> &mut [u8] {
+        self.compact();
+        let room = self.bytes.len().clamp(4096, most);
+        let used = self.bytes.len();
+        self.bytes.resize(used + room, 0);
+        &mut self.bytes[used..]
+    }
+
+    pub fn received(&mut self, bytes: usize, of: usize) {
+        self.bytes.truncate(self.bytes.len() - (of - bytes));
+    }
+
+    /// Moves what is left to the front once more than half has been served.
+    fn compact(&mut self) {
+        if self.at > self.bytes.len() / 2 {
+            self.bytes.drain(..self.at);
+            self.at = 0;
+        }
+    }
+}
+
+/// Bytes to be sent, in order.
+#[derive(Default)]
+pub struct Output {
+    pub bytes: Vec<u8>,
+    sent: usize,
+    /// Bytes of unsolicited events queued since the buffer was last empty.
+    pub event_bytes: usize,
+}
+
+impl Output {
+    pub fn len(&self) -> usize {
+        self.bytes.len() - self.sent
+    }
+
+    pub fn is_empty(&self) -> bool {
+        self.len() == 0
+    }
+
+    pub fn waiting(&self) -> &[u8] {
+        &self.bytes[self.sent..]
+    }
+
+    /// Before the first byte is queued.
+    #[inline]
+    pub fn prepare(&mut self, pool: &mut Pool) -> &mut Vec<u8> {
+        if self.bytes.capacity() == 0 {
+            self.bytes = pool.take();
+        }
+        &mut self.bytes
+    }
+
+    /// Queues a whole buffer, without copying it if it is the only one.
+    pub fn append(&mut self, bytes: Vec<u8>, pool: &mut Pool) {
+        if bytes.is_empty() {
+            return;
+        }
+        if self.is_empty() {
+            pool.give(std::mem::replace(&mut self.bytes, bytes));
+            self.sent = 0;
+        } else {
+            self.bytes.extend_from_slice(&bytes);
+        }
+    }
+
+    pub fn sent(&mut self, bytes: usize, pool: &mut Pool) {
+        self.sent += bytes;
+        if self.sent == self.bytes.len() {
+            self.sent = 0;
+            self.event_bytes = 0;
+            pool.give(std::mem::take(&mut self.bytes));
+        } else if self.sent > self.bytes.len() / 2 && self.sent > READ_BUFFER_BYTES_KEPT {
+            self.bytes.drain(..self.sent);
+            self.sent = 0;
+        }
+    }
+}
+
+/// Empty buffers, warm from their last use.
+pub struct Pool {
+    buffers: Vec<Vec<u8>>,
+}
+
+const POOL_BUFFERS_MAX: usize = 64;
+const POOL_BUFFER_BYTES_FIRST: usize = crate::limits::READ_BUFFER_BYTES_FIRST;
+
+impl Pool {
+    pub fn new() -> Pool {
+        Pool { buffers: Vec::new() }
+    }
+
+    #[inline]
+    pub fn take(&mut self) -> Vec<u8> {
+        self.buffers.pop().unwrap_or_else(|| Vec::with_capacity(POOL_BUFFER_BYTES_FIRST))
+    }
+
+    #[inline]
+    pub fn give(&mut self, mut buffer: Vec<u8>) {
+        if buffer.capacity() > 0
+            && buffer.capacity() <= READ_BUFFER_BYTES_KEPT
+            && self.buffers.len() < POOL_BUFFERS_MAX
+        {
+            buffer.clear();
+            self.buffers.push(buffer);
+        }
+    }
+}
+
+/// A worker's connections by slot. Slots are used again, generations are not.
+pub struct Connections {
+    slots: Vec<Option<Box<Connection>>>,
+    free: Vec<u32>,
+    next_generation: u32,
+}
+
+impl Connections {
+    pub fn new() -> Connections {
+        Connections { slots: Vec::new(), free: Vec::new(), next_generation: 1 }
+    }
+
+    pub fn len(&self) -> usize {
+        self.slots.len() - self.free.len()
+    }
+
+    /// Slots that exist, taken or not.
+    pub fn slots(&self) -> u32 {
+        self.slots.len() as u32
+    }
+
+    pub fn insert(&mut self, make: impl FnOnce(u32) -> Connection) -> u32 {
+        let connection = Some(Box::new(make(self.next_generation)));
+        self.next_generation = self.next_generation.wrapping_add(1);
+        match self.free.pop() {
+            Some(slot) => {
+                self.slots[slot as usize] = connection;
+                slot
+            }
+            None => {
+                self.slots.push(connection);
+                self.slots.len() as u32 - 1
+            }
+        }
+    }
+
+    pub fn remove(&mut self, slot: u32) -> Option<Box<Connection>> {
+        let connection = self.slots.get_mut(slot as usize)?.take()?;
+        self.free.push(slot);
+        Some(connection)
+    }
+
+    #[inline]
+    pub fn get_mut(&mut self, slot: u32) -> Option<&mut Connection> {
+        self.slots.get_mut(slot as usize)?.as_deref_mut()
+    }
+
+    pub fn get(&self, slot: u32) -> Option<&Connection> {
+        self.slots.get(slot as usize)?.as_deref()
+    }
+
+    /// The connection that was meant, unless it is gone and the slot somebody else's.
+    pub fn get_of(&mut self, slot: u32, generation: u32) -> Option<&mut Connection> {
+        self.get_mut(slot).filter(|connection| connection.generation == generation)
+    }
+
+    pub fn iter_mut(&mut self) -> impl Iterator<Item = &mut Connection> {
+        self.slots.iter_mut().filter_map(|connection| connection.as_deref_mut())
+    }
+
+    pub fn iter(&self) -> impl Iterator<Item = (u32, &Connection)> {
+        self.slots
+            .iter()
+            .enumerate()
+            .filter_map(|(slot, connection)| Some((slot as u32, connection.as_deref()?)))
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn an_idle_connection_fits_its_budget() {
+        // 512 bytes a session, of which the watch table takes 32 and the allocator 16.
+        assert!(size_of::<Connection>() <= 448, "{}", size_of::<Connection>());
+    }
+
+    #[test]
+    fn slots_come_back_and_generations_do_not() {
+        let mut connections = Connections::new();
+        let peer = SocketAddr::from(([127, 0, 0, 1], 1));
+        let make = |generation| Connection::new(generation, peer, [].into(), Moment(0), WallMillis(0));
+        let first = connections.insert(make);
+        let generation = connections.get(first).expect("there").generation;
+        assert!(connections.remove(first).is_some());
+        assert!(connections.remove(first).is_none());
+        let second = connections.insert(make);
+        assert_eq!(first, second);
+        assert!(connections.get_of(second, generation).is_none());
+        assert_eq!(connections.len(), 1);
+    }
+
+    #[test]
+    fn input_keeps_the_order_of_bytes_however_they_come() {
+        let mut pool = Pool::new();
+        let mut input = Input::default();
+        input.keep(b"abc", &mut pool);
+        let room = input.room(64 << 10);
+        let of = room.len();
+        room[..3].copy_from_slice(b"def");
+        input.received(3, of);
+        assert_eq!(input.waiting(), b"abcdef");
+        let (bytes, at) = input.lend();
+        input.restore(bytes, at + 4, &mut pool);
+        assert_eq!(input.waiting(), b"ef");
+        input.keep(b"g", &mut pool);
+        let (bytes, at) = input.lend();
+        let len = bytes.len();
+        assert_eq!(&bytes[at..], b"efg");
+        input.restore(bytes, len, &mut pool);
+        assert!(input.is_empty());
+        assert_eq!(input.bytes.capacity(), 0);
+    }
+
+    #[test]
+    fn output_gives_its_buffer_back_when_all_is_sent() {
+        let mut pool = Pool::new();
+        let mut output = Output::default();
+        output.prepare(&mut pool).extend_from_slice(b"abcdef");
+        output.sent(2, &mut pool);
+        assert_eq!(output.waiting(), b"cdef");
+        output.sent(4, &mut pool);
+        assert!(output.is_empty());
+        assert_eq!((output.bytes.capacity(), pool.buffers.len()), (0, 1));
+    }
+}

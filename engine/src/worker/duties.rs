@@ -1,0 +1,116 @@
+//! Duties of the clock: reporting who was heard from, and a rotating look at connections that have been silent or
+//! stuck for too long.
+//! Not here: session expiry, which is the core's alone.
+
+use super::connection::{Connection, Phase};
+use super::turn::State;
+use crate::admin::Counter;
+use crate::io::poll::Poll;
+use crate::limits::LINGER_MS_MAX;
+use ostler_replication::Moment;
+use std::collections::VecDeque;
+
+/// Every connection is looked at once in so many sweeps ...
+const SWEEPS: u32 = 10;
+/// ... which are so far apart, milliseconds.
+const SWEEP_MS: u64 = 100;
+/// A four-letter word that nobody answered.
+const WORD_MS_MAX: u64 = 30_000;
+
+/// What is to become of a connection.
+enum Verdict {
+    Fine,
+    /// We do not read it, so its silence counts for nothing.
+    Touch,
+    Sessionless,
+    Drop,
+}
+
+impl<P: Poll> State<P> {
+    pub(super) fn duties(&mut self) {
+        let now = self.now.mono;
+        if self.report_touches || now >= self.touch_at {
+            self.send_touches();
+            self.touch_at = now.plus_millis(self.shared.touch_ms);
+        }
+        if now >= self.sweep_at {
+            self.sweep_at = now.plus_millis(SWEEP_MS);
+            self.accept_ready = self.acceptor.is_some();
+            self.sweep();
+        }
+    }
+
+    fn sweep(&mut self) {
+        let slots = self.connections.slots();
+        let portion = slots.div_ceil(SWEEPS);
+        for _ in 0..portion {
+            let slot = self.sweep_slot;
+            self.sweep_slot = if slot + 1 >= slots { 0 } else { slot + 1 };
+            let Some(connection) = self.connections.get_mut(slot) else { continue };
+            match verdict(connection, self.now.mono, self.shared.sessionless_ms) {
+                Verdict::Fine => {}
+                Verdict::Touch => self.touch(slot),
+                Verdict::Sessionless => {
+                    self.counters.add(Counter::SessionlessExpired, 1);
+                    self.drop_now(slot);
+                }
+                Verdict::Drop => {
+                    self.counters.add(Counter::ConnectionsDropped, 1);
+                    self.drop_now(slot);
+                }
+            }
+        }
+    }
+}
+
+fn verdict(connection: &mut Connection, now: Moment, interval_ms: u64) -> Verdict {
+    if connection.in_flight.is_empty() && connection.in_flight.capacity() > 0 {
+        connection.in_flight = VecDeque::new();
+    }
+    let since_ms = |moment: Moment| now.since(moment) / 1_000_000;
+    match connection.phase {
+        Phase::Opening if is_past(now, connection.opened, interval_ms, interval_ms) => Verdict::Sessionless,
+        Phase::Word if since_ms(connection.heard) > WORD_MS_MAX => Verdict::Drop,
+        Phase::Closing if connection.flags.shut && since_ms(connection.progressed) > LINGER_MS_MAX => {
+            Verdict::Drop
+        }
+        Phase::Closing if since_ms(connection.progressed) > interval_ms => Verdict::Drop,
+        Phase::Established => {
+            let timeout_ms = connection.timeout_ms.into();
+            if !connection.output.is_empty() && since_ms(connection.progressed) > timeout_ms {
+                Verdict::Drop
+            } else if !connection.wants_reading() {
+                Verdict::Touch
+            } else if is_past(now, connection.heard, timeout_ms, interval_ms) {
+                Verdict::Drop
+            } else {
+                Verdict::Fine
+            }
+        }
+        _ => Verdict::Fine,
+    }
+}
+
+/// Whether `timeout_ms` after `from`, rounded up to the next multiple of the interval as Apache does, is over.
+fn is_past(now: Moment, from: Moment, timeout_ms: u64, interval_ms: u64) -> bool {
+    let due = (from.as_millis() + timeout_ms) / interval_ms + 1;
+    now.as_millis() >= due * interval_ms
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn check(from_ms: u64, timeout_ms: u64, past_at_ms: u64) {
+        let at = Moment::from_millis;
+        assert!(!is_past(at(past_at_ms - 1), at(from_ms), timeout_ms, 10_000));
+        assert!(is_past(at(past_at_ms), at(from_ms), timeout_ms, 10_000));
+    }
+
+    #[test]
+    fn deadlines_round_up_to_the_interval() {
+        check(0, 10_000, 20_000);
+        check(1, 9_998, 10_000);
+        check(9_999, 4_000, 20_000);
+    }
+}
