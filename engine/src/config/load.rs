@@ -40,14 +40,13 @@ impl Environment {
     /// Where a server that was told nothing keeps its data: `$OSTLER_DATA_DIR`, else `ostler` in the user's state
     /// directory (XDG), else `ostler-data` in the working directory.
     pub fn data_dir(&self) -> PathBuf {
-        let given = self.get("OSTLER_DATA_DIR").map(PathBuf::from);
-        let state = || self.get("XDG_STATE_HOME").map(|dir| PathBuf::from(dir).join("ostler"));
-        let home = || self.get("HOME").map(|dir| PathBuf::from(dir).join(".local/state/ostler"));
-        given
-            .or_else(state)
-            .or_else(home)
-            .filter(|dir| dir.is_absolute())
-            .unwrap_or_else(|| "ostler-data".into())
+        if let Some(given) = self.get("OSTLER_DATA_DIR") {
+            return given.into();
+        }
+        let state = self.get("XDG_STATE_HOME").map(PathBuf::from).filter(|dir| dir.is_absolute());
+        let home = || self.get("HOME").map(|home| Path::new(home).join(".local/state"));
+        let state = state.or_else(home).filter(|dir| dir.is_absolute());
+        state.map_or_else(|| "ostler-data".into(), |dir| dir.join("ostler"))
     }
 }
 

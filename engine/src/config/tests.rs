@@ -352,6 +352,18 @@ fn secrets_are_not_shown() {
 }
 
 #[test]
+fn where_data_goes_when_nobody_says() {
+    let check = |variables: &[(&str, &str)], expected: &str| {
+        assert_eq!(environment(variables).data_dir(), PathBuf::from(expected), "{variables:?}");
+    };
+    check(&[], "ostler-data");
+    check(&[("HOME", "/h")], "/h/.local/state/ostler");
+    check(&[("HOME", "/h"), ("XDG_STATE_HOME", "/s")], "/s/ostler");
+    check(&[("HOME", "/h"), ("XDG_STATE_HOME", "relative")], "/h/.local/state/ostler");
+    check(&[("HOME", "/h"), ("OSTLER_DATA_DIR", "here")], "here");
+}
+
+#[test]
 fn command_lines() {
     let words = |line: &str| line.split_whitespace().map(str::to_owned).collect::<Vec<_>>();
     let home = environment(&[("HOME", "/home/me")]);
