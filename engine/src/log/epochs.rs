@@ -169,3 +169,107 @@ fn first_line(disk: &dyn Disk, path: &Path) -> Result<Option<String>, EpochError
         }
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::io::disk_sim::SimDisk;
+
+    const DIR: &str = "/data/version-2";
+
+    /// Files before, the last zxid on disk; the outcome and the files after.
+    fn check(files: &[(&str, &str)], last: Zxid, expected: &str) {
+        let disk = SimDisk::new();
+        disk.create_dir(Path::new(DIR)).unwrap();
+        for (name, text) in files {
+            disk.put(&Path::new(DIR).join(name), text.as_bytes());
+        }
+        let outcome = match EpochFiles::new(&disk, DIR).load(last) {
+            Ok(epochs) => format!("{} {}", epochs.accepted.0, epochs.current.0),
+            Err(EpochError::Behind { .. }) => "behind".into(),
+            Err(error) => error.to_string(),
+        };
+        let mut after = Vec::new();
+        for file in disk.list(Path::new(DIR)).unwrap() {
+            let text = disk.read(&Path::new(DIR).join(&file.name)).unwrap();
+            after.push(format!("{}={}", file.name, String::from_utf8(text).unwrap()));
+        }
+        assert_eq!(format!("{outcome}: {}", after.join(" ")), expected);
+    }
+
+    fn at(epoch: u32) -> Zxid {
+        Zxid::new(Epoch(epoch), 5)
+    }
+
+    #[test]
+    fn epochs_at_boot() {
+        check(&[], at(3), "3 3: acceptedEpoch=3 currentEpoch=3");
+        check(
+            &[("acceptedEpoch", "4"), ("currentEpoch", "3\nx")],
+            at(3),
+            "4 3: acceptedEpoch=4 currentEpoch=3\nx",
+        );
+        // A crash between history and epoch; and a stale temporary file, which Apache would adopt.
+        check(
+            &[("acceptedEpoch", "4"), ("currentEpoch", "3"), ("currentEpoch.tmp", "9")],
+            at(4),
+            "4 4: acceptedEpoch=4 currentEpoch=4",
+        );
+        check(
+            &[("acceptedEpoch", "3"), ("currentEpoch", "3")],
+            at(4),
+            "behind: acceptedEpoch=3 currentEpoch=3",
+        );
+        check(
+            &[("acceptedEpoch", "2"), ("currentEpoch", "3")],
+            at(1),
+            "behind: acceptedEpoch=2 currentEpoch=3",
+        );
+        check(
+            &[("acceptedEpoch", " 2"), ("currentEpoch", "2")],
+            at(1),
+            "/data/version-2/acceptedEpoch must hold a decimal number on its first line, not \" 2\": acceptedEpoch= 2 \
+             currentEpoch=2",
+        );
+    }
+
+    #[test]
+    fn a_crash_leaves_the_old_epoch_or_the_new_one() {
+        for stop in 0.. {
+            let disk = SimDisk::new();
+            disk.put(&Path::new(DIR).join("acceptedEpoch"), b"7");
+            disk.put(&Path::new(DIR).join("currentEpoch"), b"7");
+            disk.stop_at(stop);
+            let done = EpochFiles::new(&disk, DIR).write_accepted(Epoch(123)).is_ok();
+            for bits in 0_u32..1 << disk.choices().len().min(8) {
+                let picks: Vec<usize> = (0..)
+                    .zip(disk.choices())
+                    .map(|(at, states)| ((bits >> at & 1) as usize).min(states - 1))
+                    .collect();
+                let left = disk.after_power_cut(&picks);
+                let epochs = EpochFiles::new(&left, DIR).load(Zxid::ZERO).unwrap();
+                assert!(
+                    epochs.accepted == Epoch(123) || (!done && epochs.accepted == Epoch(7)),
+                    "stop {stop}: {epochs:?}"
+                );
+            }
+            if done {
+                break;
+            }
+        }
+    }
+
+    #[test]
+    fn my_id_is_read_as_apache_reads_it() {
+        let disk = SimDisk::new();
+        let read = |text: &str| {
+            disk.put(Path::new("/data/myid"), text.as_bytes());
+            my_id(&disk, Path::new("/data")).map_err(|error| error.to_string())
+        };
+        assert_eq!(my_id(&disk, Path::new("/data")).unwrap(), None);
+        assert_eq!(read("3\n"), Ok(Some(ServerId(3))));
+        assert_eq!(read("12"), Ok(Some(ServerId(12))));
+        assert!(read("3 \n").is_err());
+        assert!(read("").is_err());
+    }
+}

@@ -112,10 +112,9 @@ struct State {
     ready: VecDeque<Spare>,
     /// Files to be made into spares: leftovers of an earlier process, and what purge gave back.
     raw: VecDeque<(PathBuf, u64)>,
-    /// A spare is being made by the background thread.
-    making: bool,
-    /// The last attempt found the disk full.
+    /// The last attempt found the disk full; `ask_again` says not to wait before the next one.
     full: bool,
+    ask_again: bool,
     failed: Option<(PathBuf, io::Error)>,
     closed: bool,
     next_name: u64,
@@ -218,7 +217,7 @@ impl Spares {
 
     /// Space may have come back.
     pub fn retry(&self) {
-        self.lock().full = false;
+        self.lock().ask_again = true;
         self.changed.notify_all();
     }
 
@@ -250,7 +249,7 @@ impl Spares {
                 state = self.changed.wait(state).unwrap_or_else(PoisonError::into_inner);
                 continue;
             }
-            if state.full {
+            if state.full && !std::mem::take(&mut state.ask_again) {
                 let (guard, _) =
                     self.changed.wait_timeout(state, SPACE_RETRY).unwrap_or_else(PoisonError::into_inner);
                 state = guard;
@@ -258,11 +257,9 @@ impl Spares {
                     break;
                 }
             }
-            state.making = true;
             drop(state);
             let outcome = self.make();
             state = self.lock();
-            state.making = false;
             self.settle(&mut state, outcome);
         }
     }
@@ -282,7 +279,11 @@ impl Spares {
                 state.full = false;
             }
             Err((_, error)) if is_full(&error) => state.full = true,
-            Err(failed) => state.failed = Some(failed),
+            Err((path, error)) => {
+                // The open segment may still serve for long; the log stops when it needs the next one.
+                tracing::error!("the log's disk failed while preparing {}: {error}", path.display());
+                state.failed = Some((path, error));
+            }
         }
         self.report(state);
         self.changed.notify_all();

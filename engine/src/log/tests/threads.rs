@@ -1,14 +1,19 @@
 //! The running log: proposals in, events out, files left behind.
 
 use super::*;
-use crate::io::disk::RealDisk;
+use crate::io::disk::{Open, RealDisk};
+use crate::io::disk_sim::SimDisk;
 use std::sync::mpsc::{Receiver, channel};
 use std::time::Duration;
 
 fn start(dir: &Path, last: u64) -> (LogThread, Receiver<LogEvent>) {
+    start_on(Arc::new(RealDisk), dir, last)
+}
+
+fn start_on(disk: Arc<dyn Disk>, dir: &Path, last: u64) -> (LogThread, Receiver<LogEvent>) {
     let (tell, events) = channel();
     let settings = settings(dir, Method::Mapped);
-    let log = LogThread::start(Arc::new(RealDisk), settings, Zxid(last), move |event| {
+    let log = LogThread::start(disk, settings, Zxid(last), move |event| {
         // A test that has seen enough may have dropped its end.
         let _ = tell.send(event);
     });
@@ -72,4 +77,135 @@ fn a_retired_file_becomes_a_spare_without_its_records() {
     let first = log_files(&RealDisk, temp.path()).unwrap()[0].first;
     let (recovered, _) = replay(&RealDisk, temp.path(), first.0 - 1).unwrap();
     assert_eq!(recovered.last, Zxid(last));
+}
+
+#[test]
+fn a_failed_sync_is_told_once_and_ends_the_log() {
+    let disk = SimDisk::new();
+    let (log, events) = start_on(Arc::new(disk.clone()), Path::new("/log"), 0);
+    assert!(log.append(batch(1, 3)).is_ok());
+    durable(&events, 3);
+    // The spares are ready: what fails next is the log's own.
+    while disk.list(Path::new("/log")).unwrap().len() < 3 {
+        std::thread::yield_now();
+    }
+    let from = disk.calls();
+    for call in from..from + 1000 {
+        disk.fail_at(call, libc::EIO);
+    }
+    assert!(log.append(batch(4, 4)).is_ok());
+    let failure = loop {
+        match events.recv_timeout(Duration::from_secs(20)).expect("the failure is told") {
+            LogEvent::Failed(failure) => break failure,
+            LogEvent::Durable(zxid) => panic!("{zxid} cannot be durable"),
+            LogEvent::Space(_) => {}
+        }
+    };
+    assert!(failure.to_string().contains("must not be acknowledged"), "{failure}");
+    while log.append(batch(5, 5)).is_ok() {}
+    log.stop();
+    assert!(events.try_iter().all(|event| !matches!(event, LogEvent::Durable(_))));
+}
+
+#[test]
+fn a_full_disk_holds_writes_back_until_there_is_space() {
+    let disk = SimDisk::new();
+    let dir = Path::new("/log");
+    disk.set_capacity(Some(4 * (64 << 10)));
+    let (log, events) = start_on(Arc::new(disk.clone()), dir, 0);
+    let mut told = Vec::new();
+    let mut last = 0;
+    let mut acknowledged = 0;
+    while told.last() != Some(&LogSpace::Full) {
+        if log.append(batch(last + 1, last + 100)).is_ok() {
+            last += 100;
+        }
+        for event in events.try_iter() {
+            match event {
+                LogEvent::Durable(zxid) => acknowledged = zxid.0,
+                LogEvent::Space(level) => told.push(level),
+                LogEvent::Failed(failure) => panic!("{failure}"),
+            }
+        }
+        std::thread::yield_now();
+    }
+    assert_eq!(told.first(), Some(&LogSpace::Ok));
+    assert!(told.contains(&LogSpace::Floor));
+    assert!(acknowledged < last);
+    // What a purge gives back is used at once, and what waited goes through.
+    let oldest = log_files(&disk, dir).unwrap().remove(0);
+    log.handle().retire(&oldest.path, oldest.bytes).unwrap();
+    let more = disk.clone();
+    more.set_capacity(None);
+    log.handle().retry_space();
+    loop {
+        match events.recv_timeout(Duration::from_secs(20)).expect("writes go on") {
+            LogEvent::Durable(zxid) if zxid == Zxid(last) => break,
+            LogEvent::Durable(_) | LogEvent::Space(_) => {}
+            LogEvent::Failed(failure) => panic!("{failure}"),
+        }
+    }
+    let second = log_files(&disk, dir).unwrap()[0].first.0;
+    log.stop();
+    let (recovered, seen) = replay(&disk, dir, second - 1).unwrap();
+    assert_eq!((recovered.last, seen.len() as u64), (Zxid(last), last - second + 1));
+}
+
+#[test]
+fn stopping_on_a_full_disk_drops_only_what_was_not_acknowledged() {
+    let disk = SimDisk::new();
+    let dir = Path::new("/log");
+    disk.set_capacity(Some(1000));
+    let (log, events) = start_on(Arc::new(disk.clone()), dir, 0);
+    assert!(log.append(batch(1, 3)).is_ok());
+    loop {
+        if let LogEvent::Space(LogSpace::Full) = events.recv_timeout(Duration::from_secs(20)).unwrap() {
+            break;
+        }
+    }
+    log.stop();
+    assert_eq!(replay(&disk, dir, 0).unwrap().0.last, Zxid(0));
+}
+
+#[test]
+fn an_idle_log_leaves_a_mark() {
+    let temp = tempfile::tempdir().unwrap();
+    let (log, events) = start(temp.path(), 0);
+    assert!(log.append(batch(1, 3)).is_ok());
+    durable(&events, 3);
+    while mark::read(&RealDisk, temp.path()).unwrap().is_none_or(|mark| mark.last != Zxid(3)) {
+        std::thread::yield_now();
+    }
+    log.stop();
+}
+
+/// Runs only in the process that the next test starts.
+#[test]
+#[ignore = "helper: dies on purpose"]
+fn dies_by_its_segment() {
+    let temp = std::env::var_os("OSTLER_TEST_SEGMENT").expect("started by its test");
+    let path = Path::new(&temp);
+    mapping::stop_on_bus_error();
+    let file = RealDisk.open(path, Open::Create).unwrap();
+    file.allocate(8192).unwrap();
+    file.set_len(8192).unwrap();
+    let mut map = file.map().unwrap();
+    map.store(5000, b"fine");
+    // Pages without a file behind them fault as unreadable ones do.
+    file.set_len(0).unwrap();
+    map.store(5000, b"gone");
+}
+
+#[test]
+fn a_disk_that_fails_under_a_mapping_ends_the_process_with_its_code() {
+    let temp = tempfile::tempdir().unwrap();
+    let segment = temp.path().join("log.7");
+    let child = std::process::Command::new(std::env::current_exe().unwrap())
+        .args(["--exact", "log::tests::threads::dies_by_its_segment", "--ignored", "--nocapture"])
+        .env("OSTLER_TEST_SEGMENT", &segment)
+        .output()
+        .unwrap();
+    assert_eq!(child.status.code(), Some(EXIT_DISK));
+    let said = String::from_utf8_lossy(&child.stderr).into_owned();
+    assert!(said.contains(&format!("under log segment {}", segment.display())), "{said}");
 }
