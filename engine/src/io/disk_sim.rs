@@ -319,6 +319,17 @@ impl File {
         self.lengths.clear();
     }
 
+    /// Clean pages are read from the disk again; those a failed sync left clean come back as they were before.
+    fn forget(&mut self) {
+        for sector in std::mem::take(&mut self.forsaken) {
+            let start = sector * SECTOR_BYTES;
+            for at in start..self.cached.len().min(start + SECTOR_BYTES) {
+                self.cached[at] = self.stable.get(at).copied().unwrap_or_default();
+            }
+            self.sectors.remove(&sector);
+        }
+    }
+
     fn after_power_cut(&self, pick: &mut dyn FnMut() -> usize) -> File {
         let mut bytes = self.stable.clone();
         let mut length = bytes.len();
@@ -464,8 +475,10 @@ impl DiskFile for SimFile {
             Err(error) => {
                 // As Linux does: pages whose writing failed are clean afterwards, written or not.
                 let mut state = self.disk.lock();
-                let file = &mut state.files[self.file];
-                file.forsaken = file.sectors.keys().copied().collect();
+                if !state.stopped {
+                    let file = &mut state.files[self.file];
+                    file.forsaken = file.sectors.keys().copied().collect();
+                }
                 return Err(error);
             }
         }
@@ -486,7 +499,12 @@ impl DiskFile for SimFile {
         Ok(())
     }
 
-    fn forget_cached(&self) {}
+    fn forget_cached(&self) {
+        let mut state = self.disk.lock();
+        if !state.stopped {
+            state.files[self.file].forget();
+        }
+    }
 
     fn map(&self) -> io::Result<Box<dyn Mapping>> {
         drop(self.call(|| "map".into())?);

@@ -28,7 +28,8 @@ pub type Apply<'a> = dyn FnMut(Zxid, &[u8]) -> Result<(), String> + 'a;
 /// What recovery may do besides reading.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
 pub struct RecoverSettings {
-    /// Cut a torn tail and remove log files that hold no record. False: only say what would be done.
+    /// Sync what lies there, cut a torn tail and remove log files that hold no record. False, for tools: change nothing and
+    /// only say what would be done.
     pub repair: bool,
 }
 
@@ -77,7 +78,7 @@ pub enum Proof {
     Named,
 }
 
-/// Why the log cannot be replayed. Nothing was changed on disk.
+/// Why the log cannot be replayed. Nothing was cut or removed.
 #[derive(Debug)]
 pub enum RecoverError {
     /// Damage, not a torn tail.
@@ -132,6 +133,12 @@ impl fmt::Display for RecoverError {
                      fetch everything from them; or give up what follows with `ostler log recover`"
                 )
             }
+            RecoverError::Gap { segment, offset_bytes, last_good, found } if found <= last_good => write!(
+                f,
+                "log {} goes back to txn {found} at offset {offset_bytes}, after {last_good}. A log file lies there under a \
+                 second name, or files of two servers are mixed; move away what does not belong there",
+                segment.display()
+            ),
             RecoverError::Gap { segment, offset_bytes, last_good, found } => write!(
                 f,
                 "txns are missing: log {} goes on with {found} at offset {offset_bytes}, but the last one before it is \
@@ -183,6 +190,9 @@ pub fn recover(
     // The file that may hold base + 1, and all later ones (storage.md §9.2).
     let first = files.iter().rposition(|file| file.first.0 <= base.0.saturating_add(1)).unwrap_or(0);
     files.drain(..first);
+    if settings.repair {
+        settle(disk, dir, &files)?;
+    }
     let mark = mark::read(disk, dir).map_err(io_at(dir))?;
     let mut replay =
         Replay { base, last: base, seen: Zxid::ZERO, records: 0, bytes: 0, notes: Vec::new(), apply };
@@ -518,6 +528,30 @@ impl Recovered {
         }
     }
 }
+
+/// Makes what lies there durable before it is read and built upon.
+///
+/// A killed process may have left a batch, or a name, in the page cache only: a power cut later would take it from under
+/// what follows. And a sync that failed leaves pages that are clean, readable and not on disk; only its last file can have
+/// such, so that one is read from the disk itself.
+fn settle(disk: &dyn Disk, dir: &Path, files: &[LogFile]) -> Result<(), RecoverError> {
+    if files.is_empty() {
+        return Ok(());
+    }
+    let failed = |segment: &Path, source| RecoverError::Io { segment: segment.to_path_buf(), source };
+    disk.sync_dir(dir).map_err(|source| failed(dir, source))?;
+    for (index, file) in files.iter().enumerate() {
+        let opened = disk.open(&file.path, Open::Write).map_err(|source| failed(&file.path, source))?;
+        opened.sync_data().map_err(|source| failed(&file.path, source))?;
+        if index + LAST_FILES >= files.len() {
+            opened.forget_cached();
+        }
+    }
+    Ok(())
+}
+
+/// The last file with records, and one behind it that an Apache server began.
+const LAST_FILES: usize = 2;
 
 /// Every crash point leaves what a repeated recovery judges the same.
 fn repair(disk: &dyn Disk, dir: &Path, recovered: &Recovered) -> Result<(), RecoverError> {

@@ -242,7 +242,7 @@ impl Driver {
             match after {
                 Some(Command::Roll) => {
                     self.writer.write_mark()?;
-                    self.writer.roll();
+                    self.writer.roll()?;
                 }
                 Some(Command::Stop) => return self.writer.close(),
                 Some(Command::Append(_)) | None => {}

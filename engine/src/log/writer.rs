@@ -39,7 +39,9 @@ pub struct LogSettings {
     /// `txnLogSizeLimitInKb`: a new file once one holds more than this.
     pub roll_bytes: Option<u64>,
     pub method: Method,
-    /// `forceSync`: false reports batches as durable that are not.
+    /// `forceSync`: false reports batches as durable that are not. What a power cut leaves is then still a whole prefix:
+    /// each file is synced when it gets its name and when the next one does, and no record but the first claims to prove
+    /// a sync.
     pub sync: bool,
     /// `fsync.warningthresholdms`: a group that takes longer is reported in the server's log.
     pub sync_warning_ms: u64,
@@ -179,7 +181,8 @@ impl LogWriter {
                 let zxid = entry_zxid(entry).expect("the core encodes whole entries");
                 assert!(zxid > batch_last, "log out of order: {zxid:?} after {batch_last:?}");
                 batch_last = zxid;
-                let begins_batch = self.batch.is_empty();
+                let proves_sync = self.settings.sync || end == FILE_HEADER_BYTES as u64;
+                let begins_batch = self.batch.is_empty() && proves_sync;
                 put_record(&mut self.batch, id, end, begins_batch, entry);
                 end += (entry.len() + RECORD_EXTRA_BYTES) as u64;
                 self.written.records += 1;
@@ -189,15 +192,24 @@ impl LogWriter {
         if let (Some(segment), Some(limit)) = (&self.open, self.settings.roll_bytes)
             && segment.end_bytes > limit
         {
-            self.roll();
+            self.roll().map_err(AppendError::Failed)?;
         }
         Ok(())
     }
 
     /// The next append opens a new file.
-    pub fn roll(&mut self) {
-        self.open = None;
+    pub fn roll(&mut self) -> Result<(), LogFailure> {
+        self.leave_segment()?;
         self.spares.note_open_bytes(0);
+        Ok(())
+    }
+
+    fn leave_segment(&mut self) -> Result<(), LogFailure> {
+        let Some(segment) = self.open.take() else { return Ok(()) };
+        if self.settings.sync {
+            return Ok(());
+        }
+        segment.file.sync_data().map_err(failure("syncing", &segment.path))
     }
 
     /// Whether the side mark lags behind the log.
@@ -235,7 +247,7 @@ impl LogWriter {
     /// File id, offset of the next record and length of a segment that has room for so much.
     fn segment_for(&mut self, bytes: u64) -> Result<(FileId, u64, u64), AppendError> {
         if self.open.as_ref().is_none_or(|segment| segment.bytes - segment.end_bytes < bytes) {
-            self.open = None;
+            self.leave_segment().map_err(AppendError::Failed)?;
             self.open = Some(self.next_segment(bytes + FILE_HEADER_BYTES as u64)?);
         }
         let segment = self.open.as_ref().expect("just opened");
@@ -275,14 +287,14 @@ impl LogWriter {
     fn store_batch(&mut self, batch_last: Zxid) -> Result<(), LogFailure> {
         let segment = self.open.as_mut().expect("a batch is encoded for an open segment");
         segment.store_batch(&self.batch)?;
-        if self.settings.sync {
+        if self.settings.sync || segment.named.is_none() {
             segment.file.sync_data().map_err(failure("syncing", &segment.path))?;
             self.written.syncs += 1;
         }
         if segment.named.is_none() {
             let first = self.batch.get(12..).and_then(entry_zxid).expect("a batch has a record");
             let path = self.settings.dir.join(log_name(first));
-            name_segment(&*self.disk, &self.settings, &segment.path, &path)?;
+            name_segment(&*self.disk, &self.settings.dir, &segment.path, &path)?;
             segment.path = path;
             segment.named = Some(first);
             self.written.segments += 1;
@@ -295,17 +307,14 @@ impl LogWriter {
     }
 }
 
-fn name_segment(disk: &dyn Disk, settings: &LogSettings, from: &Path, to: &Path) -> Result<(), LogFailure> {
+fn name_segment(disk: &dyn Disk, dir: &Path, from: &Path, to: &Path) -> Result<(), LogFailure> {
     // Recovery leaves no file that begins behind the last zxid; replacing one would lose what it holds.
     if disk.exists(to).map_err(failure("looking for", to))? {
         let source = io::Error::new(io::ErrorKind::AlreadyExists, "a log file of this name exists already");
         return Err(failure("naming", to)(source));
     }
     disk.rename(from, to).map_err(failure("naming", to))?;
-    if settings.sync {
-        disk.sync_dir(&settings.dir).map_err(failure("syncing the directory", &settings.dir))?;
-    }
-    Ok(())
+    disk.sync_dir(dir).map_err(failure("syncing the directory", dir))
 }
 
 impl Segment {

@@ -42,11 +42,15 @@ struct Promised {
 /// A scripted life: batches of one and of many records, a batch over several segments, rolls, marks, a recycled file,
 /// clean restarts. Stops at the first failure, as the server does.
 fn live(disk: &SimDisk, method: Method, promised: &mut Promised) -> Result<(), String> {
+    live_syncing(disk, method, true, promised)
+}
+
+fn live_syncing(disk: &SimDisk, method: Method, sync: bool, promised: &mut Promised) -> Result<(), String> {
     let shared: Arc<dyn Disk> = Arc::new(disk.clone());
     let text = |error: &dyn std::fmt::Display| error.to_string();
     for life in 0..3 {
         let (recovered, _) = replay(disk, dir(), 0).map_err(|error| text(&error))?;
-        let settings = settings(dir(), method);
+        let settings = LogSettings { sync, ..settings(dir(), method) };
         writer::open_dir(disk, dir()).map_err(|error| text(&error))?;
         let spares = Spares::open(shared.clone(), dir(), settings.segment_bytes, false, Box::new(|_| {}))
             .map_err(|error| text(&error))?;
@@ -59,7 +63,7 @@ fn live(disk: &SimDisk, method: Method, promised: &mut Promised) -> Result<(), S
             promised.acknowledged = next.last.0;
             match step {
                 1 => log.write_mark().map_err(|error| text(&error))?,
-                2 => log.roll(),
+                2 => log.roll().map_err(|error| text(&error))?,
                 _ => {}
             }
         }
@@ -122,7 +126,9 @@ fn check(left: &SimDisk, promised: &Promised, story: &dyn Fn() -> String) {
     let shared: Arc<dyn Disk> = Arc::new(left.clone());
     let mut log = writer(&shared, settings(dir(), Method::Mapped), recovered.last).unwrap();
     log.append([batch(last + 1, last + 3), batch(last + 4, last + 4)].iter()).unwrap();
-    let again = replay(&left.copy(), dir(), 0).unwrap_or_else(|error| panic!("{} then: {error}", story()));
+    // Also when the power fails now: what this process found unsynced and built upon must not go.
+    let left = left.after_power_cut(&vec![0; left.choices().len()]);
+    let again = replay(&left, dir(), 0).unwrap_or_else(|error| panic!("{} then: {error}", story()));
     assert_eq!(again.0.last.0, last + 4, "{}", story());
 }
 
@@ -238,6 +244,28 @@ fn any_crash_leaves_all_that_was_acknowledged_mapped() {
 #[test]
 fn any_crash_leaves_all_that_was_acknowledged_pwrite() {
     crash_everywhere(Method::Pwrite);
+}
+
+#[test]
+fn without_syncs_a_power_cut_leaves_a_prefix() {
+    let disk = SimDisk::new();
+    disk.record();
+    live_syncing(&disk, Method::Mapped, false, &mut Promised::default()).unwrap();
+    let calls = disk.recorded();
+    let mut seed = Seed(99);
+    for stop in 0..calls.len() as u64 {
+        if !interesting(&calls, stop) {
+            continue;
+        }
+        let disk = SimDisk::new();
+        disk.stop_at(stop);
+        let mut promised = Promised::default();
+        let _ = live_syncing(&disk, Method::Mapped, false, &mut promised);
+        let nothing = Promised { acknowledged: 0, ..promised };
+        power_cuts(&disk, effort(), &mut seed, |left, picks| {
+            check(left, &nothing, &|| format!("unsynced, power cut before call {stop}, left {picks:?}"));
+        });
+    }
 }
 
 #[test]

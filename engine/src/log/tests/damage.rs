@@ -15,7 +15,7 @@ fn recorded(mark: bool) -> SimDisk {
     for (from, to) in [(1, 1), (2, 5), (6, 6), (7, 12), (13, 16), (17, 17), (18, 20), (21, 24), (25, 28)] {
         log.append(std::iter::once(&batch(from, to))).unwrap();
         if to == 5 || to == 16 {
-            log.roll();
+            log.roll().unwrap();
         }
     }
     if mark {
