@@ -39,8 +39,6 @@ pub enum CoreRequest {
 pub enum Query {
     /// getEphemerals: `None`, blank and `/` mean all.
     Ephemerals { session: SessionId, prefix: Option<Box<str>> },
-    /// The four-letter word `dump`; the outcome's frame is its text as it stands.
-    Dump,
 }
 
 impl CoreRequest {

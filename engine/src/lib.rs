@@ -10,6 +10,7 @@ pub mod limits;
 pub mod log;
 pub mod model;
 pub mod ring;
+pub mod server;
 pub mod snapshot;
 pub mod version;
 pub mod wire;

@@ -2,7 +2,10 @@
 //! Not here: what a server does (`ostler_engine`), background processes (`verbs`).
 
 use ostler_engine::config::{self, Config, Environment, Loaded, Severity};
+use ostler_engine::server::{Server, StartError};
 use ostler_engine::version;
+use signal_hook::consts::{SIGINT, SIGTERM};
+use signal_hook::iterator::Signals;
 
 use crate::{check, exit, logging};
 
@@ -68,16 +71,32 @@ fn first_line(config: &Config) -> String {
     )
 }
 
+/// Serves until SIGTERM or SIGINT; then drains and ends with 0.
 fn serve(config: Config) -> i32 {
-    // The engine's threads are not joined to the binary yet: its parts land first.
-    match ostler_engine::io::directories::Directories::take(&config) {
-        Ok(_) => {
-            tracing::error!("this build has no server yet");
-            exit::ERROR
+    // Registered first: a signal during a long recovery ends the process when it is over.
+    let mut signals = match Signals::new([SIGTERM, SIGINT]) {
+        Ok(signals) => signals,
+        Err(error) => {
+            tracing::error!("cannot listen for signals: {error}");
+            return exit::ERROR;
         }
+    };
+    let server = match Server::start(config) {
+        Ok(server) => server,
         Err(error) => {
             tracing::error!("{error}");
-            exit::DATA_DIR
+            eprintln!("ostler: {error}");
+            return match error {
+                StartError::Directory(_) => exit::DATA_DIR,
+                StartError::NoListener => exit::CONFIG,
+                _ => exit::ERROR,
+            };
         }
-    }
+    };
+    tracing::info!("serving clients on {}", server.local_addr());
+    let signal = signals.forever().next();
+    tracing::info!("signal {}: draining, then stopping", signal.unwrap_or_default());
+    server.stop();
+    tracing::info!("stopped; everything acknowledged is on disk");
+    exit::OK
 }

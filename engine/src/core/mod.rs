@@ -23,7 +23,6 @@ mod write;
 
 pub use settings::Settings;
 
-use crate::admin::words;
 use crate::intake::{CoreRequest, Query};
 use crate::limits;
 use crate::log::TRAILER_BYTES;
@@ -107,6 +106,12 @@ pub struct Figures {
     pub retained_bytes: u64,
 }
 
+/// What `Core::dump` gives.
+pub struct Dump {
+    pub expiries: Vec<(WallMillis, Vec<SessionId>)>,
+    pub ephemerals: Vec<(SessionId, Vec<String>)>,
+}
+
 /// One sync runs while the next batch is being built.
 const BATCHES_IN_FLIGHT_MAX: usize = 1;
 
@@ -128,6 +133,7 @@ pub struct Core<B> {
     outputs: VecDeque<CoreOutput>,
     /// The entry being made.
     scratch: Vec<u8>,
+    digests: VecDeque<(Zxid, u64)>,
     now: Now,
 }
 
@@ -169,6 +175,7 @@ impl<B: Broadcast> Core<B> {
             sealed: VecDeque::new(),
             outputs: VecDeque::new(),
             scratch: Vec::new(),
+            digests: VecDeque::new(),
             now,
         }
     }
@@ -208,6 +215,21 @@ impl<B: Broadcast> Core<B> {
             snapshot_running: self.snapshots.is_running(),
             retained_bytes: self.head.usage().retained,
         }
+    }
+
+    /// Sessions by the wall time at which they are due, and the ephemerals of each owner: for the word `dump`.
+    pub fn dump(&self) -> Dump {
+        let ephemerals = |(owner, _)| (owner, self.head.ephemerals(owner).collect());
+        Dump {
+            expiries: self.sessions.expiries(self.now),
+            ephemerals: self.head.owners().map(ephemerals).collect(),
+        }
+    }
+
+    /// Tree digests at committed zxids, one per `limits::DIGEST_TXNS_STEP`, oldest first: for the word `hash`.
+    pub fn digests(&self) -> Vec<(Zxid, u64)> {
+        let committed = self.view.zxid();
+        self.digests.iter().copied().filter(|(zxid, _)| *zxid <= committed).collect()
     }
 
     pub fn step(&mut self, input: CoreInput, now: Now) {
@@ -362,10 +384,6 @@ impl<B: Broadcast> Core<B> {
                     });
                 });
             }
-            Query::Dump => {
-                let text = self.dump();
-                self.open.reply(from, zxid, xid, After::Close, |out| out.extend_from_slice(text.as_bytes()));
-            }
         }
     }
 
@@ -437,6 +455,12 @@ impl<B: Broadcast> Core<B> {
             self.scratch.put_i64(self.head.digest() as i64);
         }
         self.open.push_entry(zxid, &self.scratch);
+        if self.settings.digest && u64::from(zxid.counter()).is_multiple_of(limits::DIGEST_TXNS_STEP) {
+            if self.digests.len() == limits::DIGESTS_KEPT_MAX {
+                self.digests.pop_front();
+            }
+            self.digests.push_back((zxid, self.head.digest()));
+        }
     }
 
     /// Without an ensemble to elect anyone, a spent counter opens the next epoch by itself.
@@ -515,14 +539,5 @@ impl<B: Broadcast> Core<B> {
         }
         self.outputs.push_back(CoreOutput::RollLog);
         self.outputs.push_back(CoreOutput::TakeSnapshot(self.view.clone()));
-    }
-
-    /// For the four-letter word `dump`.
-    fn dump(&self) -> String {
-        let expiries = self.sessions.expiries(self.now);
-        let owners = self.head.owners();
-        let ephemerals: Vec<_> =
-            owners.map(|(owner, _)| (owner, self.head.ephemerals(owner).collect())).collect();
-        words::dump_sessions(&expiries, &ephemerals)
     }
 }

@@ -1,5 +1,6 @@
 //! The seams that simulation replaces: disk, poll, clock.
 
+pub mod affinity;
 pub mod clock;
 pub mod directories;
 pub mod disk;

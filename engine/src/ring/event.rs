@@ -61,7 +61,7 @@ pub struct Outcome {
     pub zxid: Zxid,
     /// Of the request answered; means nothing for frames of the handshake and for outcomes without a frame.
     pub xid: Xid,
-    /// Where in the batch's `frames` the complete reply stands, length word included (raw text for four-letter words).
+    /// Where in the batch's `frames` the complete reply stands, length word included.
     /// Empty: nothing is sent.
     pub frame: Range<u32>,
     pub then: After,

@@ -1,0 +1,18 @@
+//! Keeping a thread on one CPU.
+
+/// Binds the calling thread to the CPU with this number. Left where it is when the system does not allow that.
+pub fn pin(cpu: usize) {
+    // SAFETY: `set` is a plain bit set for which all zeros is the empty set; `CPU_SET` and `CPU_ZERO` stay within it
+    // for the numbers let through here; the kernel only reads it, and 0 names the calling thread.
+    let pinned = unsafe {
+        let mut set: libc::cpu_set_t = std::mem::zeroed();
+        if cpu >= libc::CPU_SETSIZE as usize {
+            return;
+        }
+        libc::CPU_SET(cpu, &mut set);
+        libc::sched_setaffinity(0, size_of::<libc::cpu_set_t>(), &set)
+    };
+    if pinned != 0 {
+        tracing::warn!(cpu, "cannot pin a thread: {}", std::io::Error::last_os_error());
+    }
+}

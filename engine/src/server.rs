@@ -1,0 +1,395 @@
+//! One server as a whole: recovers its data, starts its threads, stops them.
+//! Not here: what the threads do (core, worker, log, snapshot), signals and the process (tools).
+//!
+//! | thread | does |
+//! |---|---|
+//! | `ostler-core` | the core; with one CPU it drives the only worker, too |
+//! | `ostler-worker-N` | a worker: sockets, reads, watches |
+//! | `ostler-log`, `ostler-segments` | the log |
+//! | `ostler-snap` | snapshots, at the lowest priority |
+//! | `ostler-desk` | four-letter words, purging |
+
+mod desk;
+mod driver;
+mod recovery;
+mod threads;
+
+use crate::admin::Registry;
+use crate::config::{Compression, Config};
+use crate::core::{Core, Figures, Now, Settings};
+use crate::intake::{Bell, intake};
+use crate::io::clock::{Clock, SystemClock};
+use crate::io::directories::{Directories, DirectoryError};
+use crate::io::disk::{Disk, RealDisk};
+use crate::io::poll::{self, MioPoll, Poll};
+use crate::limits;
+use crate::log::{self, LogEvent, LogFailure, LogSettings, LogThread, RecoverError};
+use crate::ring::{Event, News, Wake, ring};
+use crate::snapshot::{self, LoadError, Snapshotter};
+use crate::worker::watch::HashKey;
+use crate::worker::{AcceptLimits, Acceptor, Mail, Mailbox, Parts, Shared, Worker};
+use desk::{Desk, DeskClerk};
+use driver::{Driver, SharedFigures, Tidings};
+use ostler_replication::{Outputs, Role, Solo};
+use recovery::Paths;
+use std::collections::VecDeque;
+use std::fmt;
+use std::hash::{BuildHasher, Hasher, RandomState};
+use std::io;
+use std::net::SocketAddr;
+use std::path::PathBuf;
+use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering};
+use std::thread::JoinHandle;
+use threads::{CoreThread, JointThread, WorkerThread};
+
+/// Why a server does not start. Nothing runs then, and no data was changed but for a torn tail of the log.
+#[derive(Debug)]
+pub enum StartError {
+    Directory(DirectoryError),
+    /// None of the snapshots loads, or they cannot be read.
+    Snapshot(LoadError),
+    /// A snapshot is whole as a file, but its content makes no tree.
+    Content {
+        path: PathBuf,
+        reason: String,
+    },
+    /// Txns without a snapshot to start from: something was removed (ZOOKEEPER-2325).
+    NoSnapshot {
+        logs: PathBuf,
+        snapshots: PathBuf,
+    },
+    Log(RecoverError),
+    LogStart(LogFailure),
+    Purge(snapshot::purge::PurgeError),
+    FirstSnapshot(snapshot::WriteError),
+    Listen {
+        address: SocketAddr,
+        source: io::Error,
+    },
+    /// `clientPort` is not set.
+    NoListener,
+    Io {
+        path: PathBuf,
+        source: io::Error,
+    },
+    Threads(io::Error),
+}
+
+impl fmt::Display for StartError {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            StartError::Directory(error) => error.fmt(f),
+            StartError::Snapshot(error) => write!(
+                f,
+                "{error}\nPut back a snapshot from a copy, or, to begin empty, move the data directory away"
+            ),
+            StartError::Content { path, reason } => {
+                write!(
+                    f,
+                    "snapshot {} makes no tree: {reason}. Move it away to start from an older one",
+                    path.display()
+                )
+            }
+            StartError::NoSnapshot { logs, snapshots } => write!(
+                f,
+                "{} holds txns, but there is no snapshot in {}: one has been removed, or a directory is not mounted. Put \
+                 it back; only if the log is known to be complete from its first txn, set zookeeper.snapshot.trust.empty=true",
+                logs.display(),
+                snapshots.display()
+            ),
+            StartError::Log(error) => error.fmt(f),
+            StartError::LogStart(error) => error.fmt(f),
+            StartError::Purge(error) => error.fmt(f),
+            StartError::FirstSnapshot(error) => error.fmt(f),
+            StartError::Listen { address, source } => {
+                write!(f, "cannot listen on {address}: {source}. Is another server running there?")
+            }
+            StartError::NoListener => write!(f, "clientPort is not set: there is nothing to listen on"),
+            StartError::Io { path, source } => write!(f, "{}: {source}", path.display()),
+            StartError::Threads(source) => write!(f, "cannot start a thread: {source}"),
+        }
+    }
+}
+
+impl std::error::Error for StartError {}
+
+/// A running server. Stops when dropped.
+pub struct Server {
+    address: SocketAddr,
+    workers: Vec<Arc<Mailbox<<MioPoll as Poll>::Socket>>>,
+    /// Those that drain first, then those that are stopped.
+    draining: Vec<JoinHandle<()>>,
+    core: Option<JoinHandle<()>>,
+    /// Workers end when they have handed out what is due.
+    drain: Arc<AtomicBool>,
+    core_stop: Arc<AtomicBool>,
+    core_mail: Arc<driver::Mailbox>,
+    figures: Arc<SharedFigures>,
+    desk: Option<DeskClerk>,
+    _directories: Directories,
+}
+
+impl Server {
+    /// Recovers the data and serves clients when it returns. Threads are those of the table above.
+    pub fn start(config: Config) -> Result<Server, StartError> {
+        let listener = config.client.ok_or(StartError::NoListener)?;
+        let directories = Directories::take(&config).map_err(StartError::Directory)?;
+        let paths = Paths::of(&config);
+        let disk: Arc<dyn Disk> = Arc::new(RealDisk);
+        let recovery = recovery::recover(&*disk, &paths, &config, [random(), random()])?;
+        let backlog = listener.backlog.unwrap_or(limits::BACKLOG_CONNECTIONS_DEFAULT);
+        let (socket, address) = poll::bind(listener.address, listener.port, backlog)
+            .map_err(|source| StartError::Listen { address: listener.socket_address(), source })?;
+
+        let clock = SystemClock::start();
+        let cpus = std::thread::available_parallelism().map_or(1, |cpus| cpus.get());
+        let plan = threads::Plan::of(&config, cpus);
+        let mut polls = Vec::new();
+        for _ in 0..plan.workers {
+            polls.push(MioPoll::new(config.keep_alive).map_err(StartError::Threads)?);
+        }
+        let wakers =
+            |polls: &[MioPoll]| -> Vec<Box<dyn Wake>> { polls.iter().map(|poll| poll.waker()).collect() };
+        let parker = crossbeam::sync::Parker::new();
+        let core_waker: Box<dyn Wake> = match plan.joint {
+            true => polls[0].waker(),
+            false => Box::new(ThreadWaker(parker.unparker().clone())),
+        };
+        let bell = Arc::new(Bell::new(core_waker));
+        let core_mail = Arc::new(driver::Mailbox::new(bell.clone()));
+        let (intake, submitters) = intake(bell.clone(), wakers(&polls));
+
+        let mut outputs = Outputs::new();
+        let solo = Solo::new(recovery.head.zxid(), &mut outputs);
+        let now = clock.now();
+        let now = Now { mono: now.mono, wall: now.wall };
+        let core =
+            Core::new(Settings::of(&config, random()), recovery.head, solo, recovery.snapshot_bytes, now);
+        let first = Event { view: core.view(), news: News::Role(Role::Standalone) };
+        let (publisher, subscribers) = ring(limits::RING_EVENTS_MAX, first, wakers(&polls));
+
+        let log = start_log(&config, &paths, &disk, core.view().zxid(), &core_mail)?;
+        let snapshotter = start_snapshotter(&paths, &disk, &core_mail)?;
+        let figures = Arc::new(SharedFigures::default());
+        let registry = Arc::new(Registry::default());
+        let mailboxes: Vec<_> = wakers(&polls).into_iter().map(Mailbox::new).collect();
+        let desk = Desk::new();
+        let shared = Shared::new(&config, plan.workers, desk.clone(), random(), now.mono);
+        let departures = Arc::default();
+        let mut acceptor = Some(Acceptor::new(
+            AcceptLimits { per_address: config.address_connections_max, in_all: config.connections_max },
+            mailboxes.clone(),
+            Arc::clone(&departures),
+        ));
+        polls[0].listen(socket).map_err(StartError::Threads)?;
+        let mut workers = Vec::new();
+        for (index, ((poll, ring), core)) in polls.into_iter().zip(subscribers).zip(submitters).enumerate() {
+            workers.push(Worker::new(Parts {
+                index: index as u16,
+                poll,
+                ring,
+                core,
+                mail: mailboxes[index].clone(),
+                departures: Arc::clone(&departures),
+                acceptor: acceptor.take(),
+                shared: shared.clone(),
+                counters: registry.thread(),
+                clock: Box::new(clock),
+                key: HashKey([random(), random()]),
+            }));
+        }
+        let driver = Driver {
+            core,
+            intake,
+            publisher,
+            mailbox: core_mail.clone(),
+            log,
+            snapshotter,
+            compression: compression(&config),
+            digest: config.digest,
+            figures: figures.clone(),
+            clock,
+            proposals: VecDeque::new(),
+            events: VecDeque::new(),
+        };
+        let log_handle = driver.log_handle();
+        let core_stop = Arc::new(AtomicBool::new(false));
+        let drain = Arc::new(AtomicBool::new(false));
+        let patience_ms = config.shutdown_ms_max;
+        let mut draining = Vec::new();
+        let mut core = None;
+        if plan.joint {
+            let worker = workers.remove(0);
+            let thread = JointThread { driver, worker, bell, drain: drain.clone(), patience_ms };
+            draining.push(threads::spawn("ostler-core", plan.cpu(0), move || thread.run())?);
+        } else {
+            let thread = CoreThread { driver, bell, parker, stop: core_stop.clone(), patience_ms };
+            core = Some(threads::spawn("ostler-core", plan.cpu(0), move || thread.run())?);
+            for (index, worker) in workers.into_iter().enumerate() {
+                let thread = WorkerThread { worker, drain: drain.clone(), patience_ms };
+                let name = format!("ostler-worker-{index}");
+                draining.push(threads::spawn(&name, plan.cpu(index + 1), move || thread.run())?);
+            }
+        }
+        let clerk = desk.open(desk::Office {
+            config,
+            address,
+            disk,
+            paths,
+            workers: mailboxes.clone(),
+            core: core_mail.clone(),
+            figures: figures.clone(),
+            registry,
+            log: log_handle,
+            clock,
+        })?;
+        Ok(Server {
+            address,
+            workers: mailboxes,
+            draining,
+            core,
+            drain,
+            core_stop,
+            core_mail,
+            figures,
+            desk: Some(clerk),
+            _directories: directories,
+        })
+    }
+
+    /// Where clients connect; the port that the kernel picked if the configuration left it to it.
+    pub fn local_addr(&self) -> SocketAddr {
+        self.address
+    }
+
+    pub fn figures(&self) -> Figures {
+        self.figures.load()
+    }
+
+    /// Begins a snapshot now, unless one is being written.
+    pub fn snapshot(&self) {
+        self.core_mail.send(Tidings::SnapshotWanted);
+    }
+
+    /// Accepts and reads no more, answers what it has accepted, syncs, ends every thread.
+    pub fn stop(mut self) {
+        self.finish();
+    }
+
+    fn finish(&mut self) {
+        self.drain.store(true, Ordering::Release);
+        for worker in &self.workers {
+            worker.send(Mail::Drain);
+        }
+        for thread in self.draining.drain(..) {
+            rejoin(thread);
+        }
+        self.core_stop.store(true, Ordering::Release);
+        if let Some(core) = self.core.take() {
+            // Any tiding wakes it, and it looks at the flag when it runs.
+            self.core_mail.send(Tidings::Stop);
+            rejoin(core);
+        }
+        self.desk = None;
+    }
+}
+
+impl Drop for Server {
+    fn drop(&mut self) {
+        self.finish();
+    }
+}
+
+/// A bug in a thread is not swallowed.
+fn rejoin(thread: JoinHandle<()>) {
+    if let Err(panic) = thread.join()
+        && !std::thread::panicking()
+    {
+        std::panic::resume_unwind(panic);
+    }
+}
+
+fn start_log(
+    config: &Config,
+    paths: &Paths,
+    disk: &Arc<dyn Disk>,
+    last: ostler_replication::Zxid,
+    core: &Arc<driver::Mailbox>,
+) -> Result<LogThread, StartError> {
+    let settings = LogSettings {
+        segment_bytes: config.segment_bytes,
+        roll_bytes: config.log_bytes_roll,
+        sync: config.sync_before_ack,
+        sync_warning_ms: config.sync_warning_ms,
+        ..LogSettings::new(&paths.logs)
+    };
+    let core = core.clone();
+    let tell = move |event| match event {
+        LogEvent::Durable(zxid) => core.send(Tidings::Durable(zxid)),
+        LogEvent::Space(space) => core.send(Tidings::Space(space)),
+        LogEvent::Failed(failure) => {
+            // Nothing later may be acknowledged, and nobody can say what is on the disk: the one honest thing is to end.
+            tracing::error!("{failure}");
+            eprintln!("ostler: {failure}; the server ends");
+            std::process::exit(log::EXIT_DISK);
+        }
+    };
+    LogThread::start(disk.clone(), settings, last, tell).map_err(StartError::LogStart)
+}
+
+fn start_snapshotter(
+    paths: &Paths,
+    disk: &Arc<dyn Disk>,
+    core: &Arc<driver::Mailbox>,
+) -> Result<Snapshotter, StartError> {
+    let core = core.clone();
+    let done = move |outcome: snapshot::snapshotter::Outcome| {
+        match &outcome.result {
+            Ok(written) => tracing::info!(
+                path = %written.path.display(),
+                znodes = written.nodes,
+                bytes = written.file_bytes,
+                "snapshot written"
+            ),
+            Err(error) => tracing::warn!("{error}; the log keeps what it would have held"),
+        }
+        core.send(Tidings::Snapshot(outcome.result.ok().map(|written| written.file_bytes)));
+    };
+    Snapshotter::spawn(disk.clone(), paths.snapshots.clone(), done).map_err(StartError::Threads)
+}
+
+/// Snappy is read, not written: Apache reads it and gzip alike.
+fn compression(config: &Config) -> snapshot::Compression {
+    match config.snapshot_compression {
+        Compression::None => snapshot::Compression::Plain,
+        Compression::Gzip | Compression::Snappy => snapshot::Compression::Gzip,
+    }
+}
+
+struct ThreadWaker(crossbeam::sync::Unparker);
+
+impl Wake for ThreadWaker {
+    fn wake(&self) {
+        self.0.unpark();
+    }
+}
+
+/// From the operating system, by way of the standard library's own hashing.
+fn random() -> u64 {
+    RandomState::new().build_hasher().finish()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn starts_and_stops_on_a_port_the_kernel_picks() {
+        let dir = tempfile::tempdir().unwrap();
+        let server = Server::start(Config::embedded(dir.path())).unwrap();
+        assert_ne!(server.local_addr().port(), 0);
+        server.stop();
+        assert!(dir.path().join("version-2/snapshot.0").exists());
+    }
+}

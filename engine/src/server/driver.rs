@@ -1,0 +1,242 @@
+//! Drives the core: brings it requests, the log's and the snapshotter's news and the time, and does what it decides.
+//! Not here: deciding (core); sockets (workers).
+
+use crate::core::{Core, CoreInput, CoreOutput, Figures, Now, Space};
+use crate::intake::{Bell, Intake};
+use crate::io::clock::{Clock, SystemClock};
+use crate::limits;
+use crate::log::{LogHandle, LogSpace, LogThread};
+use crate::ring::{Event, Publisher};
+use crate::snapshot::{Compression, Job, Pinned, Progress, Snapshotter};
+use crate::world::View;
+use crossbeam::queue::SegQueue;
+use ostler_replication::{Proposal, Solo, Zxid};
+use std::collections::VecDeque;
+use std::ops::ControlFlow;
+use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
+
+/// What other threads tell the core's.
+pub enum Tidings {
+    Durable(Zxid),
+    Space(LogSpace),
+    /// Size of the snapshot, or why there is none.
+    Snapshot(Option<u64>),
+    SnapshotWanted,
+    /// A question run on the core's thread, between two steps: it must be brief.
+    Ask(Question),
+    /// Look at what was set to make you stop.
+    Stop,
+}
+
+pub type Question = Box<dyn FnOnce(&Core<Solo>) + Send>;
+
+/// Where they put it. Bounded by what is under way: one sync, one snapshot, and what operators ask for.
+pub struct Mailbox {
+    tidings: SegQueue<Tidings>,
+    bell: Arc<Bell>,
+}
+
+impl Mailbox {
+    pub fn new(bell: Arc<Bell>) -> Mailbox {
+        Mailbox { tidings: SegQueue::new(), bell }
+    }
+
+    pub fn send(&self, tidings: Tidings) {
+        self.tidings.push(tidings);
+        self.bell.ring();
+    }
+}
+
+/// The core's figures for other threads; each is right by itself, they need not fit each other.
+#[derive(Default)]
+pub struct SharedFigures {
+    sessions: AtomicU64,
+    txns_in_flight: AtomicU64,
+    last_committed: AtomicU64,
+    znodes: AtomicU64,
+    ephemerals: AtomicU64,
+    data_bytes: AtomicU64,
+    snapshot_running: AtomicBool,
+    retained_bytes: AtomicU64,
+}
+
+impl SharedFigures {
+    fn store(&self, figures: Figures) {
+        self.sessions.store(figures.sessions as u64, Ordering::Relaxed);
+        self.txns_in_flight.store(figures.txns_in_flight as u64, Ordering::Relaxed);
+        self.last_committed.store(figures.last_committed.0, Ordering::Relaxed);
+        self.znodes.store(figures.znodes, Ordering::Relaxed);
+        self.ephemerals.store(figures.ephemerals, Ordering::Relaxed);
+        self.data_bytes.store(figures.data_bytes, Ordering::Relaxed);
+        self.snapshot_running.store(figures.snapshot_running, Ordering::Relaxed);
+        self.retained_bytes.store(figures.retained_bytes, Ordering::Relaxed);
+    }
+
+    pub fn load(&self) -> Figures {
+        Figures {
+            sessions: self.sessions.load(Ordering::Relaxed) as usize,
+            txns_in_flight: self.txns_in_flight.load(Ordering::Relaxed) as usize,
+            last_committed: Zxid(self.last_committed.load(Ordering::Relaxed)),
+            znodes: self.znodes.load(Ordering::Relaxed),
+            ephemerals: self.ephemerals.load(Ordering::Relaxed),
+            data_bytes: self.data_bytes.load(Ordering::Relaxed),
+            snapshot_running: self.snapshot_running.load(Ordering::Relaxed),
+            retained_bytes: self.retained_bytes.load(Ordering::Relaxed),
+        }
+    }
+}
+
+/// The core with everything it acts through. One thread turns it.
+pub struct Driver {
+    pub core: Core<Solo>,
+    pub intake: Intake,
+    pub publisher: Publisher<Event>,
+    pub mailbox: Arc<Mailbox>,
+    pub log: LogThread,
+    pub snapshotter: Snapshotter,
+    pub compression: Compression,
+    /// The tree's digest is kept.
+    pub digest: bool,
+    pub figures: Arc<SharedFigures>,
+    pub clock: SystemClock,
+    /// Decided, but the log's queue was full.
+    pub proposals: VecDeque<Proposal>,
+    /// Decided, but the ring was full: the slowest worker has to move first.
+    pub events: VecDeque<Event>,
+}
+
+impl Driver {
+    /// One round: everything that came in, one turn of the core, everything it decided.
+    pub fn turn(&mut self) {
+        let mut now = self.now();
+        while let Some(tidings) = self.mailbox.tidings.pop() {
+            self.hear(tidings, now);
+        }
+        self.act();
+        for taken in 0..limits::CORE_STEP_REQUESTS_MAX {
+            if !self.takes_requests() {
+                break;
+            }
+            let Some(request) = self.intake.take() else { break };
+            // A round can be long; deadlines and stamps follow the clock all the same.
+            if taken % 256 == 255 {
+                now = self.now();
+            }
+            self.core.step(CoreInput::Request(request), now);
+        }
+        self.core.turn(self.now());
+        self.act();
+        self.figures.store(self.core.figures());
+    }
+
+    /// Whether a sleep would leave something undone that can be done now. Asked again after arming the bell.
+    pub fn has_work(&self) -> bool {
+        !self.mailbox.tidings.is_empty()
+            || self.core.has_work()
+            || self.takes_requests() && !self.intake.is_empty()
+    }
+
+    /// Something waits for another thread that will not ring: look again soon.
+    pub fn is_blocked(&self) -> bool {
+        !self.events.is_empty() || !self.proposals.is_empty()
+    }
+
+    /// Everything accepted is committed and handed to the workers.
+    pub fn is_quiet(&self) -> bool {
+        self.core.is_quiet() && self.intake.is_empty() && !self.is_blocked()
+    }
+
+    pub fn log_handle(&self) -> LogHandle {
+        self.log.handle()
+    }
+
+    /// Syncs and closes the log, lets a running snapshot finish.
+    pub fn close(self) {
+        drop(self.snapshotter);
+        self.log.stop();
+    }
+
+    fn now(&self) -> Now {
+        let now = self.clock.now();
+        Now { mono: now.mono, wall: now.wall }
+    }
+
+    fn takes_requests(&self) -> bool {
+        self.core.wants_requests() && !self.is_blocked()
+    }
+
+    fn hear(&mut self, tidings: Tidings, now: Now) {
+        let input = match tidings {
+            Tidings::Durable(zxid) => CoreInput::Durable(zxid),
+            Tidings::Space(space) => CoreInput::Space(match space {
+                LogSpace::Ok => Space::Ok,
+                LogSpace::Reserve => Space::Reserve,
+                LogSpace::Floor => Space::Floor,
+                LogSpace::Full => Space::Full,
+            }),
+            Tidings::Snapshot(bytes) => CoreInput::SnapshotEnded(bytes),
+            Tidings::SnapshotWanted => CoreInput::SnapshotWanted,
+            Tidings::Ask(question) => return question(&self.core),
+            Tidings::Stop => return,
+        };
+        self.core.step(input, now);
+    }
+
+    fn act(&mut self) {
+        while let Some(output) = self.core.next_output() {
+            match output {
+                CoreOutput::Append(proposal) => self.proposals.push_back(proposal),
+                CoreOutput::Publish(event) => self.events.push_back(event),
+                CoreOutput::RollLog => {
+                    self.append();
+                    self.log.roll();
+                }
+                CoreOutput::TakeSnapshot(view) => self.begin_snapshot(view),
+                CoreOutput::Persist(_) => unreachable!("a server without an ensemble has no epochs to keep"),
+            }
+        }
+        self.append();
+        self.publish();
+    }
+
+    fn append(&mut self) {
+        while let Some(proposal) = self.proposals.pop_front() {
+            if let Err(proposal) = self.log.append(proposal) {
+                self.proposals.push_front(proposal);
+                break;
+            }
+        }
+    }
+
+    fn publish(&mut self) {
+        while let Some(event) = self.events.pop_front() {
+            let published =
+                self.publisher.publish(event, |worker, watching, event| event.concerns(worker, watching));
+            if let Err(event) = published {
+                self.events.push_front(event);
+                break;
+            }
+        }
+    }
+
+    fn begin_snapshot(&mut self, view: View) {
+        let figures = self.figures.clone();
+        let job = Job {
+            source: Box::new(Pinned { view, digest: self.digest }),
+            compression: self.compression,
+            go_on: Box::new(move |_: Progress| {
+                // What writers replace meanwhile cannot be freed: past the bound this one is given up.
+                match figures.retained_bytes.load(Ordering::Relaxed)
+                    > limits::SNAPSHOT_RETAINED_BYTES_MAX as u64
+                {
+                    true => ControlFlow::Break(()),
+                    false => ControlFlow::Continue(()),
+                }
+            }),
+        };
+        if self.snapshotter.offer(job).is_err() {
+            self.mailbox.send(Tidings::Snapshot(None));
+        }
+    }
+}
