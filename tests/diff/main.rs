@@ -1,21 +1,14 @@
 //! The differential runner: plays seeded sequences of all client operations to two servers side by side, Apache 3.9.5
 //! and Ostler, and stops to show the first step in which they differ, with the steps that lead there made few.
-//! `script` makes the steps, `play` plays them to one server, `describe` puts answers into comparable words, `known`
-//! says what is left out because Apache is wrong there.
-
-mod describe;
-mod known;
-mod play;
-mod script;
+//! Steps, player and what is left out are in `ostler_tests::differential`.
 
 use std::io;
 use std::net::SocketAddr;
 use std::time::{Duration, Instant};
 
+use ostler_tests::differential::play::{Seen, Side, settle};
+use ostler_tests::differential::script::{Action, Call, Step, fresh, generate};
 use ostler_tests::peers::{Apache, Ostler};
-
-use play::{Seen, Side, settle};
-use script::{Action, Call, Step, fresh, generate};
 
 const USAGE: &str = "\
 usage: differential [--seeds FIRST..LAST] [--steps N] [--peers apache,ostler] [--verbose] [--no-shrink] [--keep-going]

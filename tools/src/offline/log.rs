@@ -109,10 +109,10 @@ pub fn dump(path: &Path, out: &mut dyn Write) -> Result<i32, Failure> {
     let (mut count, mut wrong) = (0u64, 0u64);
     let ended = walk(&file, origin, |framed| {
         let line = line(path, &framed)?;
-        match framed.problem {
-            None => writeln!(out, "{line}")?,
-            Some(_) => writeln!(out, "CRC ERROR - {line}")?,
+        if framed.problem.is_some() {
+            writeln!(out, "CRC ERROR - {line}")?;
         }
+        writeln!(out, "{line}")?;
         count += 1;
         wrong += u64::from(framed.problem.is_some());
         Ok(true)

@@ -62,14 +62,16 @@ fn fix(args: &RecoverArgs, input: &mut dyn BufRead, out: &mut dyn Write) -> Resu
     let (mut count, mut repaired, mut kept, mut aborted) = (0u64, 0u64, 0u64, false);
     let ended = log::walk(&file, origin, |framed| {
         count += 1;
-        if framed.problem.is_none() {
-            if args.verbose {
-                writeln!(out, "{}", log::line(path, &framed)?)?;
-            }
+        if framed.problem.is_none() && !args.verbose {
             fixed.put(framed.bytes)?;
             return Ok(true);
         }
         let line = log::line(path, &framed)?;
+        if framed.problem.is_none() {
+            writeln!(out, "{line}")?;
+            fixed.put(framed.bytes)?;
+            return Ok(true);
+        }
         let answer = match args.yes {
             true => Answer::Fix,
             false => {
@@ -90,6 +92,9 @@ fn fix(args: &RecoverArgs, input: &mut dyn BufRead, out: &mut dyn Write) -> Resu
                 kept += 1;
             }
             Answer::Abort => aborted = true,
+        }
+        if args.verbose && !aborted {
+            writeln!(out, "{line}")?;
         }
         Ok(!aborted)
     })?;
@@ -160,11 +165,8 @@ fn chop(path: &Path, zxid: Zxid, out: &mut dyn Write) -> Result<i32, Failure> {
         }
         let found = entry_zxid(framed.entry);
         count += 1;
-        if let Some(last) = last
-            && last.epoch() == found.epoch()
-            && last.successor().is_some_and(|next| next < found)
-        {
-            writeln!(out, "There is intra-epoch gap between {:x} and {:x}", last.0, found.0)?;
+        if let Some(word) = last.and_then(|last| gap(last, found)) {
+            writeln!(out, "There is {word} gap between {:x} and {:x}", last.unwrap_or_default().0, found.0)?;
         }
         last = Some(found);
         end = (found == zxid).then_some(framed.offset_bytes + framed.bytes.len() as u64);
@@ -187,6 +189,14 @@ fn chop(path: &Path, zxid: Zxid, out: &mut dyn Write) -> Result<i32, Failure> {
     chopped.finish()?;
     writeln!(out, "Chopping at {:x} new log has {count} records", zxid.0)?;
     Ok(EXIT_OK)
+}
+
+/// What is missing between two neighbours: an epoch's txns count from 1.
+fn gap(last: Zxid, found: Zxid) -> Option<&'static str> {
+    if last.epoch() == found.epoch() {
+        return (found.0 != last.0 + 1).then_some("intra-epoch");
+    }
+    (found.counter() != 1).then_some("inter-epoch")
 }
 
 fn entry_zxid(entry: &[u8]) -> Zxid {

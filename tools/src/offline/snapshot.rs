@@ -42,10 +42,7 @@ pub fn dump(args: &DumpArgs, out: &mut dyn Write) -> Result<i32, Failure> {
         pending.extend(tree.children(position).into_iter().rev());
     }
     sessions(&tree, out)?;
-    // Of the name: the section in the file can be missing.
-    let zxid =
-        names::zxid_in_name(&file_name(&args.file), names::SNAPSHOT_PREFIX).or(tree.contents.last_zxid);
-    writeln!(out, "Last zxid: 0x{:x}", zxid.unwrap_or_default().0)?;
+    writeln!(out, "Last zxid: 0x{:x}", last_zxid(&args.file, &tree))?;
     Ok(EXIT_OK)
 }
 
@@ -67,6 +64,14 @@ fn node(node: &ImageNode, with_data: bool, out: &mut dyn Write) -> Result<(), Fa
         false => writeln!(out, "  dataLength = {}", data.len())?,
     }
     Ok(writeln!(out, "----")?)
+}
+
+/// The last whose effects are in here: of a snapshot taken while txns went on, later than the one it is named after.
+fn last_zxid(file: &Path, tree: &Tree) -> u64 {
+    let of_name = names::zxid_in_name(&file_name(file), names::SNAPSHOT_PREFIX).or(tree.contents.last_zxid);
+    let stats = tree.image.nodes.iter().map(|node| &node.stat);
+    let of_nodes = stats.flat_map(|stat| [stat.czxid.0, stat.mzxid.0, stat.pzxid.0]).max();
+    of_name.unwrap_or_default().0.max(of_nodes.unwrap_or_default())
 }
 
 fn sessions(tree: &Tree, out: &mut dyn Write) -> Result<(), Failure> {

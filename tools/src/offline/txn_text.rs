@@ -8,23 +8,19 @@ use std::fmt::Write;
 /// Of an entry without our trailer. An ACL brings a line end of its own, so a txn can span lines.
 pub fn line(entry: &[u8]) -> Result<String, Malformed> {
     let (TxnEntry { header, body, .. }, _) = TxnEntry::decode(entry)?;
-    let mut text = format!(
-        "{} session 0x{:x} cxid 0x{:x} zxid 0x{:x} {}",
-        date::short(header.time.0),
-        header.session.0,
-        header.cxid.0,
-        header.zxid.0,
-        type_name(header.kind)
-    );
     let details = match body {
         TxnBody::Multi(_) => multi(&entry[TxnHeader::BYTES..])?,
         body => details(&body),
     };
-    if !details.is_empty() {
-        text.push(' ');
-        text.push_str(&details);
-    }
-    Ok(text)
+    Ok(format!(
+        "{} session 0x{:x} cxid 0x{:x} zxid 0x{:x} {} {details}",
+        date::short(header.time.0),
+        header.session.0,
+        // Java makes a long of it first, which shows with negative ones.
+        i64::from(header.cxid.0),
+        header.zxid.0,
+        type_name(header.kind)
+    ))
 }
 
 fn type_name(kind: i32) -> &'static str {

@@ -5,8 +5,8 @@
 use std::collections::HashMap;
 use std::time::{SystemTime, UNIX_EPOCH};
 
-use ostler_tests::client::{ConnectResponse, Reply, op, password_of};
-use ostler_tests::jute::Reader;
+use crate::client::{ConnectResponse, Reply, op, password_of};
+use crate::jute::Reader;
 
 /// What a server's own numbers mean.
 pub struct Names {

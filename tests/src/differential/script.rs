@@ -2,10 +2,10 @@
 //! A script is a function of its seed alone, never of replies, so that it plays again and shrinks.
 //! Not here: sockets; the one thing filled in at play time is a zxid counted back from the newest.
 
-use ostler_tests::client::{OPEN_ACL, op};
-use ostler_tests::jute::Body;
+use crate::client::{OPEN_ACL, op};
+use crate::jute::Body;
 
-use crate::known;
+use super::known;
 
 pub const SLOTS: usize = 4;
 

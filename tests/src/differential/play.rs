@@ -7,14 +7,14 @@ use std::io;
 use std::net::SocketAddr;
 use std::time::Duration;
 
-use ostler_tests::client::{
+use crate::client::{
     ANSWER_MAX, Client, ConnectRequest, ConnectResponse, Connection, EVENT_XID, OPEN_ACL, PING_XID, Received,
     Reply, op, request,
 };
-use ostler_tests::jute::{Body, Reader};
+use crate::jute::{Body, Reader};
 
-use crate::describe::Names;
-use crate::script::{Action, Attach, Call, Fresh, SLOTS, Step};
+use super::describe::Names;
+use super::script::{Action, Attach, Call, Fresh, SLOTS, Step};
 
 /// How long a connection that must close may take for it.
 const CLOSE_MAX: Duration = Duration::from_secs(15);
@@ -176,7 +176,7 @@ impl Side {
     pub fn counts(&self) -> io::Result<Vec<Seen>> {
         const WANTED: [&str; 4] =
             ["zk_znode_count", "zk_ephemerals_count", "zk_watch_count", "zk_approximate_data_size"];
-        let answer = ostler_tests::peers::four_letter_word(self.address, "mntr")?;
+        let answer = crate::peers::four_letter_word(self.address, "mntr")?;
         let lines = answer.lines().filter(|line| WANTED.iter().any(|name| line.starts_with(name)));
         let mut lines: Vec<Seen> = lines.map(|line| Seen::Other(line.replace('\t', " "))).collect();
         lines.sort_by_key(ToString::to_string);
@@ -263,7 +263,7 @@ impl Side {
             }
             Attach::Unknown => {
                 let session = 0x7f00_1234_5678_0000 + slot as i64;
-                let password = Some(ostler_tests::client::password_of(session).to_vec());
+                let password = Some(crate::client::password_of(session).to_vec());
                 (ConnectRequest { session, password, ..again }, "attach to a session that never was")
             }
             Attach::WrongPassword { length } => {

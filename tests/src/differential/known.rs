@@ -16,8 +16,8 @@
 //! | auth pipelined with other requests | its reply may overtake theirs; sent, but alone in its step |
 //! | quotas in a burst | Apache checks against what is applied by then; sent one by one |
 
-use ostler_tests::client::op;
-use ostler_tests::jute::Reader;
+use crate::client::op;
+use crate::jute::Reader;
 
 /// The nearest TTL that does not end Apache (H1).
 pub fn harmless_ttl(flags: i32, ttl: i64) -> i64 {
