@@ -6,7 +6,7 @@ use super::validate::Judge;
 use super::{Core, Space};
 use crate::model::{ErrorCode, Identity, SessionId, Stat, Xid};
 use crate::ring::{After, ConnRef};
-use crate::wire::{JutePut, Malformed, OpCode, Request, TxnBody, reply};
+use crate::wire::{JutePut, OpCode, Request, TxnBody, reply};
 use crate::world::{TxnReply, TxnResult};
 use ostler_replication::{Broadcast, Zxid};
 
@@ -52,8 +52,7 @@ impl<B: Broadcast> Core<B> {
                 }
                 Err(code) => self.fail(asker, code),
             },
-            // The record is whole, or it is a multi's: Apache has spent the zxid by the time it finds out.
-            Err(malformed) if malformed == Malformed::Null || op == OpCode::Multi => {
+            Err(malformed) if malformed.takes_zxid(op) => {
                 self.fail(asker, ErrorCode::MarshallingError);
             }
             // In its place in the order, but without a zxid (H2).
