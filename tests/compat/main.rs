@@ -1,6 +1,8 @@
 //! Data directories handed from Apache 3.9.5 to Ostler and back: each finds what the other left, to the byte.
 //! Not here: the formats themselves (golden bytes beside their codecs), damage and power cuts.
 
+mod snapshots;
+
 use std::collections::BTreeMap;
 use std::path::Path;
 
