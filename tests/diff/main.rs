@@ -12,9 +12,9 @@ use ostler_tests::peers::{Apache, Ostler};
 
 const USAGE: &str = "\
 usage: differential [--seeds FIRST..LAST] [--steps N] [--peers apache,ostler] [--verbose] [--no-shrink] [--keep-going]
-                    [--apache HOST:PORT --ostler HOST:PORT] [--plant]
+                    [--apache HOST:PORT --ostler HOST:PORT] [--setting KEY=VALUE]... [--plant]
 
-Starts both servers unless their addresses are given. LAST is included. Ends with 0 when no step differed.
+Starts both servers unless their addresses are given, with the settings added to their zoo.cfg. LAST is included. Ends with 0 when no step differed.
 --peers apache,apache checks the runner itself; --plant makes it break one side, so that a difference must show.";
 
 /// What both servers run with: no reaping by the clock, sessions that outlive slow machines, a super user
@@ -41,6 +41,7 @@ struct Options {
     shrink: bool,
     keep_going: bool,
     plant: bool,
+    settings: Vec<String>,
 }
 
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
@@ -92,7 +93,8 @@ fn main() {
         } else {
             show(&steps, &difference);
         }
-        println!("replay: --seeds {seed}..{seed} --steps {}", options.steps);
+        let settings: String = options.settings.iter().map(|line| format!(" --setting {line}")).collect();
+        println!("replay: --seeds {seed}..{seed} --steps {}{settings}", options.steps);
         if !options.keep_going {
             break;
         }
@@ -111,14 +113,16 @@ fn main() {
 impl Pair {
     fn start(options: &Options) -> Pair {
         let dirs = tempfile::tempdir().expect("a temporary directory");
+        let settings: Vec<&str> =
+            SETTINGS.into_iter().chain(options.settings.iter().map(String::as_str)).collect();
         let start = |which: usize| {
             if let Some(given) = options.given {
                 return Peer::Given(given[which]);
             }
             let dir = dirs.path().join(which.to_string());
             match options.peers[which] {
-                Kind::Apache => Peer::Apache(Apache::start(&dir, &SETTINGS)),
-                Kind::Ostler => Peer::Ostler(Ostler::start(&dir, &SETTINGS)),
+                Kind::Apache => Peer::Apache(Apache::start(&dir, &settings)),
+                Kind::Ostler => Peer::Ostler(Ostler::start(&dir, &settings)),
             }
         };
         Pair { peers: [start(0), start(1)], _dirs: dirs }
@@ -299,6 +303,7 @@ fn options(mut args: impl Iterator<Item = String>) -> Result<Options, String> {
         shrink: true,
         keep_going: false,
         plant: false,
+        settings: Vec::new(),
     };
     let mut given = [None, None];
     while let Some(flag) = args.next() {
@@ -312,6 +317,7 @@ fn options(mut args: impl Iterator<Item = String>) -> Result<Options, String> {
             "--verbose" => options.verbose = true,
             "--no-shrink" => options.shrink = false,
             "--keep-going" => options.keep_going = true,
+            "--setting" => options.settings.push(value()?),
             "--plant" => options.plant = true,
             _ => return Err(format!("no such flag: {flag}")),
         }

@@ -64,6 +64,10 @@ impl Names {
     pub fn reply(&self, op: i32, label: &str, reply: &Reply) -> String {
         let mut reader = Reader(&reply.body);
         let body = if reply.err == 0 { self.body(op, &mut reader) } else { Some(String::new()) };
+        if reply.err != 0 && op == op::MULTI_READ {
+            // The results until it failed; no client reads them, see `known`.
+            reader.0 = &[];
+        }
         let rest = match (&body, reader.0) {
             (None, _) => format!(" body not of this shape: {:02x?}", reply.body),
             (Some(_), []) => String::new(),

@@ -13,6 +13,7 @@
 //! | H10: TTL nodes without extended types | needs a restart with another configuration |
 //! | H11: createSession on an established connection | Apache opens a second session on it; Ostler refuses |
 //! | H13, in general: a write behind a setACL in one burst | is held to the old ACL until that is applied, as timing has it |
+//! | the body behind the error of a multiRead | half a result list, which no client may read |
 //! | auth pipelined with other requests | its reply may overtake theirs; sent, but alone in its step |
 //! | quotas in a burst | Apache checks against what is applied by then; sent one by one |
 
