@@ -71,13 +71,13 @@ fn first_line(config: &Config) -> String {
     )
 }
 
-/// Serves until SIGTERM or SIGINT; then drains and ends with 0.
+/// Serves until SIGTERM or SIGINT, then drains. A second signal ends the process without draining.
 fn serve(config: Config) -> i32 {
-    // Registered first: a signal during a long recovery ends the process when it is over.
+    // Caught before the server starts, so that none falls between.
     let mut signals = match Signals::new([SIGTERM, SIGINT]) {
         Ok(signals) => signals,
         Err(error) => {
-            tracing::error!("cannot listen for signals: {error}");
+            tracing::error!("cannot catch signals: {error}");
             return exit::ERROR;
         }
     };
@@ -85,18 +85,32 @@ fn serve(config: Config) -> i32 {
         Ok(server) => server,
         Err(error) => {
             tracing::error!("{error}");
-            eprintln!("ostler: {error}");
-            return match error {
-                StartError::Directory(_) => exit::DATA_DIR,
-                StartError::NoListener => exit::CONFIG,
-                _ => exit::ERROR,
-            };
+            return code(&error);
         }
     };
     tracing::info!("serving clients on {}", server.local_addr());
-    let signal = signals.forever().next();
-    tracing::info!("signal {}: draining, then stopping", signal.unwrap_or_default());
+    if let Some(signal) = signals.forever().next() {
+        tracing::info!("signal {signal}: handing out what is due, then stopping");
+    }
+    let handle = signals.handle();
+    let impatient = std::thread::spawn(move || {
+        if signals.forever().next().is_some() {
+            tracing::warn!("second signal: ending at once; what was acknowledged is on disk");
+            std::process::exit(exit::ERROR);
+        }
+    });
     server.stop();
-    tracing::info!("stopped; everything acknowledged is on disk");
+    handle.close();
+    let _ = impatient.join();
+    tracing::info!("stopped");
     exit::OK
+}
+
+/// The exit code for a server that did not start.
+fn code(error: &StartError) -> i32 {
+    match error {
+        StartError::Directory(_) => exit::DATA_DIR,
+        StartError::NoListener => exit::CONFIG,
+        _ => exit::ERROR,
+    }
 }

@@ -1,0 +1,216 @@
+//! The server's commands as a script meets them: the real binary, its output, its files and its exit codes.
+
+use std::io::{BufRead, BufReader};
+use std::net::{TcpListener, TcpStream};
+use std::path::{Path, PathBuf};
+use std::process::{Child, Command, Output, Stdio};
+
+/// A configuration directory with a `zoo.cfg` on a free port, and the server started from it, if any.
+struct Home {
+    dir: tempfile::TempDir,
+    port: u16,
+}
+
+impl Home {
+    fn new(lines: &str) -> Home {
+        let dir = tempfile::tempdir().expect("temp dir");
+        // The kernel names a port; between here and the server's bind nobody else asks for it by number.
+        let port = TcpListener::bind("127.0.0.1:0").and_then(|l| l.local_addr()).expect("a free port").port();
+        let config = format!(
+            "dataDir={}\nclientPort={port}\nclientPortAddress=127.0.0.1\nautopurge.purgeInterval=1\npreAllocSize=4096\n{lines}\n",
+            dir.path().join("data").display()
+        );
+        std::fs::write(dir.path().join("zoo.cfg"), config).expect("zoo.cfg");
+        Home { dir, port }
+    }
+
+    fn path(&self, name: &str) -> PathBuf {
+        self.dir.path().join(name)
+    }
+
+    fn run(&self, words: &[&str]) -> Output {
+        ostler().arg("--config").arg(self.dir.path()).args(words).output().expect("ostler runs")
+    }
+
+    /// Runs a verb: its exit code and what it wrote to standard output.
+    #[track_caller]
+    fn check(&self, words: &[&str], code: i32, out: &str) {
+        let output = self.run(words);
+        let text = String::from_utf8_lossy(&output.stdout).into_owned();
+        let errors = String::from_utf8_lossy(&output.stderr).into_owned();
+        assert!(text.contains(out), "{words:?}: {text:?} lacks {out:?}; stderr {errors}; log {}", self.log());
+        assert_eq!(output.status.code(), Some(code), "{words:?}: {text} {errors}; log {}", self.log());
+    }
+
+    fn log(&self) -> String {
+        let logs = std::fs::read_dir(self.path("data/logs")).into_iter().flatten().flatten();
+        logs.map(|entry| std::fs::read_to_string(entry.path()).unwrap_or_default()).collect()
+    }
+
+    fn pid(&self) -> Option<i32> {
+        std::fs::read_to_string(self.path("data/zookeeper_server.pid")).ok()?.trim().parse().ok()
+    }
+}
+
+impl Drop for Home {
+    /// Nothing outlives a test, a failed one included.
+    fn drop(&mut self) {
+        if self.pid().is_some() {
+            self.run(&["stop"]);
+        }
+    }
+}
+
+fn ostler() -> Command {
+    let mut command = Command::new(env!("CARGO_BIN_EXE_ostler"));
+    for variable in
+        ["JVMFLAGS", "SERVER_JVMFLAGS", "ZOOCFG", "ZOOCFGDIR", "ZOOPIDFILE", "ZOO_LOG_DIR", "ZOO_LOG_FILE"]
+    {
+        command.env_remove(variable);
+    }
+    command.stdin(Stdio::null());
+    command
+}
+
+/// A server in the foreground that listens, with its log so far read.
+struct Foreground {
+    child: Child,
+    log: BufReader<std::process::ChildStdout>,
+    first: String,
+}
+
+impl Foreground {
+    fn start(words: &[&str]) -> Foreground {
+        let mut child =
+            ostler().arg("server").args(words).stdout(Stdio::piped()).spawn().expect("ostler runs");
+        let mut log = BufReader::new(child.stdout.take().expect("piped"));
+        let mut first = String::new();
+        log.read_line(&mut first).expect("a first line");
+        Foreground { child, log, first }
+    }
+
+    /// The port in the line that says it serves.
+    fn port(&mut self) -> u16 {
+        let mut line = String::new();
+        while self.log.read_line(&mut line).expect("its log") > 0 {
+            if let Some(rest) = line.split("serving clients on 127.0.0.1:").nth(1) {
+                let digits: String = rest.chars().take_while(char::is_ascii_digit).collect();
+                return digits.parse().expect("a port");
+            }
+            line.clear();
+        }
+        panic!("the server ended: {:?}", self.child.wait());
+    }
+
+    fn end(mut self) -> Option<i32> {
+        rustix::process::kill_process(
+            rustix::process::Pid::from_child(&self.child),
+            rustix::process::Signal::TERM,
+        )
+        .expect("signal");
+        // Let it log to the end: a full pipe would hold it up.
+        let _ = std::io::copy(&mut self.log, &mut std::io::sink());
+        self.child.wait().expect("it ends").code()
+    }
+}
+
+#[test]
+fn a_server_is_started_asked_and_stopped() {
+    let home = Home::new("");
+    home.check(&["status"], 1, "Error contacting service. It is probably not running.\n");
+    home.check(&["stop"], 0, "Stopping zookeeper ... no zookeeper to stop (could not find file ");
+    home.check(&["start"], 0, "Starting zookeeper ... STARTED\n");
+    let pid = home.pid().expect("a pid file");
+    let port = home.port;
+    let found = format!(
+        "Client port found: {port}. Client address: 127.0.0.1. Client SSL: false.\nMode: standalone\n"
+    );
+    home.check(&["status"], 0, &found);
+    home.check(&["4lw", "127.0.0.1", &port.to_string(), "srvr"], 0, "Mode: standalone\n");
+    home.check(
+        &["4lw", "127.0.0.1", &port.to_string(), "conf"],
+        0,
+        "conf is not executed because it is not in the whitelist.\n",
+    );
+    home.check(&["start"], 1, &format!("Starting zookeeper ... already running as process {pid}.\n"));
+    home.check(&["restart"], 0, "Stopping zookeeper ... STOPPED\nStarting zookeeper ... STARTED\n");
+    assert_ne!(home.pid(), Some(pid));
+    home.check(&["stop"], 0, "Stopping zookeeper ... STOPPED\n");
+    assert_eq!(home.pid(), None);
+    assert!(TcpStream::connect(("127.0.0.1", port)).is_err(), "somebody still listens");
+    assert!(
+        home.log().lines().next().is_some_and(|line| line.contains("with its data in ")),
+        "{}",
+        home.log()
+    );
+}
+
+#[test]
+fn a_stale_pid_file_is_not_believed() {
+    let home = Home::new("");
+    std::fs::create_dir_all(home.path("data")).expect("data");
+    // This test process lives, and is no server.
+    std::fs::write(home.path("data/zookeeper_server.pid"), std::process::id().to_string()).expect("pid file");
+    home.check(&["start"], 0, "STARTED");
+    home.check(&["stop"], 0, "STOPPED");
+}
+
+#[test]
+fn a_port_in_use_is_said() {
+    let home = Home::new("");
+    let taken = TcpListener::bind(("127.0.0.1", home.port)).expect("the port");
+    home.check(&["start"], 1, "FAILED TO START\n");
+    assert!(home.log().contains(&home.port.to_string()), "{}", home.log());
+    assert_eq!(home.pid(), None);
+    drop(taken);
+}
+
+#[test]
+fn a_bad_configuration_stops_every_verb() {
+    let home = Home::new("tickTime=fast");
+    for verb in ["start", "stop", "status", "restart", "print-cmd", "start-foreground"] {
+        let output = home.run(&[verb]);
+        let errors = String::from_utf8_lossy(&output.stderr);
+        assert_eq!(output.status.code(), Some(2), "{verb}");
+        assert!(
+            errors.contains("zoo.cfg:6: tickTime=fast is not valid: this should be a whole number"),
+            "{errors}"
+        );
+    }
+    let file = home.path("zoo.cfg").display().to_string();
+    home.check(&["check", &file], 2, "Not valid: ");
+}
+
+#[test]
+fn a_foreground_server_drains_and_ends_with_0() {
+    let dir = tempfile::tempdir().expect("temp dir");
+    let data = dir.path().join("d").display().to_string();
+    let config = dir.path().join("zoo.cfg");
+    let text = format!("dataDir={data}\nclientPort=1\nclientPortAddress=127.0.0.1\npreAllocSize=4096");
+    std::fs::write(&config, text.replace("clientPort=1", &format!("clientPort={}", Home::new("").port)))
+        .expect("zoo.cfg");
+    let mut server =
+        Foreground::start(&[&config.display().to_string(), "-Dzookeeper.4lw.commands.whitelist=*"]);
+    assert!(server.first.contains(&data), "{}", server.first);
+    let port = server.port();
+    let answer =
+        ostler().args(["4lw", "127.0.0.1", &port.to_string(), "ruok"]).output().expect("ostler runs");
+    assert_eq!(answer.stdout, b"imok");
+    // A second server on the same data is turned away, with the code for that.
+    let second = ostler().args(["server", "0", &data]).output().expect("ostler runs");
+    assert_eq!(second.status.code(), Some(3));
+    assert!(String::from_utf8_lossy(&second.stdout).contains("another server uses"));
+    assert_eq!(server.end(), Some(0));
+}
+
+#[test]
+fn commands_without_a_server() {
+    let home = Home::new("");
+    home.check(&["version"], 0, "Apache ZooKeeper, version 3.9.5 2026-02-11 20:18 UTC\n");
+    home.check(&["print-cmd"], 0, "\" server \"");
+    home.check(&["init", "--myid", "3"], 0, "Using myid of 3\n");
+    home.check(&["init"], 1, "");
+    assert!(Path::new(&home.path("data/version-2")).is_dir());
+    home.check(&["--help"], 0, "Try:   ostler");
+    home.check(&["4lw", "127.0.0.1", "1", "ruok"], 1, "");
+}
