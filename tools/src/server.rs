@@ -1,6 +1,10 @@
 //! Runs a server in this process until a signal ends it, and says in the log what matters.
 //! Not here: what a server does (`ostler_engine`), background processes (`verbs`).
 
+use std::io::Write;
+use std::os::fd::AsFd;
+use std::os::unix::net::UnixStream;
+
 use ostler_engine::config::{self, Config, Environment, Loaded, Severity};
 use ostler_engine::server::{Server, StartError};
 use ostler_engine::version;
@@ -20,7 +24,7 @@ pub fn run(words: &[String], environment: &Environment) -> i32 {
     };
     logging::start(loaded.config.myid.map(|id| id.0), environment);
     announce(&loaded);
-    serve(loaded.config)
+    serve(loaded.config, environment)
 }
 
 /// First of all where the data is and what the server will do, then what the operator should know.
@@ -72,7 +76,7 @@ fn first_line(config: &Config) -> String {
 }
 
 /// Serves until SIGTERM or SIGINT, then drains. A second signal ends the process without draining.
-fn serve(config: Config) -> i32 {
+fn serve(config: Config, environment: &Environment) -> i32 {
     // Caught before the server starts, so that none falls between.
     let mut signals = match Signals::new([SIGTERM, SIGINT]) {
         Ok(signals) => signals,
@@ -89,6 +93,7 @@ fn serve(config: Config) -> i32 {
         }
     };
     tracing::info!("serving clients on {}", server.local_addr());
+    tell_starter(environment);
     if let Some(signal) = signals.forever().next() {
         tracing::info!("signal {signal}: handing out what is due, then stopping");
     }
@@ -104,6 +109,18 @@ fn serve(config: Config) -> i32 {
     let _ = impatient.join();
     tracing::info!("stopped");
     exit::OK
+}
+
+/// Set to `stdin` by whoever wants one byte on the socket it gave us there as soon as clients are served.
+pub const READY: &str = "OSTLER_READY";
+
+fn tell_starter(environment: &Environment) {
+    if environment.get(READY) == Some("stdin")
+        && let Ok(socket) = std::io::stdin().as_fd().try_clone_to_owned()
+        && let Err(error) = UnixStream::from(socket).write_all(b"1")
+    {
+        tracing::debug!("nobody waits for our start: {error}");
+    }
 }
 
 /// The exit code for a server that did not start.

@@ -3,7 +3,9 @@
 //! Not here: running a server (`server`), finding files (`place`).
 
 use std::fs::{self, OpenOptions};
-use std::io;
+use std::io::{self, Read};
+use std::os::fd::OwnedFd;
+use std::os::unix::net::UnixStream;
 use std::path::{Path, PathBuf};
 use std::process::{Child, Command, Stdio};
 use std::time::{Duration, Instant};
@@ -16,7 +18,7 @@ use ostler_engine::version as upstream;
 use crate::place::Place;
 use crate::{exit, server, words};
 
-/// How long `start` waits for the server to listen. A server that still recovers by then has started, too.
+/// How long `start` waits for the server to serve, and `stop` for its end beyond the time it has to drain.
 const START_PATIENCE: Duration = Duration::from_secs(20);
 /// Between two looks at a process or a port.
 const LOOK_AGAIN: Duration = Duration::from_millis(20);
@@ -170,31 +172,36 @@ fn launch(place: &Place, words: &[String], config: &Config, pid_file: &Path) -> 
     let out = OpenOptions::new().create(true).append(true).open(&log).map_err(|error| at(&log, error))?;
     let errors = out.try_clone().map_err(|error| at(&log, error))?;
     let program = std::env::current_exe().map_err(|error| format!("cannot find this program: {error}"))?;
+    let (ours, theirs) =
+        UnixStream::pair().map_err(|error| format!("cannot make a pair of sockets: {error}"))?;
     let mut command = Command::new(program);
     command.arg("server").args(place.server_arguments(words));
-    command.envs(place.variables()).stdin(Stdio::null()).stdout(out).stderr(errors);
+    command.envs(place.variables()).env(server::READY, "stdin").stdin(Stdio::from(OwnedFd::from(theirs)));
+    command.stdout(out).stderr(errors);
     // A group of its own: an interrupt typed into this terminal is not for it.
     let child = std::os::unix::process::CommandExt::process_group(&mut command, 0).spawn();
     let child = child.map_err(|error| format!("cannot start the server: {error}"))?;
     fs::write(pid_file, child.id().to_string()).map_err(|error| at(pid_file, error))?;
-    wait_until_listening(child, config).map(|()| log.clone()).map_err(|reason| {
+    drop(command); // ... and with it our copy of the server's end
+    wait_until_ready(child, ours).map(|()| log.clone()).map_err(|reason| {
         let _ = fs::remove_file(pid_file);
         format!("{reason}; see {}", log.display())
     })
 }
 
-fn wait_until_listening(mut child: Child, config: &Config) -> Result<(), String> {
-    let deadline = Instant::now() + START_PATIENCE;
-    let port = config.client.as_ref().map(reach).filter(|(_, port)| *port != 0);
-    loop {
-        if let Ok(Some(status)) = child.try_wait() {
-            return Err(format!("the server ended with {status}"));
-        }
-        let listens = port.as_ref().is_some_and(|(host, port)| words::ask(host, *port, b"srvr").is_ok());
-        if listens || Instant::now() >= deadline {
-            return Ok(());
-        }
-        std::thread::sleep(LOOK_AGAIN);
+/// Waits for the byte by which the server says that it serves, or for its end.
+fn wait_until_ready(mut child: Child, mut ready: UnixStream) -> Result<(), String> {
+    let broken = |error: io::Error| format!("cannot wait for the server: {error}");
+    ready.set_read_timeout(Some(START_PATIENCE)).map_err(broken)?;
+    match ready.read(&mut [0]) {
+        Ok(0) => match child.wait() {
+            Ok(status) => Err(format!("the server ended with {status}")),
+            Err(error) => Err(broken(error)),
+        },
+        Ok(_) => Ok(()),
+        // A server that still recovers has started, too.
+        Err(error) if error.kind() == io::ErrorKind::WouldBlock => Ok(()),
+        Err(error) => Err(broken(error)),
     }
 }
 
