@@ -21,6 +21,9 @@ mod snapshots;
 mod validate;
 mod write;
 
+#[cfg(test)]
+mod tests;
+
 pub use settings::Settings;
 
 use crate::intake::{CoreRequest, Query};

@@ -31,7 +31,10 @@ impl<B: Broadcast> Core<B> {
         let asker = Asker { from, session, xid };
         let Some(op) = OpCode::from_i32(op).filter(|op| op.is_write()) else {
             // Workers hand over nothing else; a createSession in mid-connection (H11) would be answered like this.
-            self.open.bare(from, reply::ZXID_NONE, xid, ErrorCode::Unimplemented, After::Close);
+            let at = self.head.zxid();
+            self.open.reply(from, at, xid, After::Close, |out| {
+                reply::frame_bare(out, xid, reply::ZXID_NONE, ErrorCode::Unimplemented);
+            });
             return;
         };
         if self.refuses(op) {
