@@ -207,8 +207,15 @@ impl<'a> Engine<'a> {
                     self.flush(index)?;
                 }
                 if event.is_readable() {
-                    self.fill(index, &mut scratch)?;
+                    let open = self.fill(index, &mut scratch)?;
                     self.take_handshake(index)?;
+                    if !open {
+                        let text = format!(
+                            "the server closed connection {index} of {}: is there a limit per address?",
+                            self.plan.connections
+                        );
+                        return Err(io::Error::new(io::ErrorKind::ConnectionReset, text));
+                    }
                 }
             }
         }

@@ -131,6 +131,8 @@ struct Shared {
     sent_at: Instant,
     auths: Vec<(String, Vec<u8>)>,
     watches: Watches,
+    /// closeSession is on its way: the end of the connection is no loss.
+    closing: bool,
     /// Server the connection stands on, as in the list the user gave.
     server: String,
 }
@@ -186,6 +188,7 @@ impl Session {
             sent_at: Instant::now(),
             auths: Vec::new(),
             watches: Watches::default(),
+            closing: false,
             server: options.servers.first().cloned().unwrap_or_default(),
         };
         let inner =
@@ -240,6 +243,7 @@ impl Session {
 
     /// Ends the session on the server: ephemerals go, then the connection.
     pub fn close(mut self) {
+        self.inner.lock().closing = true;
         let _ = self.call(wire::op::CLOSE_SESSION, &[]);
         self.shut();
     }
@@ -418,9 +422,9 @@ impl Inner {
             shared.fail_waiting(Loss::Connection);
             let live = matches!(shared.state, State::Connected | State::ConnectedReadOnly);
             if live {
-                shared.state = State::Connecting;
+                shared.state = if shared.closing { State::Closed } else { State::Connecting };
             }
-            live
+            live && !shared.closing
         };
         if lost {
             self.announce(wire::STATE_DISCONNECTED);
