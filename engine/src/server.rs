@@ -30,7 +30,7 @@ use crate::worker::watch::HashKey;
 use crate::worker::{AcceptLimits, Acceptor, Mail, Mailbox, Parts, Shared, Worker};
 use desk::{Desk, DeskClerk};
 use driver::{Driver, SharedFigures, Tidings};
-use ostler_replication::{Outputs, Role, Solo};
+use ostler_replication::{Outputs, Role, Solo, Zxid};
 use recovery::Paths;
 use std::collections::VecDeque;
 use std::fmt;
@@ -58,6 +58,12 @@ pub enum StartError {
     NoSnapshot {
         logs: PathBuf,
         snapshots: PathBuf,
+    },
+    /// The newest snapshot does not load, and the log does not reach as far as it did.
+    Lost {
+        known: Zxid,
+        last: Zxid,
+        damaged: snapshot::SnapshotError,
     },
     Log(RecoverError),
     LogStart(LogFailure),
@@ -97,6 +103,13 @@ impl fmt::Display for StartError {
                  it back; only if the log is known to be complete from its first txn, set zookeeper.snapshot.trust.empty=true",
                 logs.display(),
                 snapshots.display()
+            ),
+            StartError::Lost { known, last, damaged } => write!(
+                f,
+                "txns are missing: an older snapshot and the log behind it reach {last}, but there was a snapshot at {known} \
+                 that does not load: {damaged}. Put it or the log files that are missing back from a copy; or, with other \
+                 servers in the ensemble, move the data directory away and let this server fetch everything from them; or \
+                 move that snapshot away to go on with what is left"
             ),
             StartError::Log(error) => error.fmt(f),
             StartError::LogStart(error) => error.fmt(f),
@@ -359,11 +372,11 @@ fn start_snapshotter(
     Snapshotter::spawn(disk.clone(), paths.snapshots.clone(), done).map_err(StartError::Threads)
 }
 
-/// Snappy is read, not written: Apache reads it and gzip alike.
 fn compression(config: &Config) -> snapshot::Compression {
     match config.snapshot_compression {
         Compression::None => snapshot::Compression::Plain,
-        Compression::Gzip | Compression::Snappy => snapshot::Compression::Gzip,
+        Compression::Gzip => snapshot::Compression::Gzip,
+        Compression::Snappy => snapshot::Compression::Snappy,
     }
 }
 

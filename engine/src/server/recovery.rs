@@ -6,8 +6,9 @@ use crate::config::Config;
 use crate::io::disk::Disk;
 use crate::limits;
 use crate::log::{self, RecoverSettings};
-use crate::snapshot::{self, Pinned, Progress, ReadOptions};
+use crate::snapshot::{self, Contents, Loaded, Pinned, Progress, ReadOptions};
 use crate::wire::TxnEntry;
+use crate::wire::txn::TxnDigest;
 use crate::world::{Changes, Head, Restorer, Settings};
 use ostler_replication::Zxid;
 use std::ops::ControlFlow;
@@ -47,13 +48,15 @@ pub fn recover(
         ReadOptions { field_bytes_max: config.entry_bytes_max() as usize, ..ReadOptions::default() };
     let loaded = snapshot::load_newest(disk, &paths.snapshots, options, |zxid| Restorer::new(settings, zxid))
         .map_err(StartError::Snapshot)?;
+    let mut damaged = None;
     let (mut head, base, snapshot) = match loaded {
-        Some(loaded) => {
-            let head = loaded.restored.finish().map_err(|error| StartError::Content {
-                path: loaded.path.clone(),
-                reason: error.to_string(),
-            })?;
-            (head, loaded.zxid, Some(loaded.path))
+        Some(Loaded { restored, zxid, path, file_bytes, contents, skipped, known }) => {
+            let head = restored
+                .finish()
+                .map_err(|error| StartError::Content { path: path.clone(), reason: error.to_string() })?;
+            check_digest(&head, zxid, &contents);
+            damaged = skipped.into_iter().next().map(|error| (known, error));
+            (head, zxid, Some((path, file_bytes)))
         }
         None => {
             let failed = |source| StartError::Io { path: paths.logs.clone(), source };
@@ -67,6 +70,11 @@ pub fn recover(
         }
     };
     let recovered = replay(disk, paths, base, &mut head)?;
+    if let Some((known, damaged)) = damaged
+        && recovered.last < known
+    {
+        return Err(StartError::Lost { known, last: recovered.last, damaged });
+    }
     recovered.notes.iter().for_each(|note| tracing::warn!("{note}"));
     if let Some(cut) = &recovered.cut {
         tracing::warn!(
@@ -77,18 +85,35 @@ pub fn recover(
         );
     }
     let snapshot_bytes = match &snapshot {
-        Some(path) => std::fs::metadata(path).map_or(0, |file| file.len()),
+        Some((_, bytes)) => *bytes,
         None => first_snapshot(disk, paths, config, &mut head)?,
     };
     tracing::info!(
         zxid = %head.zxid(),
         znodes = head.totals().znodes,
         sessions = head.sessions().len(),
-        snapshot = %snapshot.map_or("none".to_owned(), |path| path.display().to_string()),
+        snapshot = %snapshot.map_or("none".to_owned(), |(path, _)| path.display().to_string()),
         replayed = recovered.records,
         "recovered"
     );
     Ok(Recovery { head, snapshot_bytes })
+}
+
+/// A snapshot of ours is exact at its zxid, so its digest is that of its tree. Apache's go on changing while they are
+/// written, and only say so by naming another zxid.
+fn check_digest(head: &Head, zxid: Zxid, contents: &Contents) {
+    let Some(recorded) = contents.digest.filter(|digest| digest.zxid == zxid && zxid != Zxid::ZERO) else {
+        return;
+    };
+    if recorded.version == TxnDigest::VERSION && head.totals().digest != 0 && head.digest() != recorded.value
+    {
+        tracing::error!(
+            "the snapshot at {zxid} records the tree digest {:#x}, its tree has {:#x}: it was written from a tree that had \
+             diverged. Compare it with other servers' by `ostler snapshot compare`",
+            recorded.value,
+            head.digest()
+        );
+    }
 }
 
 fn replay(disk: &dyn Disk, paths: &Paths, base: Zxid, head: &mut Head) -> Result<log::Recovered, StartError> {
@@ -128,4 +153,100 @@ fn first_snapshot(
     snapshot::writer::write(disk, &paths.snapshots, &source, compression, &mut go_on)
         .map(|written| written.file_bytes)
         .map_err(StartError::FirstSnapshot)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::io::disk::RealDisk;
+    use crate::log::{FileId, file_header, put_record};
+    use crate::model::{SessionId, WallMillis, Xid};
+    use crate::snapshot::{Compression, Image, writer};
+    use crate::wire::txn::{TxnBody, TxnHeader};
+    use std::path::Path;
+
+    const ID: FileId = FileId([1, 2, 3, 4]);
+
+    fn snapshot(dir: &Path, zxid: u64, damaged: bool) {
+        let image = Image { zxid: Zxid(zxid), ..Image::initial() };
+        let go_on = &mut |_: Progress| ControlFlow::Continue(());
+        let path = writer::write(&RealDisk, dir, &image, Compression::Plain, go_on).unwrap().path;
+        if damaged {
+            let mut bytes = std::fs::read(&path).unwrap();
+            bytes[200] ^= 4;
+            std::fs::write(&path, bytes).unwrap();
+        }
+    }
+
+    fn log(dir: &Path, first: u64, last: u64) {
+        let mut file = file_header(ID).to_vec();
+        for zxid in first..=last {
+            let header = TxnHeader {
+                session: SessionId(1),
+                cxid: Xid(0),
+                zxid: Zxid(zxid),
+                time: WallMillis(1),
+                kind: -1,
+            };
+            let mut entry = Vec::new();
+            TxnEntry { header, body: TxnBody::Error { code: -101 }, digest: None }.encode(&mut entry);
+            let at = file.len() as u64;
+            put_record(&mut file, ID, at, true, &entry);
+        }
+        std::fs::write(dir.join(format!("log.{first:x}")), file).unwrap();
+    }
+
+    /// What a server with these files begins with: the zxid it reaches, or the start of why it does not start.
+    fn check(make: impl Fn(&Path), expected: Result<u64, &str>) {
+        let temp = tempfile::tempdir().unwrap();
+        let config = Config::embedded(temp.path());
+        let paths = Paths::of(&config);
+        RealDisk.create_dir(&paths.snapshots).unwrap();
+        make(&paths.snapshots);
+        match (recover(&RealDisk, &paths, &config, [1, 2]), expected) {
+            (Ok(recovery), Ok(zxid)) => assert_eq!(recovery.head.zxid(), Zxid(zxid)),
+            (Err(error), Err(start)) => assert!(error.to_string().starts_with(start), "{error}"),
+            (Ok(recovery), Err(start)) => panic!("started at {} instead of: {start}", recovery.head.zxid()),
+            (Err(error), Ok(_)) => panic!("{error}"),
+        }
+    }
+
+    #[test]
+    fn an_older_snapshot_is_enough_exactly_if_the_log_leads_as_far_as_the_newer_one_did() {
+        let good_and_bad = |dir: &Path| {
+            snapshot(dir, 3, false);
+            snapshot(dir, 9, true);
+        };
+        check(|dir| snapshot(dir, 3, false), Ok(3));
+        check(
+            |dir| good_and_bad(dir),
+            Err("txns are missing: an older snapshot and the log behind it reach 0x3"),
+        );
+        let reaching = |last| {
+            move |dir: &Path| {
+                good_and_bad(dir);
+                log(dir, 1, last);
+            }
+        };
+        check(reaching(8), Err("txns are missing: an older snapshot and the log behind it reach 0x8"));
+        check(reaching(9), Ok(9));
+        check(reaching(12), Ok(12));
+        let only_later = |dir: &Path| {
+            good_and_bad(dir);
+            log(dir, 10, 12);
+        };
+        check(only_later, Err("txns are missing: log"));
+    }
+
+    #[test]
+    fn a_partial_snapshot_of_a_killed_process_is_removed() {
+        let temp = tempfile::tempdir().unwrap();
+        let config = Config::embedded(temp.path());
+        let paths = Paths::of(&config);
+        RealDisk.create_dir(&paths.snapshots).unwrap();
+        let partial = paths.snapshots.join("partial-snapshot.7");
+        std::fs::write(&partial, b"ZKSN").unwrap();
+        assert_eq!(recover(&RealDisk, &paths, &config, [1, 2]).unwrap().head.zxid(), Zxid::ZERO);
+        assert!(!partial.exists() && paths.snapshots.join("snapshot.0").exists());
+    }
 }

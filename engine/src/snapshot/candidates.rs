@@ -21,6 +21,7 @@ const PLAIN_BYTES_MIN: u64 = 10;
 pub struct Candidate {
     pub zxid: Zxid,
     pub path: PathBuf,
+    pub file_bytes: u64,
 }
 
 /// State read back from the newest snapshot that loads.
@@ -30,9 +31,14 @@ pub struct Loaded<R> {
     /// From the file's name: where replay of the log goes on.
     pub zxid: Zxid,
     pub path: PathBuf,
+    /// As the file holds them.
+    pub file_bytes: u64,
     pub contents: Contents,
     /// Newer ones that did not load, newest first. The log must now be contiguous from an older zxid.
     pub skipped: Vec<SnapshotError>,
+    /// Of the newest that was tried. Its txns were in the log before it was taken: replay that ends below it has lost
+    /// some.
+    pub known: Zxid,
 }
 
 #[derive(Debug)]
@@ -65,12 +71,12 @@ pub fn candidates(disk: &dyn Disk, dir: &Path) -> Result<Vec<Candidate>, LoadErr
         Err(source) => return Err(LoadError::Io { path: dir.to_owned(), source }),
     };
     let mut found = Vec::new();
-    for Listed { name, .. } in files {
+    for Listed { name, bytes } in files {
         let Some(zxid) = names::zxid_in_name(&name, names::SNAPSHOT_PREFIX) else { continue };
         let path = dir.join(&name);
         match looks_valid(disk, &path) {
-            Ok(true) => found.push(Candidate { zxid, path }),
-            Ok(false) => tracing::info!(path = %path.display(), "not a complete snapshot: passed over"),
+            Ok(true) => found.push(Candidate { zxid, path, file_bytes: bytes }),
+            Ok(false) => tracing::warn!(path = %path.display(), "not a complete snapshot: passed over"),
             Err(source) => return Err(LoadError::Io { path, source }),
         }
     }
@@ -79,7 +85,8 @@ pub fn candidates(disk: &dyn Disk, dir: &Path) -> Result<Vec<Candidate>, LoadErr
     Ok(found)
 }
 
-/// Loads the newest snapshot of `dir` that loads, each attempt into a fresh state from `fresh`, which gets the zxid of the file's name. `None`: no candidates.
+/// Loads the newest snapshot of `dir` that loads, each attempt into a fresh state from `fresh`, which gets the zxid of the
+/// file's name. `None`: no candidates.
 pub fn load_newest<R: Restore>(
     disk: &dyn Disk,
     dir: &Path,
@@ -87,10 +94,14 @@ pub fn load_newest<R: Restore>(
     mut fresh: impl FnMut(Zxid) -> R,
 ) -> Result<Option<Loaded<R>>, LoadError> {
     let mut skipped = Vec::new();
-    for Candidate { zxid, path } in candidates(disk, dir)?.into_iter().take(CANDIDATES_MAX) {
+    let candidates = candidates(disk, dir)?;
+    let known = candidates.first().map_or(Zxid::ZERO, |newest| newest.zxid);
+    for Candidate { zxid, path, file_bytes } in candidates.into_iter().take(CANDIDATES_MAX) {
         let mut restored = fresh(zxid);
         match reader::read(disk, &path, options, &mut restored) {
-            Ok(contents) => return Ok(Some(Loaded { restored, zxid, path, contents, skipped })),
+            Ok(contents) => {
+                return Ok(Some(Loaded { restored, zxid, path, file_bytes, contents, skipped, known }));
+            }
             Err(error) => {
                 tracing::warn!(%error, "snapshot does not load: trying an older one");
                 skipped.push(error);

@@ -9,8 +9,6 @@ use ostler_replication::Zxid;
 use std::fmt;
 use std::io;
 use std::path::{Path, PathBuf};
-use std::sync::mpsc::{Receiver, RecvTimeoutError};
-use std::time::Duration;
 
 /// Fewest snapshots kept; a smaller `autopurge.snapRetainCount` is raised to it, as Apache does.
 pub const RETAIN_MIN: usize = 3;
@@ -85,28 +83,6 @@ pub fn remove_leftovers(disk: &dyn Disk, snap_dir: &Path) -> Result<Vec<PathBuf>
         removed.push(path);
     }
     Ok(removed)
-}
-
-/// Purges now and then every `interval`, until `stop` is closed; for a thread of its own. A failure is logged and tried
-/// again at the next turn.
-pub fn autopurge(
-    disk: &dyn Disk,
-    log_dir: &Path,
-    snap_dir: &Path,
-    retain: usize,
-    interval: Duration,
-    stop: &Receiver<()>,
-) {
-    loop {
-        match purge(disk, log_dir, snap_dir, retain) {
-            Ok(removed) => tracing::info!(files = removed.len(), "autopurge done"),
-            Err(error) => tracing::warn!(%error, "autopurge did not finish"),
-        }
-        match stop.recv_timeout(interval) {
-            Err(RecvTimeoutError::Timeout) => {}
-            Ok(()) | Err(RecvTimeoutError::Disconnected) => return,
-        }
-    }
 }
 
 /// A name of the prefix that says no zxid counts as older than everything.
@@ -225,16 +201,5 @@ mod tests {
         left.sort_by(|a, b| a.name.cmp(&b.name));
         let left: Vec<_> = left.iter().map(|file| file.name.as_str()).collect();
         assert_eq!(left, ["partial", "snapshot.5"]);
-    }
-
-    #[test]
-    fn autopurge_runs_at_once_and_ends_when_its_channel_closes() {
-        let dir = tempfile::tempdir().unwrap();
-        let (stop, stopped) = std::sync::mpsc::channel();
-        drop(stop);
-        std::fs::write(dir.path().join("snapshot.x"), b"").unwrap();
-        std::fs::write(dir.path().join("snapshot.1"), b"........\0\0\0\x01/").unwrap();
-        autopurge(&RealDisk, dir.path(), dir.path(), 3, Duration::from_secs(3600), &stopped);
-        assert!(!dir.path().join("snapshot.x").exists());
     }
 }

@@ -105,7 +105,7 @@ fn read_ahead(
 ) -> Result<Contents, Failure> {
     std::thread::scope(|scope| {
         let (send, receive) = mpsc::sync_channel(PIECES_AHEAD);
-        let reading = std::thread::Builder::new().name("snapshot-read".into());
+        let reading = std::thread::Builder::new().name("ostler-load".into());
         let reading = reading.spawn_scoped(scope, move || {
             let mut direct = Direct(bytes);
             loop {

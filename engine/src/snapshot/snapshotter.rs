@@ -49,7 +49,7 @@ impl Snapshotter {
         let (jobs, queue) = sync_channel::<Job>(1);
         let busy = Arc::new(AtomicBool::new(false));
         let ours = Arc::clone(&busy);
-        let thread = std::thread::Builder::new().name("snapshot".into()).spawn(move || {
+        let thread = std::thread::Builder::new().name("ostler-snap".into()).spawn(move || {
             priority::lowest();
             for Job { source, compression, mut go_on } in queue {
                 let zxid = source.zxid();
