@@ -208,9 +208,14 @@ impl Counters {
 
     /// `value` in nanoseconds where `summary.is_time()`.
     pub fn record(&self, summary: Summary, value: u64) {
+        self.record_many(summary, value, 1);
+    }
+
+    /// The same value so many times.
+    pub fn record_many(&self, summary: Summary, value: u64, times: u64) {
         let cells = &self.cells[summary as usize];
-        bump(&cells.count, 1);
-        bump(&cells.sum, value);
+        bump(&cells.count, times);
+        bump(&cells.sum, value.wrapping_mul(times));
         if value < cells.least.load(Relaxed) {
             cells.least.store(value, Relaxed);
         }
@@ -218,8 +223,21 @@ impl Counters {
             cells.most.store(value, Relaxed);
         }
         if let Some(buckets) = self.buckets.get(summary as usize) {
-            bump(&buckets[bucket(value)], 1);
+            bump(&buckets[bucket(value)], times);
         }
+    }
+
+    /// So many replies, of `bytes` in all, left for clients; `range` holds the least and the most of one, `last` that
+    /// of the newest.
+    pub fn replied_many(&self, replies: u64, bytes: u64, range: std::ops::RangeInclusive<u64>, last: u64) {
+        self.add(Counter::PacketsSent, replies);
+        self.add(Counter::BytesReplied, bytes);
+        let cells = &self.cells[Summary::ReplyBytes as usize];
+        bump(&cells.count, replies);
+        bump(&cells.sum, bytes);
+        cells.least.store(cells.least.load(Relaxed).min(*range.start()), Relaxed);
+        cells.most.store(cells.most.load(Relaxed).max(*range.end()), Relaxed);
+        self.reply_bytes_last.store(last, Relaxed);
     }
 
     /// One reply of so many bytes left for a client.

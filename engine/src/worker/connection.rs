@@ -271,11 +271,9 @@ impl Input {
         }
     }
 
-    /// Keeps bytes that cannot be served yet.
-    pub fn keep(&mut self, bytes: &[u8], pool: &mut Pool) {
-        if self.bytes.capacity() == 0 && bytes.len() <= READ_BUFFER_BYTES_KEPT {
-            self.bytes = pool.take();
-        }
+    /// Keeps bytes that cannot be served yet. Not in a buffer of the pool, which may be far larger than what came.
+    pub fn keep(&mut self, bytes: &[u8]) {
+        self.bytes.reserve_exact(bytes.len());
         self.bytes.extend_from_slice(bytes);
     }
 
@@ -378,7 +376,7 @@ impl Pool {
 
     #[inline]
     pub fn give(&mut self, mut buffer: Vec<u8>) {
-        if buffer.capacity() > 0
+        if buffer.capacity() >= POOL_BUFFER_BYTES_FIRST
             && buffer.capacity() <= READ_BUFFER_BYTES_KEPT
             && self.buffers.len() < POOL_BUFFERS_MAX
         {
@@ -485,7 +483,7 @@ mod tests {
     fn input_keeps_the_order_of_bytes_however_they_come() {
         let mut pool = Pool::new();
         let mut input = Input::default();
-        input.keep(b"abc", &mut pool);
+        input.keep(b"abc");
         let room = input.room(64 << 10);
         let of = room.len();
         room[..3].copy_from_slice(b"def");
@@ -494,7 +492,7 @@ mod tests {
         let (bytes, at) = input.lend();
         input.restore(bytes, at + 4, &mut pool);
         assert_eq!(input.waiting(), b"ef");
-        input.keep(b"g", &mut pool);
+        input.keep(b"g");
         let (bytes, at) = input.lend();
         let len = bytes.len();
         assert_eq!(&bytes[at..], b"efg");

@@ -173,7 +173,7 @@ impl<P: Poll> State<P> {
             self.list_to_serve(slot);
         }
         self.read_again(slot);
-        self.counters.replied(bytes as u64);
+        self.tally.replied(bytes as u64);
         self.counters.record(Summary::Latency, latency_ms as u64 * 1_000_000);
         self.counters.record(Summary::UpdateLatency, latency_ms as u64 * 1_000_000);
     }

@@ -14,7 +14,7 @@ use super::settings::Shared;
 use super::stream::Stream;
 use super::throttle::Asks;
 use super::turn::{Job, Source, State};
-use crate::admin::{Counter, FourLetter, Summary};
+use crate::admin::{Counter, FourLetter};
 use crate::intake::{CoreRequest, Query};
 use crate::io::poll::Poll;
 use crate::limits::{CONNECT_BYTES_MAX, CONNECTION_IDENTITIES_MAX, TURN_REQUESTS_MAX, WRONG_PROTOCOL_LOG_MS};
@@ -100,7 +100,7 @@ impl<P: Poll> State<P> {
                 if served < bytes.len()
                     && let Some(connection) = self.connections.get_of(slot, generation)
                 {
-                    connection.input.keep(&bytes[served..], &mut self.pool);
+                    connection.input.keep(&bytes[served..]);
                 }
             }
             Source::Input => {
@@ -210,7 +210,7 @@ impl<P: Poll> State<P> {
             return Step::Wait;
         }
         connection.figures.received += 1;
-        self.counters.add(Counter::PacketsReceived, 1);
+        self.tally.received += 1;
         match op {
             OpCode::Auth => self.authenticate(slot, header.xid, record),
             OpCode::Sasl => self.sasl(slot, header.xid),
@@ -229,7 +229,7 @@ impl<P: Poll> State<P> {
         hash: Option<PathHash>,
         view: &View,
     ) -> Step {
-        let State { connections, watches, pool, shared, counters, now, .. } = self;
+        let State { connections, watches, pool, shared, tally, now, .. } = self;
         let Some(connection) = connections.get_mut(slot) else { return Step::Over };
         let xid = if op == OpCode::Ping { Xid::PING } else { xid };
         let out = connection.output.prepare(pool);
@@ -250,11 +250,8 @@ impl<P: Poll> State<P> {
             return Step::Served;
         }
         connection.figures.replied(Some(op.to_i32()), xid, view.zxid(), now.mono.as_millis(), 0);
-        counters.replied(bytes as u64);
-        if op != OpCode::Ping {
-            counters.record(Summary::Latency, 0);
-            counters.record(Summary::ReadLatency, 0);
-        }
+        tally.replied(bytes as u64);
+        tally.reads += (op != OpCode::Ping) as u64;
         Step::Served
     }
 
@@ -294,7 +291,7 @@ impl<P: Poll> State<P> {
         let out = connection.output.prepare(&mut self.pool);
         reply::frame_bare(out, xid, Zxid::ZERO, ErrorCode::Ok);
         connection.figures.sent += 1;
-        self.counters.replied(reply::HEADER_BYTES as u64 + 4);
+        self.tally.replied(reply::HEADER_BYTES as u64 + 4);
         Step::Served
     }
 
@@ -304,7 +301,7 @@ impl<P: Poll> State<P> {
         let out = connection.output.prepare(&mut self.pool);
         reply::frame_reply(out, xid, Zxid::ZERO, ErrorCode::Ok, |out| out.put_buffer(None));
         connection.figures.sent += 1;
-        self.counters.replied(reply::HEADER_BYTES as u64 + 8);
+        self.tally.replied(reply::HEADER_BYTES as u64 + 8);
         Step::Served
     }
 
@@ -381,7 +378,7 @@ impl<P: Poll> State<P> {
             self.counters.add(Counter::ThrottledOps, 1);
         }
         self.counters.add(Counter::PacketsReceived, 1);
-        self.counters.replied(reply::HEADER_BYTES as u64 + 4);
+        self.tally.replied(reply::HEADER_BYTES as u64 + 4);
         Step::Served
     }
 
@@ -550,9 +547,8 @@ impl<P: Poll> State<P> {
                 connection.output.append(frame, &mut self.pool);
                 connection.output.append(events, &mut self.pool);
                 connection.figures.replied(Some(op), xid, zxid, self.now.mono.as_millis(), 0);
-                self.counters.replied(bytes as u64);
-                self.counters.record(Summary::Latency, 0);
-                self.counters.record(Summary::ReadLatency, 0);
+                self.tally.replied(bytes as u64);
+                self.tally.reads += 1;
                 self.list_to_flush(slot);
                 self.list_to_serve(slot);
             }

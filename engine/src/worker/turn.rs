@@ -10,11 +10,11 @@ use super::inspect::Inspection;
 use super::mail::{Departure, Departures, Mail, Mailbox, Question};
 use super::settings::Shared;
 use super::watch::{HashKey, Hit, Watches};
-use crate::admin::{Counter, Counters};
+use crate::admin::{Counter, Counters, Summary};
 use crate::intake::{CoreRequest, Submitter};
 use crate::io::clock::{Clock, Now};
 use crate::io::poll::{Poll, Ready};
-use crate::limits::{TOUCHES_PORTION, TURN_ACCEPTS_MAX, WAIT_MS_MAX};
+use crate::limits::{TOUCHES_PORTION, TURN_ACCEPTS_MAX, WAIT_MS_MAX, WRONG_PROTOCOL_LOG_MS};
 use crate::model::auth::ip_identity;
 use crate::model::{Identity, SessionId};
 use crate::ring::{ConnRef, Event, Subscriber};
@@ -66,6 +66,7 @@ pub(super) struct State<P: Poll> {
     pub accept_ready: bool,
     pub shared: Arc<Shared>,
     pub counters: Arc<CachePadded<Counters>>,
+    pub tally: Tally,
     pub clock: Box<dyn Clock>,
     pub now: Now,
     pub connections: Connections,
@@ -109,6 +110,7 @@ pub(super) struct State<P: Poll> {
     pub ids_of_address: Option<(IpAddr, Arc<[Identity]>)>,
     pub strangers: u64,
     pub strangers_logged: Option<Moment>,
+    pub accept_failure_logged: Option<Moment>,
     pub questions: Vec<Question>,
     pub draining: bool,
 }
@@ -130,6 +132,31 @@ pub(super) enum Source {
     Input,
 }
 
+/// Figures of one turn, added to the counters once at its end: a read costs a few additions in registers.
+#[derive(Default)]
+pub(super) struct Tally {
+    /// Requests answered from the View, or handed over.
+    pub received: u64,
+    /// Reads answered, pings apart.
+    pub reads: u64,
+    replies: u64,
+    reply_bytes: u64,
+    reply_bytes_least: u64,
+    reply_bytes_most: u64,
+    reply_bytes_last: u64,
+}
+
+impl Tally {
+    #[inline]
+    pub fn replied(&mut self, bytes: u64) {
+        self.reply_bytes_least = if self.replies == 0 { bytes } else { self.reply_bytes_least.min(bytes) };
+        self.reply_bytes_most = self.reply_bytes_most.max(bytes);
+        self.reply_bytes_last = bytes;
+        self.reply_bytes += bytes;
+        self.replies += 1;
+    }
+}
+
 /// What all connections together may bring in one turn.
 const ARENA_BYTES: usize = 1 << 20;
 
@@ -146,6 +173,7 @@ impl<P: Poll> Worker<P> {
             acceptor: parts.acceptor,
             shared: parts.shared,
             counters: parts.counters,
+            tally: Tally::default(),
             clock: parts.clock,
             now,
             connections: Connections::new(),
@@ -177,6 +205,7 @@ impl<P: Poll> Worker<P> {
             ids_of_address: None,
             strangers: 0,
             strangers_logged: None,
+            accept_failure_logged: None,
             questions: Vec::new(),
             draining: false,
         };
@@ -201,6 +230,7 @@ impl<P: Poll> Worker<P> {
         }
         let state = &mut self.state;
         state.flush();
+        state.count_up();
         state.duties();
         state.core.announce();
     }
@@ -320,9 +350,13 @@ impl<P: Poll> State<P> {
                 },
                 Err(error) => {
                     self.accept_ready = false;
-                    if error.kind() != io::ErrorKind::WouldBlock {
+                    let quiet = |logged| self.now.mono.since(logged) < WRONG_PROTOCOL_LOG_MS * 1_000_000;
+                    if error.kind() != io::ErrorKind::WouldBlock
+                        && !self.accept_failure_logged.is_some_and(quiet)
+                    {
                         // Out of descriptors, or the peer was gone before we came: the next report or sweep tries again.
-                        tracing::warn!(%error, "a connection could not be accepted");
+                        tracing::warn!(%error, "a connection could not be accepted (said once in a while)");
+                        self.accept_failure_logged = Some(self.now.mono);
                     }
                 }
             }
@@ -395,6 +429,28 @@ impl<P: Poll> State<P> {
                 outstanding: self.outstanding,
                 view,
             });
+        }
+    }
+
+    /// Adds the turn's figures to the counters. A read's latency runs from the turn's beginning, before its bytes were
+    /// read, to here, behind its reply's write.
+    fn count_up(&mut self) {
+        let tally = std::mem::take(&mut self.tally);
+        if tally.received > 0 {
+            self.counters.add(Counter::PacketsReceived, tally.received);
+        }
+        if tally.replies > 0 {
+            self.counters.replied_many(
+                tally.replies,
+                tally.reply_bytes,
+                tally.reply_bytes_least..=tally.reply_bytes_most,
+                tally.reply_bytes_last,
+            );
+        }
+        if tally.reads > 0 {
+            let latency = self.clock.now().mono.since(self.now.mono);
+            self.counters.record_many(Summary::Latency, latency, tally.reads);
+            self.counters.record_many(Summary::ReadLatency, latency, tally.reads);
         }
     }
 
