@@ -84,6 +84,13 @@ pub(super) fn encode<E>(
     Ok(Counts { nodes, bytes: out.checks.bytes })
 }
 
+/// Entries that stand behind their number: gathered first, because only then the number is known for certain.
+#[derive(Default)]
+struct Table {
+    count: usize,
+    bytes: Vec<u8>,
+}
+
 struct Pieces<'a, E> {
     /// Not yet in `checks`, not yet given to the sink.
     pending: Vec<u8>,
@@ -99,36 +106,33 @@ impl<E> Pieces<'_, E> {
     }
 
     fn sessions(&mut self, source: &dyn SnapshotSource) -> Result<(), E> {
-        let count = source.session_count();
-        put_count(&mut self.pending, count);
-        let (mut seen, mut result) = (0, Ok(()));
+        let mut table = Table::default();
         source.sessions(&mut |id, timeout_ms| {
-            seen += 1;
-            self.pending.extend_from_slice(&id.0.to_be_bytes());
-            self.pending.extend_from_slice(&timeout_ms.to_be_bytes());
-            if result.is_ok() {
-                result = self.flush_when_large();
-            }
+            table.count += 1;
+            table.bytes.extend_from_slice(&id.0.to_be_bytes());
+            table.bytes.extend_from_slice(&timeout_ms.to_be_bytes());
         });
-        assert_eq!(seen, count, "the source announced another number of sessions");
-        result
+        self.table(&table)
     }
 
     fn acls(&mut self, source: &dyn SnapshotSource) -> Result<(), E> {
-        let count = source.acl_count();
-        put_count(&mut self.pending, count);
-        let (mut seen, mut result) = (0, Ok(()));
+        let mut table = Table::default();
         source.acls(&mut |key, acl| {
             assert_ne!(key, OPEN_ACL_KEY, "the open ACL is never stored");
-            seen += 1;
-            self.pending.extend_from_slice(&key.to_be_bytes());
-            self.pending.extend_from_slice(acl);
-            if result.is_ok() {
-                result = self.flush_when_large();
-            }
+            table.count += 1;
+            table.bytes.extend_from_slice(&key.to_be_bytes());
+            table.bytes.extend_from_slice(acl);
         });
-        assert_eq!(seen, count, "the source announced another number of ACLs");
-        result
+        self.table(&table)
+    }
+
+    fn table(&mut self, table: &Table) -> Result<(), E> {
+        put_count(&mut self.pending, table.count);
+        for piece in table.bytes.chunks(PIECE_BYTES) {
+            self.pending.extend_from_slice(piece);
+            self.flush_when_large()?;
+        }
+        Ok(())
     }
 
     fn nodes(&mut self, source: &dyn SnapshotSource) -> Result<u64, E> {

@@ -61,16 +61,8 @@ impl SnapshotSource for Image {
         self.digest
     }
 
-    fn session_count(&self) -> usize {
-        self.sessions.len()
-    }
-
     fn sessions(&self, put: &mut dyn FnMut(SessionId, i32)) {
         self.sessions.iter().for_each(|(id, timeout_ms)| put(*id, *timeout_ms));
-    }
-
-    fn acl_count(&self) -> usize {
-        self.acls.len()
     }
 
     fn acls(&self, put: &mut dyn FnMut(i64, &[u8])) {

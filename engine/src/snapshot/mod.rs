@@ -59,11 +59,10 @@ pub trait SnapshotSource {
     fn zxid(&self) -> Zxid;
     /// Tree digest at `zxid`; `None` when digests are switched off.
     fn digest(&self) -> Option<u64>;
-    fn session_count(&self) -> usize;
-    /// Calls `put` exactly `session_count` times, with the id and its timeout in milliseconds.
+    /// Calls `put` for every session, with its id and its timeout in milliseconds.
     fn sessions(&self, put: &mut dyn FnMut(SessionId, i32));
-    fn acl_count(&self) -> usize;
-    /// Calls `put` exactly `acl_count` times, with the key and the jute encoding of the ACL vector.
+    /// Calls `put` for every ACL but the open one, with its key and the jute encoding of the vector. More than the znodes
+    /// name is harmless, so a table that others add to meanwhile will do.
     fn acls(&self, put: &mut dyn FnMut(i64, &[u8]));
     /// Calls `put` for every znode, each after its parent, until it breaks off.
     fn nodes(&self, put: &mut dyn FnMut(SnapshotNode<'_>) -> ControlFlow<()>);

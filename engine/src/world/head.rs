@@ -156,8 +156,9 @@ impl Head {
         let read_only = self.writer.acls.intern(&self.shared, &AclBytes::READ_ONLY);
         for (path, acl, aversion) in [
             ("/zookeeper", AclId::OPEN, 0),
-            ("/zookeeper/quota", AclId::OPEN, 0),
+            // In the order of Apache's first snapshot.
             ("/zookeeper/config", read_only, -1),
+            ("/zookeeper/quota", AclId::OPEN, 0),
         ] {
             if self.shared.find_newest(path).is_none() {
                 let mut stat = StatPersisted::created(Zxid::ZERO, WallMillis(0), Owner::Persistent);
