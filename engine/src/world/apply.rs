@@ -212,11 +212,13 @@ impl Txn<'_> {
             // Missing ones are passed over, whoever owns the others.
             self.delete(path);
         }
-        let rest: Vec<NodeId> =
-            self.writer.ephemerals.get(&self.session).into_iter().flatten().copied().collect();
-        for id in rest {
-            // Only a damaged log gives an ephemeral children; then it stays.
-            self.delete(&self.shared.path_of(id));
+        // By path, not by id: ids differ between servers. Backwards, so that children go before their parents.
+        let rest = self.writer.ephemerals.get(&self.session);
+        let mut rest: Vec<String> = rest.into_iter().flatten().map(|id| self.shared.path_of(*id)).collect();
+        rest.sort_unstable();
+        for path in rest.iter().rev() {
+            // Only a damaged log gives an ephemeral children that stay, and then it stays too.
+            self.delete(path);
         }
         TxnResult::OK
     }

@@ -303,6 +303,13 @@ impl Head {
     }
 }
 
+#[cfg(test)]
+impl Head {
+    pub(super) fn ids_in_use(&self) -> usize {
+        self.writer.next_id as usize - 1 - self.writer.free_ids.len()
+    }
+}
+
 impl Writer {
     pub(super) fn new_id(&mut self) -> NodeId {
         self.free_ids.pop().unwrap_or_else(|| {

@@ -141,7 +141,10 @@ impl Retire {
     pub(super) fn committed(&mut self, zxid: Zxid) {
         while self.sealed.front().is_some_and(|batch| batch.last <= zxid) {
             let batch = self.sealed.pop_front().expect("just seen");
-            if !batch.undos.is_empty() {
+            if batch.undos.is_empty() {
+                // What was rolled back has counted some.
+                self.bytes -= batch.bytes as u64;
+            } else {
                 let undos = batch.undos.into_iter();
                 self.settled.push_back(Settled { seal: batch.seal, undos, bytes: batch.bytes });
             }
