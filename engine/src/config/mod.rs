@@ -94,8 +94,6 @@ pub struct Config {
     pub snapshot_compression: Compression,
     /// Accept logs without any snapshot (an upgrade from ZooKeeper 3.4).
     pub trust_empty_snapshot: bool,
-    /// `serializeLastProcessedZxid.enabled`. We read by what is there and always write it; kept for `conf`.
-    pub snapshot_last_zxid: bool,
     /// Snapshots kept by the purge.
     pub purge_keep: u32,
     /// Time between purges; `None` = never.
@@ -104,15 +102,11 @@ pub struct Config {
     // --- what clients may do
     /// TTL znodes allowed (`extendedTypesEnabled`); the server id is then at most 254.
     pub extended_types: bool,
-    /// `emulate353TTLNodes`: read the TTL bit layout of ZooKeeper 3.5.3.
-    pub emulate_353_ttl: bool,
     /// Hard quotas refuse writes.
     pub enforce_quota: bool,
     pub containers: Containers,
     /// Keep the tree digest, write it to txns and snapshots.
     pub digest: bool,
-    /// `closeSessionTxn.enabled`: list the ephemerals in the closeSession txn.
-    pub close_session_paths: bool,
     pub auth: Auth,
 
     // --- admin
@@ -189,27 +183,17 @@ impl Default for ConnectionThrottle {
 pub struct RequestThrottle {
     /// Requests in the server before more wait; 0 = off.
     pub requests_max: u32,
-    pub stall_ms: u32,
     /// Drop requests of connections that are gone, or too old.
     pub drop_stale: bool,
     /// A request older than its session's timeout is stale.
     pub stale_by_latency: bool,
-    /// A request whose connection closed is stale.
-    pub stale_by_connection: bool,
     /// Waited longer than this: answered -127 unprocessed. `None` = off.
     pub op_wait_ms_max: Option<u32>,
 }
 
 impl Default for RequestThrottle {
     fn default() -> RequestThrottle {
-        RequestThrottle {
-            requests_max: 0,
-            stall_ms: 100,
-            drop_stale: true,
-            stale_by_latency: false,
-            stale_by_connection: true,
-            op_wait_ms_max: None,
-        }
+        RequestThrottle { requests_max: 0, drop_stale: true, stale_by_latency: false, op_wait_ms_max: None }
     }
 }
 
@@ -343,15 +327,12 @@ impl Default for Config {
             snap_log_bytes: Some(limits::SNAP_LOG_BYTES_DEFAULT),
             snapshot_compression: Compression::None,
             trust_empty_snapshot: false,
-            snapshot_last_zxid: true,
             purge_keep: limits::SNAPSHOTS_KEPT_LEAST,
             purge_every_ms: None,
             extended_types: false,
-            emulate_353_ttl: false,
             enforce_quota: false,
             containers: Containers::default(),
             digest: true,
-            close_session_paths: true,
             auth: Auth::default(),
             words: Words::default(),
             shutdown_ms_max: limits::SHUTDOWN_MS_MAX_DEFAULT,
