@@ -308,6 +308,10 @@ impl Head {
     pub(super) fn ids_in_use(&self) -> usize {
         self.writer.next_id as usize - 1 - self.writer.free_ids.len()
     }
+
+    pub(super) fn session_slots_in_use(&self) -> usize {
+        self.writer.next_slot as usize - self.writer.free_slots.len()
+    }
 }
 
 impl Writer {

@@ -113,19 +113,32 @@ struct Sections {
 
 impl Sections {
     #[inline(always)]
-    fn of(flags: u16) -> Sections {
-        let len = |flag: u16, bytes: usize| if flags & flag != 0 { bytes } else { 0 };
-        let czxid = STAMP_AT + len(STAMPED, STAMP_END - STAMP_AT);
+    const fn of(flags: u16) -> Sections {
+        const fn len(flags: u16, flag: u16, bytes: usize) -> usize {
+            if flags & flag != 0 { bytes } else { 0 }
+        }
+        let czxid = STAMP_AT + len(flags, STAMPED, STAMP_END - STAMP_AT);
         let changed = czxid + if flags & TOMBSTONE != 0 { 0 } else { 16 };
-        let parent = changed + len(CHANGED, 24);
-        let owner = parent + len(PARENT, 20);
-        let acl = owner + len(OWNER, 8);
-        let long = acl + len(ACL, 4);
-        let external = long + len(LONG, 4);
-        let name = external + len(EXTERNAL, 4);
+        let parent = changed + len(flags, CHANGED, 24);
+        let owner = parent + len(flags, PARENT, 20);
+        let acl = owner + len(flags, OWNER, 8);
+        let long = acl + len(flags, ACL, 4);
+        let external = long + len(flags, LONG, 4);
+        let name = external + len(flags, EXTERNAL, 4);
         Sections { czxid, changed, parent, owner, acl, long, external, name }
     }
 }
+
+/// Where the name begins, by flags: what every step up a path asks.
+static NAME_AT: [u8; 2 * TOMBSTONE as usize] = {
+    let mut table = [0; 2 * TOMBSTONE as usize];
+    let mut flags = 0;
+    while flags < table.len() {
+        table[flags] = Sections::of(flags as u16).name as u8;
+        flags += 1;
+    }
+    table
+};
 
 /// A record that is complete and cannot be freed during `'a`.
 #[derive(Clone, Copy)]

@@ -75,7 +75,7 @@ impl Shared {
         loop {
             let name = record.name().as_bytes();
             let Some(slash) = rest.len().checked_sub(name.len() + 1) else { return false };
-            if rest[slash] != b'/' || rest[slash + 1..] != *name {
+            if rest[slash] != b'/' || !same(&rest[slash + 1..], name) {
                 return false;
             }
             rest = &rest[..slash];
@@ -136,6 +136,22 @@ impl Shared {
         }
         path
     }
+}
+
+/// Equality of short texts of one length, without a call.
+#[inline(always)]
+fn same(a: &[u8], b: &[u8]) -> bool {
+    let (mut left, mut right) = (a, b);
+    while let (Some((x, a)), Some((y, b))) = (left.split_first_chunk::<8>(), right.split_first_chunk::<8>()) {
+        if u64::from_ne_bytes(*x) != u64::from_ne_bytes(*y) {
+            return false;
+        }
+        (left, right) = (a, b);
+    }
+    if let (Some(x), Some(y)) = (a.last_chunk::<8>(), b.last_chunk::<8>()) {
+        return u64::from_ne_bytes(*x) == u64::from_ne_bytes(*y);
+    }
+    left.iter().zip(right).all(|(x, y)| x == y)
 }
 
 /// Reads take the empty path for the root's (semantics.md §1).

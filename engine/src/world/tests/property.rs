@@ -330,6 +330,7 @@ impl Run {
         assert!(usage.blocks < 600, "{} bytes are left of four znodes", usage.blocks);
         assert_eq!(self.head.acl_count(), 1, "only the open ACL is in use");
         assert_eq!(self.head.ids_in_use(), 4);
+        assert_eq!(self.head.session_slots_in_use(), self.head.sessions().len());
     }
 }
 

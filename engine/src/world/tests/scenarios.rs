@@ -77,6 +77,32 @@ fn odd_paths_are_not_found() {
 }
 
 #[test]
+fn a_hash_alone_is_no_proof() {
+    let mut world = World::new();
+    for path in ["/a", "/a/b", "/a/b/a-longer-component"] {
+        world.create(path, b"");
+    }
+    let view = world.head.seal();
+    let path = "/a/b/a-longer-component";
+    let hash = view.hash(path);
+    assert!(view.get_hashed(hash, path).is_some());
+    for other in [
+        "/c/b/a-longer-component",
+        "/a/c/a-longer-component",
+        "/a/b/a-longer-componenT",
+        "/a/b/A-longer-component",
+        "/a/b/a-longer-c0mponent",
+        "/b/a-longer-component",
+        "/a-longer-component",
+        "/z/a/b/a-longer-component",
+        "a/b/a-longer-component",
+        "/a/b",
+    ] {
+        assert!(view.get_hashed(hash, other).is_none(), "{other}");
+    }
+}
+
+#[test]
 fn stats_follow_the_table() {
     let mut world = World::new();
     let made = stat(&world.create("/p", b"abc"));
@@ -239,7 +265,21 @@ fn quotas_charge_the_deepest_and_survive_garbage() {
     world.create("/zookeeper/quota/zookeeper_stats", b"mine");
     world.create("/other", b"");
     assert_eq!(world.text("/zookeeper/quota/zookeeper_stats"), "mine");
-    world.apply(TxnBody::Delete { path: "/zookeeper/quota/q/zookeeper_limits".into() });
+    // Undoing keeps the list of quotas in step.
+    let limits = "/zookeeper/quota/q/zookeeper_limits";
+    let savepoint = world.head.savepoint();
+    world.apply(TxnBody::Delete { path: limits.into() });
+    world.create("/q/rolled", b"1");
+    world.head.rollback(savepoint);
+    assert_eq!(world.head.quota("/q").unwrap().path, "/q");
+    world.apply(TxnBody::Delete { path: limits.into() });
+    let savepoint = world.head.savepoint();
+    world.create(limits, b"count=1,bytes=1");
+    world.head.rollback(savepoint);
+    assert_eq!(world.head.quota("/q"), None);
+    let text = world.text(stats);
+    world.create("/q/uncharged", b"1");
+    assert_eq!(world.text(stats), text);
     world.create("/q/c", b"1");
     assert_eq!(world.text(stats), "count=1,bytes=1");
     verify(&world.head.seal());
@@ -262,6 +302,49 @@ fn rewinding_knows_only_boundaries_behind_the_committed() {
     let view = world.head.seal();
     assert_eq!(world.head.rewind(Zxid(2)), Ok(()));
     assert_eq!((world.head.zxid(), view.get("/d").is_some()), (Zxid(2), false));
+    verify(&world.head.seal());
+}
+
+#[test]
+fn what_a_reader_may_have_in_hand_waits_for_it() {
+    let mut world = World::new();
+    world.apply(TxnBody::Create(Create { acl: AclBytes::READ_ONLY, ..create("/a", b"1") }));
+    let acl = AclBytes::encode(&[]);
+    world.apply(TxnBody::Create(Create { acl, ..create("/b", b"1") }));
+    drop(world.head.seal());
+    world.apply(TxnBody::Delete { path: "/b".into() });
+    // Does not show /b, but its holder may have read the index before.
+    let view = world.head.seal();
+    world.head.committed(Zxid(3));
+    assert_eq!((world.head.ids_in_use(), world.head.acl_count()), (6, 3));
+    while world.head.reclaim(9) == 9 {}
+    assert_eq!((world.head.ids_in_use(), world.head.acl_count()), (6, 3), "the second grace lasts");
+    drop(view);
+    let later = world.head.seal();
+    while world.head.reclaim(9) == 9 {}
+    assert_eq!(
+        (world.head.ids_in_use(), world.head.acl_count()),
+        (5, 2),
+        "a View that came later is no obstacle"
+    );
+    verify(&later);
+    // Undone znodes and versions wait too.
+    let savepoint = world.head.savepoint();
+    world.create("/c", b"1");
+    world.head.rollback(savepoint);
+    while world.head.reclaim(9) == 9 {}
+    assert_eq!(world.head.ids_in_use(), 6);
+    drop(later);
+    while world.head.reclaim(9) == 9 {}
+    assert_eq!(world.head.ids_in_use(), 5);
+    // And the index's segments that a reader may be searching.
+    let view = world.head.seal();
+    (0..2_000).for_each(|n| drop(world.create(&format!("/n{n}"), b"")));
+    while world.head.reclaim(9) == 9 {}
+    let with_old = world.head.usage().index;
+    drop(view);
+    while world.head.reclaim(9) == 9 {}
+    assert!(world.head.usage().index * 3 < with_old * 2, "{} of {with_old}", world.head.usage().index);
     verify(&world.head.seal());
 }
 
