@@ -220,12 +220,13 @@ impl<'a> Record<'a> {
     #[inline]
     pub(super) fn name(&self) -> &'a str {
         let flags = self.flags();
-        let sections = Sections::of(flags);
-        let length = self.name_length(flags, &sections);
+        let at = usize::from(NAME_AT[usize::from(flags) % NAME_AT.len()]);
+        let length = match flags & LONG {
+            0 => self.get::<u8>(NAME_LENGTH_AT) as usize,
+            _ => self.name_length(flags, &Sections::of(flags)),
+        };
         // SAFETY: the name's bytes are in the block, were copied from a `str`, and are never written again.
-        unsafe {
-            std::str::from_utf8_unchecked(std::slice::from_raw_parts(self.at.add(sections.name), length))
-        }
+        unsafe { std::str::from_utf8_unchecked(std::slice::from_raw_parts(self.at.add(at), length)) }
     }
 
     #[inline]
