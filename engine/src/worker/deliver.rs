@@ -138,6 +138,9 @@ impl<P: Poll> State<P> {
                 }
                 return;
             }
+            After::Established { session, .. } if connection.phase == Phase::Closing => {
+                return self.tell_core(CoreRequest::Gone { from: outcome.to, session });
+            }
             _ if connection.phase == Phase::Closing => return,
             _ => {}
         }

@@ -37,8 +37,9 @@ enum Step {
     Over,
 }
 
-/// Requests whose znodes are fetched ahead, over all connections of a turn.
-const AHEAD_MAX: usize = 512;
+/// Requests whose znodes are fetched ahead at a time, over several connections: enough to keep the memory busy, few
+/// enough to be still in the cache when they are served.
+const AHEAD_MAX: usize = 256;
 
 impl<P: Poll> State<P> {
     /// Serves what this turn read, then what waited and may go on.
@@ -52,20 +53,30 @@ impl<P: Poll> State<P> {
         }
         let mut jobs = std::mem::take(&mut self.jobs);
         let arena = std::mem::take(&mut self.arena);
-        self.look_ahead(&mut jobs, &arena, view);
-        for job in &jobs {
-            self.serve_job(job, &arena, view);
+        let mut rest = &mut jobs[..];
+        while !rest.is_empty() {
+            let window = self.look_ahead(rest, &arena, view);
+            let (now, later) = rest.split_at_mut(window);
+            for job in now.iter() {
+                self.serve_job(job, &arena, view);
+            }
+            rest = later;
         }
         self.arena = arena;
         jobs.clear();
         self.jobs = jobs;
     }
 
-    /// Begins to fetch what the reads in these bytes will need, so that they wait for memory together: 58 ns a miss
-    /// rather than 267.
-    fn look_ahead(&mut self, jobs: &mut [Job], arena: &[u8], view: &View) {
+    /// Begins to fetch what the reads of the first jobs will need, so that they wait for memory together: 58 ns a miss
+    /// rather than 267. Returns how many jobs that are, at least one.
+    fn look_ahead(&mut self, jobs: &mut [Job], arena: &[u8], view: &View) -> usize {
         self.hashes.clear();
+        let mut window = 0;
         for job in jobs.iter_mut() {
+            if self.hashes.len() >= AHEAD_MAX / 2 {
+                break;
+            }
+            window += 1;
             let start = self.hashes.len();
             let Some(connection) = self.connections.get_of(job.slot, job.generation) else { continue };
             if connection.phase == Phase::Established
@@ -79,15 +90,13 @@ impl<P: Poll> State<P> {
                 hash_reads(bytes, self.shared.frame_bytes_max, view, &mut self.hashes);
             }
             job.hashes = start..self.hashes.len();
-            if self.hashes.len() >= AHEAD_MAX {
-                break;
-            }
         }
         if self.hashes.len() > 1 {
             self.hashes.iter().flatten().for_each(|hash| view.prefetch(*hash));
             self.hashes.iter().flatten().for_each(|hash| view.prefetch_entry(*hash));
             self.hashes.iter().flatten().for_each(|hash| view.prefetch_record(*hash));
         }
+        window
     }
 
     fn serve_job(&mut self, job: &Job, arena: &[u8], view: &View) {
