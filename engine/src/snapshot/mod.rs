@@ -78,4 +78,6 @@ pub trait Restore {
 }
 
 #[cfg(test)]
+mod crash;
+#[cfg(test)]
 mod tests;

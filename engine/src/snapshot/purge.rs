@@ -29,7 +29,7 @@ impl fmt::Display for PurgeError {
 impl std::error::Error for PurgeError {}
 
 /// Removes what `retain` (at least [`RETAIN_MIN`]) snapshots make superfluous and returns the paths, in the order of
-/// removal: snapshots first, so that a crash in between leaves no snapshot without the log behind it.
+/// removal: snapshots first and durably, so that a crash in between leaves no snapshot without the log behind it.
 /// `snap_dir` and `log_dir` are the `version-2` directories and may be the same.
 pub fn purge(
     disk: &dyn Disk,
@@ -37,40 +37,32 @@ pub fn purge(
     snap_dir: &Path,
     retain: usize,
 ) -> Result<Vec<PathBuf>, PurgeError> {
-    let removable = superfluous(disk, log_dir, snap_dir, retain)?;
-    let mut removed = Vec::new();
-    for path in removable {
-        remove(disk, &path)?;
-        removed.push(path);
-    }
-    if !removed.is_empty() {
-        sync_dir(disk, snap_dir)?;
-        sync_dir(disk, log_dir)?;
-    }
-    Ok(removed)
+    let (snapshots, logs) = superfluous(disk, log_dir, snap_dir, retain)?;
+    remove_all(disk, snap_dir, &snapshots)?;
+    remove_all(disk, log_dir, &logs)?;
+    Ok([snapshots, logs].concat())
 }
 
-/// What [`purge`] would remove now.
+/// What [`purge`] would remove now: snapshots, and logs.
 pub fn superfluous(
     disk: &dyn Disk,
     log_dir: &Path,
     snap_dir: &Path,
     retain: usize,
-) -> Result<Vec<PathBuf>, PurgeError> {
+) -> Result<(Vec<PathBuf>, Vec<PathBuf>), PurgeError> {
     let valid = candidates::candidates(disk, snap_dir).map_err(|error| match error {
         candidates::LoadError::Io { path, source } => PurgeError { path, source },
         other => PurgeError { path: snap_dir.to_owned(), source: io::Error::other(other.to_string()) },
     })?;
     // Newest first: the last of the kept ones is the oldest state anybody may start from.
     let Some(oldest_kept) = valid.iter().take(retain.max(RETAIN_MIN)).next_back() else {
-        return Ok(Vec::new());
+        return Ok((Vec::new(), Vec::new()));
     };
     let snapshots = list(disk, snap_dir, SNAPSHOT_PREFIX)?;
     let logs = list(disk, log_dir, LOG_PREFIX)?;
-    let mut removable: Vec<PathBuf> =
-        superfluous_snapshots(&snapshots, oldest_kept.zxid).map(|name| snap_dir.join(name)).collect();
-    removable.extend(superfluous_logs(&logs, oldest_kept.zxid).map(|name| log_dir.join(name)));
-    Ok(removable)
+    let snapshots = superfluous_snapshots(&snapshots, oldest_kept.zxid).map(|name| snap_dir.join(name));
+    let logs = superfluous_logs(&logs, oldest_kept.zxid).map(|name| log_dir.join(name));
+    Ok((snapshots.collect(), logs.collect()))
 }
 
 /// Removes snapshots that were being written when the process ended. Called at start, before anything else writes there.
@@ -107,6 +99,11 @@ fn list(disk: &dyn Disk, dir: &Path, prefix: &str) -> Result<Vec<String>, PurgeE
     let mut names: Vec<String> = names.filter(of_prefix).collect();
     names.sort_by_cached_key(|name| (names::zxid_in_name(name, prefix), name.clone()));
     Ok(names)
+}
+
+fn remove_all(disk: &dyn Disk, dir: &Path, paths: &[PathBuf]) -> Result<(), PurgeError> {
+    paths.iter().try_for_each(|path| remove(disk, path))?;
+    if paths.is_empty() { Ok(()) } else { sync_dir(disk, dir) }
 }
 
 fn remove(disk: &dyn Disk, path: &Path) -> Result<(), PurgeError> {

@@ -33,10 +33,11 @@ pub fn purge(args: &PurgeArgs, out: &mut dyn Write) -> Result<i32, Failure> {
     let purged = |error: ostler_engine::snapshot::purge::PurgeError| {
         Failure::File(error.path.clone(), error.source.to_string())
     };
-    let files = superfluous(&RealDisk, &log_dir, &snap_dir, args.count).map_err(purged)?;
+    let (snapshots, logs) = superfluous(&RealDisk, &log_dir, &snap_dir, args.count).map_err(purged)?;
     // Asked before the files are gone.
-    let lines: Vec<String> = files
+    let lines: Vec<String> = snapshots
         .iter()
+        .chain(&logs)
         .map(|path| {
             let modified = path.metadata().and_then(|about| about.modified()).ok();
             let millis =
