@@ -14,7 +14,7 @@ mod driver;
 mod recovery;
 mod threads;
 
-use crate::admin::Registry;
+use crate::admin::{Counter, Counters, Registry, Summary};
 use crate::config::{Compression, Config};
 use crate::core::{Core, Figures, Now, Settings};
 use crate::intake::{Bell, intake};
@@ -28,6 +28,7 @@ use crate::ring::{Event, News, Wake, ring};
 use crate::snapshot::{self, LoadError, Snapshotter};
 use crate::worker::watch::HashKey;
 use crate::worker::{AcceptLimits, Acceptor, Mail, Mailbox, Parts, Shared, Worker};
+use crossbeam::utils::CachePadded;
 use desk::{Desk, DeskClerk};
 use driver::{Driver, SharedFigures, Tidings};
 use ostler_replication::{Outputs, Role, Solo, Zxid};
@@ -150,7 +151,8 @@ impl Server {
         let directories = Directories::take(&config).map_err(StartError::Directory)?;
         let paths = Paths::of(&config);
         let disk: Arc<dyn Disk> = Arc::new(RealDisk);
-        let recovery = recovery::recover(&*disk, &paths, &config, [random(), random()])?;
+        let registry = Arc::new(Registry::default());
+        let recovery = recovery::recover(&*disk, &paths, &config, [random(), random()], &registry.thread())?;
         let backlog = listener.backlog.unwrap_or(limits::BACKLOG_CONNECTIONS_DEFAULT);
         let (socket, address) = poll::bind(listener.address, listener.port, backlog)
             .map_err(|source| StartError::Listen { address: listener.socket_address(), source })?;
@@ -182,10 +184,9 @@ impl Server {
         let first = Event { view: core.view(), news: News::Role(Role::Standalone) };
         let (publisher, subscribers) = ring(limits::RING_EVENTS_MAX, first, wakers(&polls));
 
-        let log = start_log(&config, &paths, &disk, core.view().zxid(), &core_mail)?;
+        let log = start_log(&config, &paths, &disk, core.view().zxid(), &core_mail, registry.thread())?;
         let snapshotter = start_snapshotter(&paths, &disk, &core_mail)?;
         let figures = Arc::new(SharedFigures::default());
-        let registry = Arc::new(Registry::default());
         let mailboxes: Vec<_> = wakers(&polls).into_iter().map(Mailbox::new).collect();
         let desk = Desk::new();
         let shared = Shared::new(&config, plan.workers, desk.clone(), random(), now.mono);
@@ -223,6 +224,8 @@ impl Server {
             digest: config.digest,
             figures: figures.clone(),
             clock,
+            counters: registry.thread(),
+            tally: driver::Tally::default(),
             proposals: VecDeque::new(),
             events: VecDeque::new(),
         };
@@ -329,6 +332,7 @@ fn start_log(
     disk: &Arc<dyn Disk>,
     last: ostler_replication::Zxid,
     core: &Arc<driver::Mailbox>,
+    counters: Arc<CachePadded<Counters>>,
 ) -> Result<LogThread, StartError> {
     let settings = LogSettings {
         segment_bytes: config.segment_bytes,
@@ -338,7 +342,18 @@ fn start_log(
         ..LogSettings::new(&paths.logs)
     };
     let core = core.clone();
+    let warning_nanos = config.sync_warning_ms.saturating_mul(1_000_000);
     let tell = move |event| match event {
+        // Only the log's own thread tells this, so these counters have one writer.
+        LogEvent::Synced { took, txns } => {
+            let nanos = u64::try_from(took.as_nanos()).unwrap_or(u64::MAX);
+            counters.begin_turn();
+            counters.record(Summary::SyncTime, nanos);
+            counters.record(Summary::LogFlushTime, nanos);
+            counters.record(Summary::BatchTxns, txns);
+            counters.add(Counter::TxnsLogged, txns);
+            counters.add(Counter::SlowSyncs, u64::from(nanos >= warning_nanos));
+        }
         LogEvent::Durable(zxid) => core.send(Tidings::Durable(zxid)),
         LogEvent::Space(space) => core.send(Tidings::Space(space)),
         LogEvent::Failed(failure) => {

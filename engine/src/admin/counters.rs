@@ -44,7 +44,7 @@ catalogue! {
         ConnectRequests "connection_request_count"
         /// Sockets closed by `maxClientCnxns` or `maxCnxns`.
         ConnectionsRejected "connection_rejected"
-        /// Connections closed from our side.
+        /// Connections whose client went away without closing its session.
         ConnectionsDropped "connection_drop_count"
         /// Sockets closed because no connect request came.
         SessionlessExpired "sessionless_connections_expired"
@@ -227,21 +227,30 @@ impl Counters {
         }
     }
 
-    /// So many replies, of `bytes` in all, left for clients; `range` holds the least and the most of one, `last` that
-    /// of the newest.
-    pub fn replied_many(&self, replies: u64, bytes: u64, range: std::ops::RangeInclusive<u64>, last: u64) {
+    /// So many replies, of `frame_bytes` in all, left for clients; `range` holds the least and the most of one, `last`
+    /// that of the newest. All with their length words, without which Apache counts.
+    pub fn replied_many(
+        &self,
+        replies: u64,
+        frame_bytes: u64,
+        range: std::ops::RangeInclusive<u64>,
+        last: u64,
+    ) {
+        let bytes = frame_bytes.saturating_sub(4 * replies);
         self.add(Counter::PacketsSent, replies);
         self.add(Counter::BytesReplied, bytes);
         let cells = &self.cells[Summary::ReplyBytes as usize];
         bump(&cells.count, replies);
         bump(&cells.sum, bytes);
-        cells.least.store(cells.least.load(Relaxed).min(*range.start()), Relaxed);
-        cells.most.store(cells.most.load(Relaxed).max(*range.end()), Relaxed);
-        self.reply_bytes_last.store(last, Relaxed);
+        let (least, most) = (range.start().saturating_sub(4), range.end().saturating_sub(4));
+        cells.least.store(cells.least.load(Relaxed).min(least), Relaxed);
+        cells.most.store(cells.most.load(Relaxed).max(most), Relaxed);
+        self.reply_bytes_last.store(last.saturating_sub(4), Relaxed);
     }
 
-    /// One reply of so many bytes left for a client.
-    pub fn replied(&self, bytes: u64) {
+    /// One reply left for a client: its frame, the length word included. Apache counts without that word.
+    pub fn replied(&self, frame_bytes: u64) {
+        let bytes = frame_bytes.saturating_sub(4);
         self.add(Counter::PacketsSent, 1);
         self.add(Counter::BytesReplied, bytes);
         self.record(Summary::ReplyBytes, bytes);
@@ -382,7 +391,7 @@ mod tests {
         two.add(Counter::PacketsReceived, 4);
         one.record(Summary::ReadLatency, 10);
         two.record(Summary::ReadLatency, 2);
-        two.replied(77);
+        two.replied(81);
         let totals = registry.totals();
         assert_eq!(totals.count(Counter::PacketsReceived), 7);
         check(&totals, Summary::ReadLatency, 2, 12, 2, 10);

@@ -66,6 +66,27 @@ pub struct QuotaFacts {
     pub bytes: i64,
 }
 
+impl QuotaFacts {
+    /// No limit, no usage yet.
+    pub fn of(namespace: &str) -> QuotaFacts {
+        QuotaFacts { namespace: namespace.to_owned(), count_limit: -1, bytes_limit: -1, count: 0, bytes: 0 }
+    }
+
+    /// One more quota's limits; -1 and less = not set.
+    pub fn add_limits(&mut self, count: i64, bytes: i64) {
+        for (sum, limit) in [(&mut self.count_limit, count), (&mut self.bytes_limit, bytes)] {
+            if limit >= 0 {
+                *sum = (*sum).max(0).saturating_add(limit);
+            }
+        }
+    }
+
+    pub fn add_usage(&mut self, count: i64, bytes: i64) {
+        self.count = self.count.saturating_add(count.max(0));
+        self.bytes = self.bytes.saturating_add(bytes.max(0));
+    }
+}
+
 /// Bytes of the files below the two `version-2` directories; equal when they are one.
 #[derive(Clone, Copy, PartialEq, Eq, Debug, Default)]
 pub struct DirectoryFacts {
@@ -114,4 +135,20 @@ pub struct SessionFacts {
 pub struct WatchFacts {
     pub session: SessionId,
     pub paths: Vec<String>,
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn quotas_below_one_znode_add_up() {
+        let mut facts = QuotaFacts::of("a");
+        facts.add_limits(-1, 10);
+        facts.add_usage(3, -1);
+        assert_eq!((facts.count_limit, facts.bytes_limit, facts.count, facts.bytes), (-1, 10, 3, 0));
+        facts.add_limits(5, 10);
+        facts.add_usage(1, i64::MAX);
+        assert_eq!((facts.count_limit, facts.bytes_limit, facts.count, facts.bytes), (5, 20, 4, i64::MAX));
+    }
 }

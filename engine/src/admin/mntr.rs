@@ -203,7 +203,7 @@ mod tests {
         counters.record(Summary::SyncTime, 500_000);
         counters.record(Summary::BatchTxns, 7);
         counters.record(Summary::ReadLatency, 9_000_000);
-        counters.replied(54);
+        counters.replied(58);
         let quota =
             QuotaFacts { namespace: "my-app".into(), count_limit: 5, bytes_limit: -1, count: 1, bytes: 2 };
         let server = ServerFacts { quotas: vec![quota], uptime_ms: 1777, ..ServerFacts::default() };

@@ -39,9 +39,7 @@ impl ProcessFacts {
             os_arch: if std::env::consts::ARCH == "x86_64" { "amd64" } else { std::env::consts::ARCH }
                 .to_owned(),
             os_version: kernel("osrelease"),
-            user_name: Some(variable("USER"))
-                .filter(|u| !u.is_empty())
-                .unwrap_or_else(|| variable("LOGNAME")),
+            user_name: user_name(),
             user_home: variable("HOME"),
             working_dir: path(std::env::current_dir()).unwrap_or_default(),
             temp_dir: std::env::temp_dir().display().to_string(),
@@ -53,6 +51,19 @@ impl ProcessFacts {
             descriptors_most: descriptors_most(),
         }
     }
+}
+
+/// As the user database has it; empty when it does not know us.
+fn user_name() -> String {
+    let status = std::fs::read_to_string("/proc/self/status").unwrap_or_default();
+    let uid = status.lines().find_map(|line| line.strip_prefix("Uid:")?.split_whitespace().next());
+    let users = std::fs::read_to_string("/etc/passwd").unwrap_or_default();
+    let named = |line: &str| {
+        let mut fields = line.split(':');
+        let name = fields.next()?;
+        (fields.nth(1) == uid).then(|| name.to_owned())
+    };
+    uid.and_then(|_| users.lines().find_map(named)).unwrap_or_default()
 }
 
 /// Bytes of the files directly in `dir`, as `dirs` and `conf` count them; 0 when it cannot be read.

@@ -195,7 +195,6 @@ pub struct Draft {
     pub(super) read_only_mode: bool,
     pub(super) require_sasl: bool,
     pub(super) enforce_auth: bool,
-    pub(super) words_given: bool,
     providers: Vec<(String, String)>,
     servers: Vec<(Origin, ServerLine)>,
     /// `group.*` and `weight.*` lines.
@@ -225,7 +224,6 @@ impl Draft {
             read_only_mode: false,
             require_sasl: false,
             enforce_auth: false,
-            words_given: false,
             providers: Vec::new(),
             servers: Vec::new(),
             hierarchical: false,
@@ -236,7 +234,6 @@ impl Draft {
     pub(super) fn set_words(&mut self, list: &str) {
         let words: Vec<String> =
             list.split(',').map(str::trim).filter(|w| !w.is_empty()).map(str::to_owned).collect();
-        self.words_given = true;
         self.config.words = if words.iter().any(|word| word == "*") {
             Words::All
         } else {
@@ -307,7 +304,6 @@ impl Reader {
     /// With the embedded defaults in `draft.config`, makes the raw values agree with them.
     fn start_from_defaults(&mut self) {
         self.embedded = true;
-        self.draft.words_given = true;
     }
 
     fn positional(&mut self, key: &str, value: &str, origin: Origin) -> Result<(), ConfigError> {

@@ -216,7 +216,7 @@ impl Default for Containers {
     }
 }
 
-/// Compression of the snapshots we write. All kinds are read.
+/// Compression of the snapshots we write; all kinds are read.
 #[derive(Clone, Copy, PartialEq, Eq, Debug, Default)]
 pub enum Compression {
     #[default]

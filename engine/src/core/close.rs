@@ -42,17 +42,21 @@ impl<B: Broadcast> Core<B> {
     }
 
     pub(super) fn expire(&mut self, session: SessionId) {
-        self.close(session, None);
+        if self.close(session, None) {
+            self.sessions_expired += 1;
+        }
     }
 
-    fn close(&mut self, session: SessionId, asker: Option<Asker>) {
+    /// False: it is being closed already.
+    fn close(&mut self, session: SessionId, asker: Option<Asker>) -> bool {
         if !self.sessions.begin_close(session) {
-            return;
+            return false;
         }
         match self.few_paths(session) {
             Some(paths) if self.space != Space::Full => self.finish_close(session, paths, asker),
             _ => self.closings.push(session, asker),
         }
+        true
     }
 
     /// One portion of the first session in line.

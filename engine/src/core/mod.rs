@@ -32,7 +32,7 @@ use crate::log::TRAILER_BYTES;
 use crate::model::{ErrorCode, SessionId, WallMillis, Xid, session};
 use crate::ring::{After, Batch, ConnRef, Event, News};
 use crate::wire::{ConnectRequest, ConnectResponse, JutePut, TxnBody, TxnHeader, reply, txn};
-use crate::world::{Head, TxnResult, View};
+use crate::world::{Head, QuotaText, TxnResult, View};
 use batch::Open;
 use close::Closings;
 use ostler_replication::{Broadcast, Epoch, Epochs, Input, Moment, Output, Outputs, Proposal, Zxid};
@@ -107,6 +107,8 @@ pub struct Figures {
     pub snapshot_running: bool,
     /// Replaced, and kept only because something still reads it.
     pub retained_bytes: u64,
+    /// Sessions expired since the start.
+    pub sessions_expired: u64,
 }
 
 /// What `Core::dump` gives.
@@ -130,6 +132,7 @@ pub struct Core<B> {
     reaper: Reaper,
     snapshots: Snapshots,
     snapshot_wanted: bool,
+    sessions_expired: u64,
     space: Space,
     open: Open,
     sealed: VecDeque<Sealed>,
@@ -166,6 +169,7 @@ impl<B: Broadcast> Core<B> {
             reaper: Reaper::new(settings.containers),
             snapshots: Snapshots::new(&settings, last_snapshot_bytes),
             snapshot_wanted: false,
+            sessions_expired: 0,
             settings,
             head,
             view,
@@ -217,6 +221,7 @@ impl<B: Broadcast> Core<B> {
             data_bytes: totals.data_bytes,
             snapshot_running: self.snapshots.is_running(),
             retained_bytes: self.head.usage().retained,
+            sessions_expired: self.sessions_expired,
         }
     }
 
@@ -227,6 +232,11 @@ impl<B: Broadcast> Core<B> {
             expiries: self.sessions.expiries(self.now),
             ephemerals: self.head.owners().map(ephemerals).collect(),
         }
+    }
+
+    /// Every quota: its path, limits and usage. For the word `mntr`.
+    pub fn quotas(&self) -> Vec<(String, QuotaText, QuotaText)> {
+        self.head.quotas().map(|quota| (quota.path.to_owned(), quota.limits, quota.usage)).collect()
     }
 
     /// Tree digests at committed zxids, one per `limits::DIGEST_TXNS_STEP`, oldest first: for the word `hash`.

@@ -24,6 +24,8 @@ use std::time::{Duration, Instant};
 pub enum LogEvent {
     /// Everything up to this zxid is on stable storage; always the last zxid of a proposal.
     Durable(Zxid),
+    /// One group was stored and synced: how long that took, and its txns.
+    Synced { took: Duration, txns: u64 },
     /// How much room there is; told on each change, first before the first append.
     Space(LogSpace),
     /// The process must print this and exit with [`super::EXIT_DISK`] at once. The thread has ended.
@@ -331,6 +333,8 @@ impl Driver {
         let counters = &self.shared.counters;
         let nanos = u64::try_from(took.as_nanos()).unwrap_or(u64::MAX);
         let written = self.writer.written();
+        let txns = written.records.saturating_sub(counters.records.load(Ordering::Relaxed));
+        (self.tell)(LogEvent::Synced { took, txns });
         // One writer, this thread: plain stores are enough.
         counters.syncs.store(written.syncs, Ordering::Relaxed);
         counters.bytes.store(written.bytes, Ordering::Relaxed);

@@ -22,6 +22,7 @@ use crate::ring::ConnRef;
 use crate::snapshot;
 use crate::worker::{self, Inspection, Mail};
 use ostler_replication::{Moment, Solo};
+use std::collections::BTreeMap;
 use std::net::SocketAddr;
 use std::sync::mpsc::{Receiver, RecvTimeoutError, Sender, channel, sync_channel};
 use std::sync::{Arc, Mutex, PoisonError};
@@ -78,14 +79,10 @@ impl Desk {
         let inbox = inbox.expect("a desk is opened once");
         let mut threads = Vec::new();
         let (purge, stop) = channel();
-        match office.config.purge_every_ms {
-            Some(every_ms) => {
-                let purger = Purger::of(&office, Duration::from_millis(every_ms));
-                threads.push(threads::spawn("ostler-purge", None, move || purger.run(&stop))?);
-            }
-            None => tracing::warn!(
-                "old snapshots and logs are never removed (autopurge.purgeInterval=0): the disk will fill up"
-            ),
+        // Off: whoever read the configuration was told that nothing is ever removed.
+        if let Some(every_ms) = office.config.purge_every_ms {
+            let purger = Purger::of(&office, Duration::from_millis(every_ms));
+            threads.push(threads::spawn("ostler-purge", None, move || purger.run(&stop))?);
         }
         let mut clerk = Clerk { begun: office.clock.now().mono, trace_mask: TRACE_MASK, office };
         threads.push(threads::spawn("ostler-desk", None, move || clerk.run(&inbox))?);
@@ -248,8 +245,19 @@ impl Clerk {
         }
     }
 
+    /// By first component, as Apache's metrics have it: several quotas below one add up.
     fn quotas(&self) -> Vec<QuotaFacts> {
-        Vec::new()
+        let mut namespaces: BTreeMap<String, QuotaFacts> = BTreeMap::new();
+        for (path, limits, usage) in self.core(Core::quotas).unwrap_or_default() {
+            let namespace = path.split('/').nth(1).unwrap_or_default();
+            let facts = namespaces.entry(namespace.to_owned()).or_insert_with(|| QuotaFacts::of(namespace));
+            facts.add_limits(
+                limits.count_hard.unwrap_or(limits.count),
+                limits.bytes_hard.unwrap_or(limits.bytes),
+            );
+            facts.add_usage(usage.count, usage.bytes);
+        }
+        namespaces.into_values().collect()
     }
 
     fn connections(&self) -> Vec<ConnectionFacts> {

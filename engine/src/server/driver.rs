@@ -1,6 +1,7 @@
 //! Drives the core: brings it requests, the log's and the snapshotter's news and the time, and does what it decides.
 //! Not here: deciding (core); sockets (workers).
 
+use crate::admin::{Counter, Counters, Summary};
 use crate::core::{Core, CoreInput, CoreOutput, Figures, Now, Space};
 use crate::intake::{Bell, Intake};
 use crate::io::clock::{Clock, SystemClock};
@@ -10,7 +11,8 @@ use crate::ring::{Event, Publisher};
 use crate::snapshot::{Compression, Job, Pinned, Progress, Snapshotter};
 use crate::world::View;
 use crossbeam::queue::SegQueue;
-use ostler_replication::{Proposal, Solo, Zxid};
+use crossbeam::utils::CachePadded;
+use ostler_replication::{Moment, Proposal, Solo, Zxid};
 use std::collections::VecDeque;
 use std::ops::ControlFlow;
 use std::sync::Arc;
@@ -83,6 +85,8 @@ impl SharedFigures {
             data_bytes: self.data_bytes.load(Ordering::Relaxed),
             snapshot_running: self.snapshot_running.load(Ordering::Relaxed),
             retained_bytes: self.retained_bytes.load(Ordering::Relaxed),
+            // Counted where the registry's counters are.
+            sessions_expired: 0,
         }
     }
 }
@@ -102,8 +106,19 @@ pub struct Driver {
     pub clock: SystemClock,
     /// Decided, but the log's queue was full.
     pub proposals: VecDeque<Proposal>,
+    pub counters: Arc<CachePadded<Counters>>,
+    pub tally: Tally,
     /// Decided, but the ring was full: the slowest worker has to move first.
     pub events: VecDeque<Event>,
+}
+
+/// What the counters are computed from.
+#[derive(Default)]
+pub struct Tally {
+    /// Last zxids of proposals on their way to the disk, and when they were handed over.
+    on_the_way: VecDeque<(Zxid, Moment)>,
+    snapshot_begun: Option<Moment>,
+    sessions_expired: u64,
 }
 
 impl Driver {
@@ -127,7 +142,12 @@ impl Driver {
         }
         self.core.turn(self.now());
         self.act();
-        self.figures.store(self.core.figures());
+        let figures = self.core.figures();
+        self.counters.begin_turn();
+        let expired = figures.sessions_expired
+            - std::mem::replace(&mut self.tally.sessions_expired, figures.sessions_expired);
+        self.counters.add(Counter::SessionsExpired, expired);
+        self.figures.store(figures);
     }
 
     /// Whether a sleep would leave something undone that can be done now. Asked again after arming the bell.
@@ -168,14 +188,29 @@ impl Driver {
 
     fn hear(&mut self, tidings: Tidings, now: Now) {
         let input = match tidings {
-            Tidings::Durable(zxid) => CoreInput::Durable(zxid),
+            Tidings::Durable(zxid) => {
+                while let Some((last, since)) = self.tally.on_the_way.front()
+                    && *last <= zxid
+                {
+                    self.counters.record(Summary::LogQueueAndSyncTime, now.mono.since(*since));
+                    self.tally.on_the_way.pop_front();
+                }
+                CoreInput::Durable(zxid)
+            }
             Tidings::Space(space) => CoreInput::Space(match space {
                 LogSpace::Ok => Space::Ok,
                 LogSpace::Reserve => Space::Reserve,
                 LogSpace::Floor => Space::Floor,
                 LogSpace::Full => Space::Full,
             }),
-            Tidings::Snapshot(bytes) => CoreInput::SnapshotEnded(bytes),
+            Tidings::Snapshot(bytes) => {
+                let took = self.tally.snapshot_begun.take().map(|since| now.mono.since(since));
+                match (bytes, took) {
+                    (Some(_), Some(took)) => self.counters.record(Summary::SnapshotTime, took),
+                    _ => self.counters.add(Counter::SnapshotErrors, 1),
+                }
+                CoreInput::SnapshotEnded(bytes)
+            }
             Tidings::SnapshotWanted => CoreInput::SnapshotWanted,
             Tidings::Ask(question) => return question(&self.core),
             Tidings::Stop => return,
@@ -186,7 +221,10 @@ impl Driver {
     fn act(&mut self) {
         while let Some(output) = self.core.next_output() {
             match output {
-                CoreOutput::Append(proposal) => self.proposals.push_back(proposal),
+                CoreOutput::Append(proposal) => {
+                    self.tally.on_the_way.push_back((proposal.last, self.clock.now().mono));
+                    self.proposals.push_back(proposal);
+                }
                 CoreOutput::Publish(event) => self.events.push_back(event),
                 CoreOutput::RollLog => {
                     self.append();
@@ -221,6 +259,7 @@ impl Driver {
     }
 
     fn begin_snapshot(&mut self, view: View) {
+        self.tally.snapshot_begun = Some(self.clock.now().mono);
         let figures = self.figures.clone();
         let job = Job {
             source: Box::new(Pinned { view, digest: self.digest }),

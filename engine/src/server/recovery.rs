@@ -2,6 +2,7 @@
 //! Not here: the formats (snapshot, log), applying (world).
 
 use super::StartError;
+use crate::admin::{Counters, Summary};
 use crate::config::Config;
 use crate::io::disk::Disk;
 use crate::limits;
@@ -13,6 +14,7 @@ use crate::world::{Changes, Head, Restorer, Settings};
 use ostler_replication::Zxid;
 use std::ops::ControlFlow;
 use std::path::PathBuf;
+use std::time::{Duration, Instant};
 
 /// `version-2` below `dataDir` and `dataLogDir`.
 #[derive(Clone, Debug)]
@@ -39,7 +41,9 @@ pub fn recover(
     paths: &Paths,
     config: &Config,
     seed: [u64; 2],
+    counters: &Counters,
 ) -> Result<Recovery, StartError> {
+    let begun = Instant::now();
     let settings = Settings { hash_seed: seed, digests: config.digest };
     for path in snapshot::remove_leftovers(disk, &paths.snapshots).map_err(StartError::Purge)? {
         tracing::info!(path = %path.display(), "removed a snapshot that was not finished");
@@ -49,6 +53,7 @@ pub fn recover(
     let loaded = snapshot::load_newest(disk, &paths.snapshots, options, |zxid| Restorer::new(settings, zxid))
         .map_err(StartError::Snapshot)?;
     let mut damaged = None;
+    let snapshot_loaded = begun.elapsed();
     let (mut head, base, snapshot) = match loaded {
         Some(Loaded { restored, zxid, path, file_bytes, contents, skipped, known }) => {
             let head = restored
@@ -69,12 +74,18 @@ pub fn recover(
             (Head::new(settings), Zxid::ZERO, None)
         }
     };
+    let replay_begun = Instant::now();
     let recovered = replay(disk, paths, base, &mut head)?;
     if let Some((known, damaged)) = damaged
         && recovered.last < known
     {
         return Err(StartError::Lost { known, last: recovered.last, damaged });
     }
+    let nanos = |took: Duration| u64::try_from(took.as_nanos()).unwrap_or(u64::MAX);
+    counters.record(Summary::SnapshotLoadTime, nanos(snapshot_loaded));
+    counters.record(Summary::LogLoadTime, nanos(replay_begun.elapsed()));
+    counters.record(Summary::LogLoadTxns, recovered.records);
+    counters.record(Summary::LoadTime, nanos(begun.elapsed()));
     recovered.notes.iter().for_each(|note| tracing::warn!("{note}"));
     if let Some(cut) = &recovered.cut {
         tracing::warn!(
@@ -94,6 +105,7 @@ pub fn recover(
         sessions = head.sessions().len(),
         snapshot = %snapshot.map_or("none".to_owned(), |(path, _)| path.display().to_string()),
         replayed = recovered.records,
+        took_ms = begun.elapsed().as_millis() as u64,
         "recovered"
     );
     Ok(Recovery { head, snapshot_bytes })
@@ -158,6 +170,7 @@ fn first_snapshot(
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::admin::Registry;
     use crate::io::disk::RealDisk;
     use crate::log::{FileId, file_header, put_record};
     use crate::model::{SessionId, WallMillis, Xid};
@@ -203,7 +216,7 @@ mod tests {
         let paths = Paths::of(&config);
         RealDisk.create_dir(&paths.snapshots).unwrap();
         make(&paths.snapshots);
-        match (recover(&RealDisk, &paths, &config, [1, 2]), expected) {
+        match (recover(&RealDisk, &paths, &config, [1, 2], &Registry::default().thread()), expected) {
             (Ok(recovery), Ok(zxid)) => assert_eq!(recovery.head.zxid(), Zxid(zxid)),
             (Err(error), Err(start)) => assert!(error.to_string().starts_with(start), "{error}"),
             (Ok(recovery), Err(start)) => panic!("started at {} instead of: {start}", recovery.head.zxid()),
@@ -246,7 +259,10 @@ mod tests {
         RealDisk.create_dir(&paths.snapshots).unwrap();
         let partial = paths.snapshots.join("partial-snapshot.7");
         std::fs::write(&partial, b"ZKSN").unwrap();
-        assert_eq!(recover(&RealDisk, &paths, &config, [1, 2]).unwrap().head.zxid(), Zxid::ZERO);
+        assert_eq!(
+            recover(&RealDisk, &paths, &config, [1, 2], &Registry::default().thread()).unwrap().head.zxid(),
+            Zxid::ZERO
+        );
         assert!(!partial.exists() && paths.snapshots.join("snapshot.0").exists());
     }
 }

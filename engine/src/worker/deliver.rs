@@ -106,7 +106,7 @@ impl<P: Poll> State<P> {
         connection.output.event_bytes += frame.len();
         connection.figures.sent += 1;
         self.counters.add(Counter::PacketsSent, 1);
-        self.counters.add(Counter::BytesOfEvents, frame.len() as u64);
+        self.counters.add(Counter::BytesOfEvents, frame.len().saturating_sub(4) as u64);
         if connection.is_hopelessly_behind() {
             tracing::warn!(peer = %connection.peer, session = %connection.session, "does not read its watch events: closed");
             self.drop_now(slot);

@@ -54,10 +54,7 @@ impl<P: Poll> State<P> {
                     self.counters.add(Counter::SessionlessExpired, 1);
                     self.drop_now(slot);
                 }
-                Verdict::Drop => {
-                    self.counters.add(Counter::ConnectionsDropped, 1);
-                    self.drop_now(slot);
-                }
+                Verdict::Drop => self.drop_now(slot),
             }
         }
     }

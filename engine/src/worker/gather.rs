@@ -69,7 +69,10 @@ impl<P: Poll> State<P> {
                 self.list_to_read(slot);
             }
             Got::End => self.ended(slot),
-            Got::Failed => self.drop_now(slot),
+            Got::Failed => {
+                self.counters.add(Counter::ConnectionsDropped, 1);
+                self.drop_now(slot);
+            }
         }
     }
 
@@ -162,6 +165,7 @@ impl<P: Poll> State<P> {
             Phase::Closing if !connection.output.is_empty() => {}
             Phase::Closing => self.drop_now(slot),
             _ => {
+                self.counters.add(Counter::ConnectionsDropped, 1);
                 let generation = connection.generation;
                 let source = Source::Input;
                 self.jobs.push(Job { slot, generation, source, hashes: 0..0, ended: true });

@@ -497,6 +497,8 @@ impl<P: Poll> State<P> {
         let Some(connection) = self.connections.get_of(to.slot, to.generation) else { return };
         if connection.phase == Phase::Word {
             connection.output.prepare(&mut self.pool).extend_from_slice(text);
+            connection.figures.sent += 1;
+            self.counters.add(Counter::PacketsSent, 1);
             self.begin_close(to.slot);
         }
     }

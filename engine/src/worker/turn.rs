@@ -499,7 +499,6 @@ impl<P: Poll> State<P> {
         connection.progressed = self.now.mono;
         connection.stream = None;
         self.part(slot);
-        self.counters.add(Counter::ConnectionsDropped, 1);
         self.list_to_flush(slot);
         self.read_again(slot);
     }

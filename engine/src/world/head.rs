@@ -255,7 +255,15 @@ impl Head {
 
     /// The quota that a change at this path is charged to; `None` too when its limits or usage cannot be read.
     pub fn quota<'p>(&self, path: &'p str) -> Option<Quota<'p>> {
-        let path = self.writer.quotas.deepest(path)?;
+        self.quota_at(self.writer.quotas.deepest(path)?)
+    }
+
+    /// Every quota whose limits and usage can be read, by path.
+    pub fn quotas(&self) -> impl Iterator<Item = Quota<'_>> {
+        self.writer.quotas.paths().filter_map(|path| self.quota_at(path))
+    }
+
+    fn quota_at<'p>(&self, path: &'p str) -> Option<Quota<'p>> {
         let text = |path: String| QuotaText::parse(self.get(&path)?.data());
         Some(Quota { path, limits: text(limits_path(path))?, usage: text(stats_path(path))? })
     }

@@ -83,6 +83,10 @@ impl Quotas {
         self.paths.remove(path)
     }
 
+    pub(super) fn paths(&self) -> impl Iterator<Item = &str> {
+        self.paths.iter().map(|path| &**path)
+    }
+
     /// The path itself or its deepest ancestor with a quota.
     pub(super) fn deepest<'p>(&self, path: &'p str) -> Option<&'p str> {
         if self.paths.is_empty() {

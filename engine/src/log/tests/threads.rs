@@ -25,6 +25,7 @@ fn durable(events: &Receiver<LogEvent>, last: u64) {
         match events.recv_timeout(Duration::from_secs(20)).expect("the log answers") {
             LogEvent::Durable(zxid) if zxid == Zxid(last) => return,
             LogEvent::Durable(zxid) => assert!(zxid < Zxid(last)),
+            LogEvent::Synced { txns, .. } => assert!(txns > 0),
             LogEvent::Space(level) => assert_eq!(level, LogSpace::Ok),
             LogEvent::Failed(failure) => panic!("{failure}"),
         }
@@ -98,7 +99,7 @@ fn a_failed_sync_is_told_once_and_ends_the_log() {
         match events.recv_timeout(Duration::from_secs(20)).expect("the failure is told") {
             LogEvent::Failed(failure) => break failure,
             LogEvent::Durable(zxid) => panic!("{zxid} cannot be durable"),
-            LogEvent::Space(_) => {}
+            LogEvent::Space(_) | LogEvent::Synced { .. } => {}
         }
     };
     assert!(failure.to_string().contains("must not be acknowledged"), "{failure}");
@@ -125,6 +126,7 @@ fn a_full_disk_holds_writes_back_until_there_is_space() {
                 LogEvent::Durable(zxid) => acknowledged = zxid.0,
                 LogEvent::Space(level) => told.push(level),
                 LogEvent::Failed(failure) => panic!("{failure}"),
+                LogEvent::Synced { .. } => {}
             }
         }
         std::thread::yield_now();
@@ -143,6 +145,7 @@ fn a_full_disk_holds_writes_back_until_there_is_space() {
             LogEvent::Durable(zxid) if zxid == Zxid(last) => break,
             LogEvent::Durable(_) | LogEvent::Space(_) => {}
             LogEvent::Failed(failure) => panic!("{failure}"),
+            LogEvent::Synced { .. } => {}
         }
     }
     let second = log_files(&disk, dir).unwrap()[0].first.0;
