@@ -11,7 +11,7 @@
 
 mod desk;
 mod driver;
-mod recovery;
+pub mod recovery;
 mod threads;
 
 use crate::admin::{Counter, Counters, Registry, Summary};

@@ -155,6 +155,8 @@ impl<B: Broadcast> Core<B> {
     ) -> Core<B> {
         let first_id = session::first_id(settings.session_server, now.wall.0.max(0) as u64);
         let mut sessions = Sessions::new(settings.tick_ms, first_id);
+        // What passes before the first turn is a stall, too: nobody could be heard.
+        sessions.note_turn(now.mono);
         for (id, timeout_ms) in head.sessions() {
             sessions.open(id, timeout_ms, None, now.mono);
         }
@@ -247,6 +249,8 @@ impl<B: Broadcast> Core<B> {
 
     pub fn step(&mut self, input: CoreInput, now: Now) {
         self.now = now;
+        // Before anything is touched: a deadline counted from a stall's end would be late by the whole stall.
+        self.sessions.note_turn(now.mono);
         match input {
             CoreInput::Request(request) => self.request(request),
             CoreInput::Durable(zxid) => self.broadcast(Input::Durable(zxid)),

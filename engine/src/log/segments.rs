@@ -264,6 +264,19 @@ impl Spares {
         }
     }
 
+    /// One round of `run` for whoever drives the log without its threads: makes one spare if one is wanted. A full disk is
+    /// asked again each time.
+    pub fn prepare(&self) {
+        let state = self.lock();
+        let wanted = state.full || state.ready.len() < SEGMENTS_SPARE;
+        if !wanted || state.closed || state.failed.is_some() {
+            return;
+        }
+        drop(state);
+        let outcome = self.make();
+        self.settle(&mut self.lock(), outcome);
+    }
+
     pub fn close(&self) {
         self.lock().closed = true;
         self.changed.notify_all();

@@ -250,15 +250,26 @@ impl<P: Poll> Worker<P> {
 
     /// Waits until there is something to do, at most for `patience`: sockets, mail, an event that concerns us.
     pub fn wait(&mut self, patience: Duration) -> io::Result<()> {
-        if self.has_work() {
-            return self.state.poll.wait(Some(Duration::ZERO), &mut self.state.ready);
-        }
-        let state = &mut self.state;
-        self.ring.set_watching(!state.watches.is_empty());
-        let patience = match self.ring.park() {
+        let patience = match self.park() {
             true => patience.min(Duration::from_millis(WAIT_MS_MAX)),
             false => Duration::ZERO,
         };
+        self.wake(patience)
+    }
+
+    /// First half of `wait`: true if the worker may sleep now. Whoever drives several workers on one thread calls `wake`
+    /// when its sleep is over, and nothing in between.
+    pub fn park(&mut self) -> bool {
+        if self.has_work() {
+            return false;
+        }
+        self.ring.set_watching(!self.state.watches.is_empty());
+        self.ring.park()
+    }
+
+    /// Second half of `wait`: what became ready within `patience`.
+    pub fn wake(&mut self, patience: Duration) -> io::Result<()> {
+        let state = &mut self.state;
         let waited = state.poll.wait(Some(patience), &mut state.ready);
         self.ring.unpark();
         waited

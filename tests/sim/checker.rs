@@ -1,0 +1,669 @@
+//! Judges a run while it goes on: every byte that a client receives, every txn that the core proposes, every recovery.
+//! Not here: making anything happen (`workload`, `faults`), what is right for one request (`model`).
+//!
+//! What is checked:
+//! - writes are linearizable in zxid order: each is executed once, in its connection's order, after everything anybody
+//!   had heard of when it was sent, and answered with the very bytes the model gives at that zxid;
+//! - reads are linearizable: each shows exactly the tree at the zxid of its reply, which is none older than what anybody
+//!   had heard of when it was sent, and never older than what its session has seen, on this connection or an earlier one;
+//! - replies come in the order of requests, their zxids never decrease;
+//! - watch events: exactly those that the registered watches and the txns demand, in zxid order, before the reply of
+//!   their own txn and before any reply that shows their txn; one-shot watches once; nothing from before registration;
+//! - a session expires only after a silence of its timeout, and does expire; its ephemerals go with its closeSession;
+//! - after a crash everything that anybody has heard of is there, and the tree is exactly that of some zxid.
+
+use crate::model::{Answer, ChangeKind, Model, ReadKind, Request, Stamp, error, parent_of};
+use ostler_engine::wire::{TxnBody, TxnEntry};
+use ostler_engine::world::View;
+use ostler_tests::client::{ConnectResponse, EVENT_XID, Reply};
+use ostler_tests::jute::{Body, Reader};
+use std::collections::{BTreeMap, BTreeSet, VecDeque};
+
+pub type Checked<T = ()> = Result<T, String>;
+
+/// What the caller is to know of a frame it handed in.
+#[derive(Clone, PartialEq, Eq, Debug)]
+pub enum Heard {
+    Established {
+        session: i64,
+        password: Vec<u8>,
+    },
+    /// No such session (any more).
+    Refused,
+    Reply {
+        request: Request,
+        err: i32,
+        zxid: i64,
+    },
+    Event,
+}
+
+/// One request on its way.
+#[derive(Clone, Debug)]
+struct Sent {
+    xid: i32,
+    request: Request,
+    /// The newest zxid anybody had heard of.
+    known: i64,
+}
+
+#[derive(Default)]
+struct Connection {
+    session: i64,
+    established: bool,
+    sent: VecDeque<Sent>,
+    /// Writes in the order sent that the core has not proposed yet.
+    unproposed: VecDeque<i32>,
+    /// Writes that were passed over: they must be refused without a txn.
+    refused: BTreeSet<i32>,
+    /// Zxid of the last frame, or what the session had seen before this connection.
+    seen: i64,
+    /// Every txn up to here has been held against the watches.
+    told: i64,
+    /// Events of txn `told` that are still to come.
+    due: VecDeque<(i32, String)>,
+    watches: Watches,
+    /// What setWatches has brought so far, before its reply.
+    caught_up: Vec<(i32, String)>,
+    /// When the connect request reached the server.
+    arrived_ms: u64,
+    /// The session has moved to another connection.
+    moved: bool,
+}
+
+#[derive(Default)]
+struct Watches {
+    data: BTreeSet<String>,
+    child: BTreeSet<String>,
+    persistent: BTreeSet<String>,
+    recursive: BTreeSet<String>,
+}
+
+/// A write that the core has executed.
+struct Executed {
+    zxid: i64,
+    answer: Answer,
+}
+
+/// What is known of a session beside the model.
+#[derive(Default)]
+struct Session {
+    /// Newest zxid that any of its connections has seen.
+    seen: i64,
+    /// When its connection brought bytes to the server, milliseconds of time in which the server ran.
+    heard_ms: Vec<u64>,
+    executed: BTreeMap<i32, Executed>,
+}
+
+pub struct Checker {
+    pub model: Model,
+    connections: BTreeMap<u64, Connection>,
+    sessions: BTreeMap<i64, Session>,
+    /// Requests of writes by session and xid, for when the core proposes them.
+    writes: BTreeMap<(i64, i32), (u64, Request, i64)>,
+    /// Newest zxid that anybody has heard of.
+    known: i64,
+    /// Time in which the server ran, milliseconds; and since when the log has been taking nothing.
+    pub running_ms: u64,
+    pub full_since_ms: Option<u64>,
+    /// The disk was full at some time: writes may be refused.
+    pub may_refuse: bool,
+    pub figures: Figures,
+}
+
+/// How much a run has looked at.
+#[derive(Clone, Copy, Default, Debug)]
+pub struct Figures {
+    pub txns: u64,
+    pub replies: u64,
+    pub reads: u64,
+    pub events: u64,
+    pub expiries: u64,
+    pub attached: u64,
+    pub recoveries: u64,
+    pub undone: u64,
+    pub refused: u64,
+}
+
+impl Figures {
+    pub fn add(&mut self, other: Figures) {
+        self.txns += other.txns;
+        self.replies += other.replies;
+        self.reads += other.reads;
+        self.events += other.events;
+        self.expiries += other.expiries;
+        self.attached += other.attached;
+        self.recoveries += other.recoveries;
+        self.undone += other.undone;
+        self.refused += other.refused;
+    }
+}
+
+macro_rules! ensure {
+    ($holds:expr, $($why:tt)+) => {
+        if !$holds {
+            return Err(format!($($why)+));
+        }
+    };
+}
+
+/// How late a client may speak and still find its session gone: the core had decided, the txn was on its way.
+const DECIDED_MS: u64 = 1_500;
+
+impl Checker {
+    /// `view`: what a server shows that was never used.
+    pub fn new(view: &View) -> Checker {
+        let mut model = Model::default();
+        for (path, znode) in tree_of(view) {
+            model.found(&path, znode);
+        }
+        Checker {
+            model,
+            connections: BTreeMap::new(),
+            sessions: BTreeMap::new(),
+            writes: BTreeMap::new(),
+            known: 0,
+            running_ms: 0,
+            full_since_ms: None,
+            may_refuse: false,
+            figures: Figures::default(),
+        }
+    }
+
+    /// Newest zxid that the session has seen.
+    pub fn seen(&self, session: i64) -> i64 {
+        self.sessions.get(&session).map_or(0, |session| session.seen)
+    }
+
+    /// A connect request was sent; `session` 0 asks for a new one.
+    pub fn connecting(&mut self, connection: u64, session: i64) {
+        let seen = self.seen(session);
+        let made = Connection { session, seen, told: seen, ..Connection::default() };
+        self.connections.insert(connection, made);
+    }
+
+    pub fn sent(&mut self, connection: u64, xid: i32, request: &Request) {
+        let known = self.known;
+        let Some(made) = self.connections.get_mut(&connection) else { return };
+        made.sent.push_back(Sent { xid, request: request.clone(), known });
+        if request.is_write() {
+            made.unproposed.push_back(xid);
+            self.writes.insert((made.session, xid), (connection, request.clone(), known));
+        }
+    }
+
+    /// Bytes of the connection have reached the server's socket.
+    pub fn arrived(&mut self, connection: u64) {
+        let Some(made) = self.connections.get_mut(&connection) else { return };
+        if !made.established {
+            made.arrived_ms = self.running_ms;
+        } else if !made.moved {
+            self.sessions.entry(made.session).or_default().heard_ms.push(self.running_ms);
+        }
+    }
+
+    /// The connection is no more, for whatever reason.
+    pub fn gone(&mut self, connection: u64) {
+        self.connections.remove(&connection);
+    }
+
+    // --- what clients hear ------------------------------------------------------------------------------------------
+
+    pub fn frame(&mut self, connection: u64, frame: &[u8]) -> Checked<Heard> {
+        let made = self.connections.get(&connection).ok_or("a frame on no connection")?;
+        if !made.established {
+            return self.handshake(connection, frame);
+        }
+        let reply = Reply::decode(frame).ok_or_else(|| format!("no reply: {frame:02x?}"))?;
+        self.figures.replies += 1;
+        let heard = match reply.xid {
+            EVENT_XID => self.event(connection, &reply).map(|()| Heard::Event),
+            _ => self.reply(connection, &reply),
+        };
+        heard.map_err(|why| format!("connection {connection}: {why} ({reply:?})"))
+    }
+
+    fn handshake(&mut self, connection: u64, frame: &[u8]) -> Checked<Heard> {
+        let answer =
+            ConnectResponse::decode(frame).ok_or_else(|| format!("no ConnectResponse: {frame:02x?}"))?;
+        let made = self.connections.get_mut(&connection).ok_or("a frame on no connection")?;
+        let asked = made.session;
+        if answer.timeout_ms == 0 {
+            ensure!(asked != 0, "a new session was refused by a ConnectResponse");
+            let open = self.model.sessions.get(&asked).is_some_and(|life| life.closed.is_none());
+            ensure!(!open, "session 0x{asked:x} is open, yet its client was refused");
+            return Ok(Heard::Refused);
+        }
+        let session = answer.session;
+        ensure!(asked == 0 || asked == session, "asked for session 0x{asked:x}, got 0x{session:x}");
+        let life = self.model.sessions.get(&session).ok_or("a session was established without its txn")?;
+        if asked == 0 {
+            ensure!(!self.sessions.contains_key(&session), "session 0x{session:x} was given out before");
+            self.known = self.known.max(life.opened);
+        } else {
+            // It may be closing by now; it was open when the core took the request.
+            self.figures.attached += 1;
+        }
+        made.session = session;
+        made.established = true;
+        made.seen = made.seen.max(life.opened);
+        made.told = made.seen;
+        let known = self.sessions.entry(session).or_default();
+        known.seen = known.seen.max(made.seen);
+        known.heard_ms.push(made.arrived_ms);
+        known.heard_ms.sort_unstable();
+        for (number, other) in &mut self.connections {
+            other.moved |= *number != connection && other.session == session;
+        }
+        Ok(Heard::Established { session, password: answer.password.unwrap_or_default() })
+    }
+
+    fn reply(&mut self, connection: u64, reply: &Reply) -> Checked<Heard> {
+        let made = self.connections.get_mut(&connection).ok_or("a reply on no connection")?;
+        let sent = made.sent.pop_front().ok_or("a reply to nothing")?;
+        ensure!(sent.xid == reply.xid, "out of order: the next reply is that of {sent:?}");
+        ensure!(reply.zxid >= made.seen, "zxid 0x{:x} after 0x{:x}", reply.zxid, made.seen);
+        made.tell(&self.model, reply.zxid)?;
+        ensure!(made.due.is_empty(), "events of 0x{:x} missing: {:?}", made.told, made.due);
+        made.seen = reply.zxid;
+        self.known = self.known.max(reply.zxid);
+        let session = self.sessions.entry(made.session).or_default();
+        session.seen = session.seen.max(reply.zxid);
+        if sent.request.is_write() {
+            self.figures.refused += u64::from(reply.err == error::NOT_READ_ONLY);
+            judge_write(made, session, &sent, reply, self.may_refuse)?;
+        } else {
+            self.figures.reads += 1;
+            ensure!(
+                reply.zxid >= sent.known,
+                "stale: the reply to {sent:?} shows 0x{:x}, but 0x{:x} was known when it was sent",
+                reply.zxid,
+                sent.known
+            );
+            judge_read(&self.model, made, &sent, reply)?;
+        }
+        Ok(Heard::Reply { request: sent.request, err: reply.err, zxid: reply.zxid })
+    }
+
+    fn event(&mut self, connection: u64, reply: &Reply) -> Checked {
+        self.figures.events += 1;
+        let made = self.connections.get_mut(&connection).ok_or("an event on no connection")?;
+        let mut body = Reader(&reply.body);
+        let (kind, state, path) = (body.int(), body.int(), body.string());
+        let (Some(kind), Some(3), Some(path)) = (kind, state, path) else { return Err("no event".into()) };
+        if reply.zxid == -1 {
+            made.caught_up.push((kind, path));
+            return Ok(());
+        }
+        ensure!(reply.zxid >= made.told, "an event of 0x{:x} after news of 0x{:x}", reply.zxid, made.told);
+        made.tell(&self.model, reply.zxid)?;
+        let next = made.due.pop_front();
+        ensure!(next == Some((kind, path)), "the watches of this connection demand {next:?}");
+        made.seen = made.seen.max(reply.zxid);
+        self.known = self.known.max(reply.zxid);
+        let session = self.sessions.entry(made.session).or_default();
+        session.seen = session.seen.max(reply.zxid);
+        Ok(())
+    }
+
+    // --- what the core decides --------------------------------------------------------------------------------------
+
+    /// One txn that the core proposes.
+    pub fn proposed(&mut self, entry: &[u8]) -> Checked {
+        let (entry, _) =
+            TxnEntry::decode(entry).map_err(|error| format!("a proposal of nonsense: {error:?}"))?;
+        let header = entry.header;
+        let stamp = Stamp { zxid: header.zxid.0 as i64, time: header.time.0, session: header.session.0 };
+        ensure!(
+            stamp.zxid == self.model.last + 1,
+            "proposed 0x{:x} after 0x{:x}",
+            stamp.zxid,
+            self.model.last
+        );
+        self.figures.txns += 1;
+        match &entry.body {
+            TxnBody::CreateSession { timeout_ms } => {
+                self.model.open_session(stamp, *timeout_ms);
+                Ok(())
+            }
+            TxnBody::CloseSession { paths } => {
+                let paths: Vec<String> = paths.iter().flatten().map(|path| path.to_string()).collect();
+                if header.cxid.0 == 0 {
+                    self.expired(stamp.session)?;
+                } else {
+                    self.executes(stamp, header.cxid.0)?;
+                }
+                let answer = self.model.close_session(stamp, &paths)?;
+                if header.cxid.0 != 0 {
+                    self.note_executed(stamp, header.cxid.0, answer);
+                }
+                Ok(())
+            }
+            _ => {
+                let request = self.executes(stamp, header.cxid.0)?;
+                let answer = self.model.execute(stamp, &request);
+                self.note_executed(stamp, header.cxid.0, answer);
+                Ok(())
+            }
+        }
+    }
+
+    /// The request behind a txn, which must be the next of its connection.
+    fn executes(&mut self, stamp: Stamp, xid: i32) -> Checked<Request> {
+        let Stamp { zxid, session, .. } = stamp;
+        let life = self.model.sessions.get(&session);
+        ensure!(
+            life.is_some_and(|life| life.closed.is_none()),
+            "0x{zxid:x} is a txn of session 0x{session:x}, which is not open"
+        );
+        let (connection, request, known) = self.writes.remove(&(session, xid)).ok_or_else(|| {
+            format!("0x{zxid:x} is a txn that nobody sent: session 0x{session:x} xid {xid}")
+        })?;
+        ensure!(zxid > known, "0x{zxid:x} was decided before 0x{known:x}, which was known when it was sent");
+        let executed = &self.sessions.entry(session).or_default().executed;
+        let last = executed.last_key_value().map_or(0, |(xid, _)| *xid);
+        ensure!(last < xid, "xid {xid} of session 0x{session:x} executed after xid {last}");
+        if let Some(made) = self.connections.get_mut(&connection) {
+            while let Some(next) = made.unproposed.pop_front() {
+                if next == xid {
+                    break;
+                }
+                ensure!(self.may_refuse, "xid {next} of session 0x{session:x} was passed over by xid {xid}");
+                self.writes.remove(&(session, next));
+                made.refused.insert(next);
+            }
+        }
+        Ok(request)
+    }
+
+    fn note_executed(&mut self, stamp: Stamp, xid: i32, answer: Answer) {
+        let session = self.sessions.entry(stamp.session).or_default();
+        session.executed.insert(xid, Executed { zxid: stamp.zxid, answer });
+    }
+
+    /// The server has decided by itself that this session is over.
+    fn expired(&mut self, session: i64) -> Checked {
+        self.figures.expiries += 1;
+        let life = self.model.sessions.get(&session).ok_or("an unknown session expires")?;
+        let timeout_ms = life.timeout_ms as u64;
+        let now = self.running_ms;
+        let decided = self.full_since_ms.unwrap_or(now).min(now).saturating_sub(DECIDED_MS);
+        let heard = self.sessions.get(&session).map_or(&[][..], |session| &session.heard_ms);
+        let ends = heard.iter().skip(1).copied().chain([now]);
+        let silent = heard.iter().zip(ends).any(|(from, to)| to >= decided && to - from >= timeout_ms);
+        ensure!(
+            silent || heard.is_empty(),
+            "session 0x{session:x} with a timeout of {timeout_ms} ms expires at {now}; heard at {:?}",
+            &heard[heard.len().saturating_sub(8)..]
+        );
+        Ok(())
+    }
+
+    // --- crashes ----------------------------------------------------------------------------------------------------
+
+    /// The server died. What it had sent may still be read.
+    pub fn crashed(&mut self) {
+        self.full_since_ms = None;
+    }
+
+    /// A server has recovered to this View.
+    pub fn recovered(&mut self, view: &View) -> Checked {
+        self.figures.recoveries += 1;
+        let zxid = view.zxid().0 as i64;
+        ensure!(zxid >= self.known, "lost: 0x{:x} was known, recovery ends at 0x{zxid:x}", self.known);
+        ensure!(zxid <= self.model.last, "recovered 0x{zxid:x}, but 0x{:x} was the last", self.model.last);
+        self.figures.undone += (self.model.last - zxid) as u64;
+        self.model.truncate(zxid);
+        for session in self.sessions.values_mut() {
+            session.executed.retain(|_, executed| executed.zxid <= zxid);
+            // It gets its whole timeout again.
+            session.heard_ms = vec![self.running_ms];
+        }
+        self.writes.clear();
+        self.compare(view)
+    }
+
+    /// The whole tree and the sessions of a View, against the model.
+    pub fn compare(&self, view: &View) -> Checked {
+        let zxid = view.zxid().0 as i64;
+        let mut found = 0;
+        for (path, znode) in tree_of(view) {
+            found += 1;
+            let expected = self.model.at(&path, zxid);
+            ensure!(
+                expected.is_some_and(|expected| **expected == znode),
+                "at 0x{zxid:x} {path} is {znode:?}, not {expected:?}"
+            );
+        }
+        let expected = self.model.tree(zxid).count();
+        ensure!(found == expected, "at 0x{zxid:x} there are {found} znodes, not {expected}");
+        let sessions: BTreeMap<i64, i32> =
+            view.sessions().map(|(session, timeout_ms)| (session.0, timeout_ms)).collect();
+        let open =
+            |life: &crate::model::Life| life.opened <= zxid && life.closed.is_none_or(|closed| closed > zxid);
+        let expected: BTreeMap<i64, i32> = self
+            .model
+            .sessions
+            .iter()
+            .filter(|(_, life)| open(life))
+            .map(|(id, life)| (*id, life.timeout_ms))
+            .collect();
+        ensure!(sessions == expected, "at 0x{zxid:x} sessions are {sessions:x?}, not {expected:x?}");
+        Ok(())
+    }
+
+    /// Nothing may be owed to anybody: called when the server has had time to answer all.
+    pub fn settled(&self) -> Checked {
+        for (number, connection) in &self.connections {
+            ensure!(
+                connection.sent.is_empty(),
+                "connection {number} waits for {:?}",
+                connection.sent.front()
+            );
+            ensure!(connection.due.is_empty(), "connection {number} waits for events {:?}", connection.due);
+        }
+        Ok(())
+    }
+
+    /// Sessions that should have expired by now: open, and silent for this long beyond their timeouts.
+    pub fn overdue(&self, beyond_ms: u64) -> Checked {
+        for (session, life) in self.model.sessions.iter().filter(|(_, life)| life.closed.is_none()) {
+            let heard = self.sessions.get(session).and_then(|session| session.heard_ms.last()).copied();
+            let due = heard.unwrap_or(0) + life.timeout_ms as u64 + beyond_ms;
+            ensure!(
+                self.running_ms < due,
+                "session 0x{session:x} ({} ms) lives at {} and was last heard at {heard:?}",
+                life.timeout_ms,
+                self.running_ms
+            );
+        }
+        Ok(())
+    }
+}
+
+fn judge_write(
+    made: &mut Connection,
+    session: &Session,
+    sent: &Sent,
+    reply: &Reply,
+    may_refuse: bool,
+) -> Checked {
+    if reply.err == error::NOT_READ_ONLY && !session.executed.contains_key(&sent.xid) {
+        ensure!(may_refuse, "refused, but the disk was never full");
+        made.unproposed.retain(|xid| *xid != sent.xid);
+        return Ok(());
+    }
+    ensure!(!made.refused.contains(&sent.xid), "a later write was executed before it");
+    let executed =
+        session.executed.get(&sent.xid).ok_or_else(|| format!("{sent:?} answered, but never executed"))?;
+    ensure!(reply.zxid == executed.zxid, "executed at 0x{:x}", executed.zxid);
+    let answer = Answer { err: reply.err, body: reply.body.clone() };
+    ensure!(answer == executed.answer, "{sent:?} must be answered {:02x?}", executed.answer);
+    Ok(())
+}
+
+fn judge_read(model: &Model, made: &mut Connection, sent: &Sent, reply: &Reply) -> Checked {
+    let zxid = reply.zxid;
+    let watches = &mut made.watches;
+    let caught_up = std::mem::take(&mut made.caught_up);
+    let missed = match &sent.request {
+        Request::SetWatches { relative, data, exist, child } => {
+            watches.set(model, zxid, *relative, [data, exist, child])
+        }
+        _ => Vec::new(),
+    };
+    ensure!(caught_up == missed, "{sent:?} brought {caught_up:?}, not {missed:?}");
+    let expected = match &sent.request {
+        Request::Read { path, kind, watch } => {
+            let answer = model.read(path, *kind, zxid);
+            let table = match kind {
+                ReadKind::Exists | ReadKind::Data => &mut watches.data,
+                ReadKind::Children | ReadKind::ChildrenStat => &mut watches.child,
+            };
+            if *watch && (answer.err == error::OK || *kind == ReadKind::Exists) {
+                table.insert(path.clone());
+            }
+            answer
+        }
+        Request::AddWatch { path, recursive } => {
+            let table = if *recursive { &mut watches.recursive } else { &mut watches.persistent };
+            table.insert(path.clone());
+            // ErrorResponse(0), as Apache has it.
+            Answer { err: error::OK, body: Body::new().int(0).0 }
+        }
+        Request::SetWatches { .. } => Answer { err: error::OK, body: Vec::new() },
+        Request::Sync { path } => Answer { err: error::OK, body: Body::new().string(path).0 },
+        Request::Ephemerals => {
+            let owned: Vec<String> = model.ephemerals(made.session, zxid).into_iter().collect();
+            Answer { err: error::OK, body: Body::new().strings(&owned).0 }
+        }
+        Request::Ping => Answer { err: error::OK, body: Vec::new() },
+        Request::Write(_) | Request::Multi(_) | Request::Close => return Err("no read".into()),
+    };
+    let body = match &sent.request {
+        Request::Read { kind: ReadKind::Children | ReadKind::ChildrenStat, .. } | Request::Ephemerals
+            if reply.err == 0 =>
+        {
+            sorted(&reply.body).ok_or("no list of names")?
+        }
+        _ => reply.body.clone(),
+    };
+    let answer = Answer { err: reply.err, body };
+    ensure!(answer == expected, "{sent:?} at 0x{zxid:x} must be answered {expected:02x?}");
+    Ok(())
+}
+
+/// A vector of names with whatever follows, the names in ascending order.
+fn sorted(body: &[u8]) -> Option<Vec<u8>> {
+    let mut reader = Reader(body);
+    let mut names = reader.strings()?;
+    names.sort();
+    Some(Body::new().strings(&names).raw(reader.0).0)
+}
+
+impl Connection {
+    /// Holds all txns up to `zxid` against the watches. Only the events of the last one may still be outstanding.
+    fn tell(&mut self, model: &Model, zxid: i64) -> Checked {
+        ensure!(zxid <= model.last, "news of 0x{zxid:x}, which nobody has proposed");
+        while self.told < zxid {
+            ensure!(self.due.is_empty(), "events of 0x{:x} missing: {:?}", self.told, self.due);
+            self.told += 1;
+            for change in model.changes(self.told) {
+                self.watches.fire(change.kind, &change.path, &mut self.due);
+            }
+        }
+        Ok(())
+    }
+}
+
+const CREATED: i32 = 1;
+const DELETED: i32 = 2;
+const DATA_CHANGED: i32 = 3;
+const CHILDREN_CHANGED: i32 = 4;
+
+impl Watches {
+    /// Registers what setWatches lists and returns what has been missed since `relative`.
+    fn set(
+        &mut self,
+        model: &Model,
+        zxid: i64,
+        relative: i64,
+        lists: [&Vec<String>; 3],
+    ) -> Vec<(i32, String)> {
+        let [data, exist, child] = lists;
+        let mut missed = Vec::new();
+        for path in data {
+            match model.at(path, zxid) {
+                None => missed.push((DELETED, path.clone())),
+                Some(znode) if znode.mzxid > relative => missed.push((DATA_CHANGED, path.clone())),
+                Some(_) => drop(self.data.insert(path.clone())),
+            }
+        }
+        for path in exist {
+            match model.at(path, zxid) {
+                None => drop(self.data.insert(path.clone())),
+                Some(_) => missed.push((CREATED, path.clone())),
+            }
+        }
+        for path in child {
+            match model.at(path, zxid) {
+                None => missed.push((DELETED, path.clone())),
+                Some(znode) if znode.pzxid > relative => missed.push((CHILDREN_CHANGED, path.clone())),
+                Some(_) => drop(self.child.insert(path.clone())),
+            }
+        }
+        missed
+    }
+
+    fn fire(&mut self, kind: ChangeKind, path: &str, due: &mut VecDeque<(i32, String)>) {
+        let event = match kind {
+            ChangeKind::Created => CREATED,
+            ChangeKind::Deleted => DELETED,
+            ChangeKind::DataChanged => DATA_CHANGED,
+        };
+        let above = |root: &String| {
+            root == "/"
+                || path == root
+                || path.strip_prefix(root.as_str()).is_some_and(|rest| rest.starts_with('/'))
+        };
+        let mut told = self.data.remove(path);
+        told |= self.persistent.contains(path) || self.recursive.iter().any(above);
+        if kind == ChangeKind::Deleted {
+            told |= self.child.remove(path);
+        }
+        if told {
+            due.push_back((event, path.to_owned()));
+        }
+        if kind != ChangeKind::DataChanged {
+            let parent = parent_of(path);
+            if self.child.remove(parent) | self.persistent.contains(parent) {
+                due.push_back((CHILDREN_CHANGED, parent.to_owned()));
+            }
+        }
+    }
+}
+
+/// A View as the model would hold it.
+fn tree_of(view: &View) -> Vec<(String, crate::model::Znode)> {
+    let mut found = Vec::new();
+    let mut walk = view.walk();
+    while let Some((path, node)) = walk.next() {
+        let path = if path.is_empty() { "/" } else { path };
+        let (stat, wire) = (node.persisted(), node.stat());
+        let znode = crate::model::Znode {
+            data: node.data().map(<[u8]>::to_vec),
+            czxid: stat.czxid.0 as i64,
+            mzxid: stat.mzxid.0 as i64,
+            pzxid: stat.pzxid.0 as i64,
+            ctime: stat.ctime.0,
+            mtime: stat.mtime.0,
+            version: stat.version,
+            creates: stat.cversion,
+            aversion: stat.aversion,
+            owner: wire.ephemeral_owner,
+            children: node.children().map(str::to_owned).collect(),
+        };
+        found.push((path.to_owned(), znode));
+    }
+    found
+}

@@ -1,0 +1,69 @@
+//! What goes wrong, and when. Not here: what it does to whom (`run`).
+
+use crate::random::Random;
+
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub enum Fault {
+    /// kill -9, between two turns.
+    Kill,
+    /// The machine loses its power so many calls of the disk from now; what was not synced may be lost, in any mixture.
+    PowerCut {
+        after_calls: u64,
+    },
+    /// Nothing of the server runs for so long.
+    Stall {
+        nanos: u64,
+    },
+    /// Somebody sets the wall clock.
+    WallClock {
+        ahead_ms: i64,
+    },
+    /// The disk takes so many more bytes, and then no more.
+    DiskFull {
+        room_bytes: u64,
+    },
+    DiskFreed,
+}
+
+pub struct Faults {
+    random: Random,
+    next: u64,
+    /// Time between two, nanoseconds on average.
+    pause: u64,
+    full: bool,
+}
+
+impl Faults {
+    pub fn new(mut random: Random) -> Faults {
+        let pause = *random.pick(&[20_000_000, 200_000_000, 2_000_000_000]);
+        Faults { next: random.below(2 * pause), random, pause, full: false }
+    }
+
+    pub fn due(&self) -> u64 {
+        self.next
+    }
+
+    pub fn next(&mut self, now: u64) -> Fault {
+        self.next = now + self.random.below(2 * self.pause);
+        if self.full && self.random.one_in(2) {
+            self.full = false;
+            return Fault::DiskFreed;
+        }
+        match self.random.below(10) {
+            0..=1 => Fault::Kill,
+            2..=4 => Fault::PowerCut { after_calls: self.random.below(80) },
+            5 => Fault::Stall { nanos: self.random.below(9_000_000_000) },
+            6 => Fault::Stall { nanos: self.random.below(400_000_000) },
+            7 => Fault::WallClock { ahead_ms: self.random.below(200_000) as i64 - 100_000 },
+            _ => {
+                self.full = true;
+                Fault::DiskFull { room_bytes: self.random.below(100_000) }
+            }
+        }
+    }
+
+    /// A start empties its disk first.
+    pub fn restarted(&mut self) {
+        self.full = false;
+    }
+}
