@@ -32,9 +32,6 @@ pub const BATCH_TXNS_MAX_DEFAULT: u32 = 1000;
 pub const RING_EVENTS_MAX: usize = 4096;
 /// Bytes the ring may hold before the core stops taking requests: batches, answers and the Views behind them.
 pub const RING_BYTES_MAX: usize = 256 << 20;
-/// A parked worker that owes nothing is woken all the same once it lags by so many bytes, so that it does not hold
-/// memory that nobody else needs.
-pub const RING_LAG_BYTES_WAKE: usize = 8 << 20;
 /// Requests queued from all workers to the core; a power of two. Full means: sockets are not read.
 pub const INTAKE_REQUESTS_MAX: usize = 16_384;
 /// Bytes of request bodies queued to the core from all workers.
@@ -173,8 +170,6 @@ const _: () = assert!(FRAME_EXTRA_BYTES_LEAST <= FRAME_EXTRA_BYTES_DEFAULT);
 const _: () = assert!(CONNECT_BYTES_MAX <= FRAME_BYTES_MAX_DEFAULT);
 const _: () = assert!(RING_EVENTS_MAX.is_power_of_two());
 const _: () = assert!(INTAKE_REQUESTS_MAX.is_power_of_two());
-// One worker's wake for lag comes long before the core has to stop for it.
-const _: () = assert!(RING_LAG_BYTES_WAKE * 8 <= RING_BYTES_MAX);
 // The ring holds at least one batch of the largest size with the frames it answers.
 const _: () = assert!(RING_BYTES_MAX >= 4 * BATCH_BYTES_MAX as usize);
 const _: () = assert!(INTAKE_BYTES_MAX >= 2 * FRAME_BYTES_MAX_DEFAULT as usize);

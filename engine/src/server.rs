@@ -14,6 +14,9 @@ mod driver;
 pub mod recovery;
 mod threads;
 
+#[cfg(test)]
+mod tests;
+
 use crate::admin::{Counter, Counters, Registry, Summary};
 use crate::config::{Compression, Config};
 use crate::core::{Core, Figures, Now, Settings};
@@ -30,7 +33,7 @@ use crate::worker::watch::HashKey;
 use crate::worker::{AcceptLimits, Acceptor, Mail, Mailbox, Parts, Shared, Worker};
 use crossbeam::utils::CachePadded;
 use desk::{Desk, DeskClerk};
-use driver::{Driver, SharedFigures, Tidings};
+use driver::{Driver, SharedFigures, SpaceWatch, Tidings};
 use ostler_replication::{Outputs, Role, Solo, Zxid};
 use recovery::Paths;
 use std::collections::VecDeque;
@@ -41,6 +44,7 @@ use std::net::SocketAddr;
 use std::path::PathBuf;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
+use std::sync::mpsc::channel;
 use std::thread::JoinHandle;
 use threads::{CoreThread, JointThread, WorkerThread};
 
@@ -147,6 +151,12 @@ pub struct Server {
 impl Server {
     /// Recovers the data and serves clients when it returns. Threads are those of the table above.
     pub fn start(config: Config) -> Result<Server, StartError> {
+        let cpus = std::thread::available_parallelism().map_or(1, |cpus| cpus.get());
+        Server::start_on(config, cpus)
+    }
+
+    /// As if the process were allowed so many CPUs.
+    fn start_on(config: Config, cpus: usize) -> Result<Server, StartError> {
         let listener = config.client.ok_or(StartError::NoListener)?;
         let directories = Directories::take(&config).map_err(StartError::Directory)?;
         let paths = Paths::of(&config);
@@ -158,7 +168,6 @@ impl Server {
             .map_err(|source| StartError::Listen { address: listener.socket_address(), source })?;
 
         let clock = SystemClock::start();
-        let cpus = std::thread::available_parallelism().map_or(1, |cpus| cpus.get());
         let plan = threads::Plan::of(&config, cpus);
         let mut polls = Vec::new();
         for _ in 0..plan.workers {
@@ -189,6 +198,7 @@ impl Server {
         let figures = Arc::new(SharedFigures::default());
         let mailboxes: Vec<_> = wakers(&polls).into_iter().map(Mailbox::new).collect();
         let desk = Desk::new();
+        let (purge, purges) = channel();
         let shared = Shared::new(&config, plan.workers, desk.clone(), random(), now.mono);
         let departures = Arc::default();
         let mut acceptor = Some(Acceptor::new(
@@ -228,6 +238,10 @@ impl Server {
             tally: driver::Tally::default(),
             proposals: VecDeque::new(),
             events: VecDeque::new(),
+            in_ring: VecDeque::new(),
+            in_ring_bytes: 0,
+            purge: purge.clone(),
+            space: SpaceWatch::default(),
         };
         let log_handle = driver.log_handle();
         let core_stop = Arc::new(AtomicBool::new(false));
@@ -259,6 +273,8 @@ impl Server {
             registry,
             log: log_handle,
             clock,
+            shared,
+            purges,
         })?;
         Ok(Server {
             address,
@@ -406,18 +422,4 @@ impl Wake for ThreadWaker {
 /// From the operating system, by way of the standard library's own hashing.
 fn random() -> u64 {
     RandomState::new().build_hasher().finish()
-}
-
-#[cfg(test)]
-mod tests {
-    use super::*;
-
-    #[test]
-    fn starts_and_stops_on_a_port_the_kernel_picks() {
-        let dir = tempfile::tempdir().unwrap();
-        let server = Server::start(Config::embedded(dir.path())).unwrap();
-        assert_ne!(server.local_addr().port(), 0);
-        server.stop();
-        assert!(dir.path().join("version-2/snapshot.0").exists());
-    }
 }

@@ -8,13 +8,16 @@ use crate::model::{ErrorCode, Xid};
 use crate::ring::{After, Batch, ConnRef, Outcome};
 use crate::wire::reply;
 use crate::world::Changes;
-use ostler_replication::{Proposal, Zxid};
+use ostler_replication::{Moment, Proposal, Zxid};
 
 #[derive(Default)]
 pub(super) struct Open {
     /// Each behind its length as a big-endian `u32`, as `Proposal` wants them.
     entries: Vec<u8>,
     pub txns: usize,
+    /// When the first and the last txn came.
+    pub since: Moment,
+    pub last_entry: Moment,
     first: Zxid,
     last: Zxid,
     pub changes: Changes,
@@ -23,12 +26,14 @@ pub(super) struct Open {
 }
 
 impl Open {
-    pub fn push_entry(&mut self, zxid: Zxid, entry: &[u8]) {
+    pub fn push_entry(&mut self, zxid: Zxid, entry: &[u8], now: Moment) {
         if self.txns == 0 {
             self.first = zxid;
+            self.since = now;
         }
         assert!(self.txns == 0 || self.last < zxid, "zxids ascend");
         self.last = zxid;
+        self.last_entry = now;
         self.txns += 1;
         let length = u32::try_from(entry.len()).expect("an entry is less than 2 GiB");
         self.entries.extend_from_slice(&length.to_be_bytes());

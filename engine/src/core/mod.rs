@@ -204,6 +204,16 @@ impl<B: Broadcast> Core<B> {
             && self.open.txns < self.settings.batch_txns_max
     }
 
+    /// The open batch is held back for more (`flushDelay`): the next turn should come within a millisecond or two.
+    pub fn is_holding(&self) -> bool {
+        let Settings { flush_delay_ms, flush_idle_ms, .. } = self.settings;
+        let younger = |than_ms: u64, since: Moment| self.now.mono.since(since) < than_ms * 1_000_000;
+        self.open.txns > 0
+            && self.wants_requests()
+            && younger(flush_delay_ms, self.open.since)
+            && (flush_idle_ms == 0 || younger(flush_idle_ms, self.open.last_entry))
+    }
+
     /// Nothing is proposed, waiting to be, or waiting to be told.
     pub fn is_quiet(&self) -> bool {
         self.sealed.is_empty()
@@ -272,7 +282,7 @@ impl<B: Broadcast> Core<B> {
         self.due_sessions();
         self.close_portion();
         self.reap();
-        if self.sealed.len() < BATCHES_IN_FLIGHT_MAX {
+        if self.sealed.len() < BATCHES_IN_FLIGHT_MAX && !self.is_holding() {
             self.seal();
         }
         self.publish_answers();
@@ -471,7 +481,7 @@ impl<B: Broadcast> Core<B> {
             self.scratch.put_i32(txn::TxnDigest::VERSION);
             self.scratch.put_i64(self.head.digest() as i64);
         }
-        self.open.push_entry(zxid, &self.scratch);
+        self.open.push_entry(zxid, &self.scratch, self.now.mono);
         if self.settings.digest && u64::from(zxid.counter()).is_multiple_of(limits::DIGEST_TXNS_STEP) {
             if self.digests.len() == limits::DIGESTS_KEPT_MAX {
                 self.digests.pop_front();

@@ -20,6 +20,9 @@ pub struct Settings {
     pub entry_bytes_max: usize,
     pub batch_bytes_max: usize,
     pub batch_txns_max: usize,
+    /// How long a batch is held open for more, and after how long without a request it is not; 0 = not at all.
+    pub flush_delay_ms: u64,
+    pub flush_idle_ms: u64,
     pub snap_txns: u32,
     pub snap_log_bytes: Option<u64>,
     /// Seed of the halves of the snapshot triggers that are random, so that the servers of an ensemble do not all
@@ -42,6 +45,8 @@ impl Settings {
             entry_bytes_max: config.entry_bytes_max() as usize,
             batch_bytes_max: config.batch_bytes_max() as usize,
             batch_txns_max: (config.batch_txns_max as usize).max(1),
+            flush_delay_ms: config.flush_delay_ms,
+            flush_idle_ms: config.flush_idle_ms,
             snap_txns: config.snap_txns,
             snap_log_bytes: config.snap_log_bytes,
             seed,

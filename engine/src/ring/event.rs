@@ -32,6 +32,16 @@ pub struct Batch {
 }
 
 impl Event {
+    /// What it holds of its own, the View's share of the world apart.
+    pub fn bytes(&self) -> usize {
+        match &self.news {
+            News::Batch(Batch { changes, outcomes, frames }) => {
+                frames.len() + changes.text.len() + size_of_val(&*changes.list) + size_of_val(&**outcomes)
+            }
+            News::Role(_) => 0,
+        }
+    }
+
     /// Whether a worker that sleeps is to be woken by it.
     pub fn concerns(&self, worker: usize, is_watching: bool) -> bool {
         match &self.news {

@@ -58,12 +58,14 @@ pub struct Office {
     pub registry: Arc<Registry>,
     pub log: LogHandle,
     pub clock: SystemClock,
+    pub shared: Arc<worker::Shared>,
+    /// Purges that the core asks for; closed when it has ended.
+    pub purges: Receiver<()>,
 }
 
-/// The desk's threads. Closes the desk when dropped.
+/// The desk's threads. Closes the desk when dropped; the core, which can ask for purges, has ended by then.
 pub struct DeskClerk {
     orders: Sender<Order>,
-    purge: Option<Sender<()>>,
     threads: Vec<JoinHandle<()>>,
 }
 
@@ -78,15 +80,32 @@ impl Desk {
         let inbox = self.inbox.lock().unwrap_or_else(PoisonError::into_inner).take();
         let inbox = inbox.expect("a desk is opened once");
         let mut threads = Vec::new();
-        let (purge, stop) = channel();
         // Off: whoever read the configuration was told that nothing is ever removed.
-        if let Some(every_ms) = office.config.purge_every_ms {
-            let purger = Purger::of(&office, Duration::from_millis(every_ms));
-            threads.push(threads::spawn("ostler-purge", None, move || purger.run(&stop))?);
-        }
-        let mut clerk = Clerk { begun: office.clock.now().mono, trace_mask: TRACE_MASK, office };
+        let every = office.config.purge_every_ms.map(Duration::from_millis);
+        let purger = Purger {
+            disk: office.disk,
+            paths: office.paths.clone(),
+            keep: office.config.purge_keep as usize,
+            every,
+            log: office.log,
+        };
+        let purges = office.purges;
+        threads.push(threads::spawn("ostler-purge", None, move || purger.run(&purges))?);
+        let mut clerk = Clerk {
+            begun: office.clock.now().mono,
+            trace_mask: TRACE_MASK,
+            config: office.config,
+            address: office.address,
+            paths: office.paths,
+            workers: office.workers,
+            core: office.core,
+            figures: office.figures,
+            registry: office.registry,
+            clock: office.clock,
+            shared: office.shared,
+        };
         threads.push(threads::spawn("ostler-desk", None, move || clerk.run(&inbox))?);
-        Ok(DeskClerk { orders: self.orders.clone(), purge: Some(purge), threads })
+        Ok(DeskClerk { orders: self.orders.clone(), threads })
     }
 }
 
@@ -99,7 +118,6 @@ impl worker::Desk for Desk {
 
 impl Drop for DeskClerk {
     fn drop(&mut self) {
-        self.purge = None;
         let _ = self.orders.send(Order::Close);
         for thread in self.threads.drain(..) {
             // Its panic was printed; nothing else depends on it.
@@ -112,58 +130,67 @@ struct Purger {
     disk: Arc<dyn Disk>,
     paths: Paths,
     keep: usize,
-    every: Duration,
+    /// `None`: only when the disk is full.
+    every: Option<Duration>,
     log: LogHandle,
 }
 
 impl Purger {
-    fn of(office: &Office, every: Duration) -> Purger {
-        Purger {
-            disk: office.disk.clone(),
-            paths: office.paths.clone(),
-            keep: office.config.purge_keep as usize,
-            every,
-            log: office.log.clone(),
+    /// At the start, every so often, and when asked; until `asked` is closed.
+    fn run(&self, asked: &Receiver<()>) {
+        if self.every.is_some() {
+            self.purge();
+        }
+        loop {
+            let next = match self.every {
+                Some(every) => asked.recv_timeout(every),
+                None => asked.recv().map_err(RecvTimeoutError::from),
+            };
+            match next {
+                Ok(()) | Err(RecvTimeoutError::Timeout) => self.purge(),
+                Err(RecvTimeoutError::Disconnected) => return,
+            }
         }
     }
 
-    /// Until `stop` is closed.
-    fn run(&self, stop: &Receiver<()>) {
-        loop {
-            match snapshot::purge(&*self.disk, &self.paths.logs, &self.paths.snapshots, self.keep) {
-                Ok(removed) if removed.is_empty() => {}
-                Ok(removed) => {
-                    tracing::info!(files = removed.len(), "purged old snapshots and logs");
-                    self.log.retry_space();
-                }
-                Err(error) => tracing::warn!(%error, "the purge did not finish"),
+    fn purge(&self) {
+        match snapshot::purge(&*self.disk, &self.paths.logs, &self.paths.snapshots, self.keep) {
+            Ok(removed) if removed.is_empty() => {}
+            Ok(removed) => {
+                tracing::info!(files = removed.len(), "purged old snapshots and logs");
+                self.log.retry_space();
             }
-            match stop.recv_timeout(self.every) {
-                Err(RecvTimeoutError::Timeout) => {}
-                Ok(()) | Err(RecvTimeoutError::Disconnected) => return,
-            }
+            Err(error) => tracing::warn!(%error, "the purge did not finish"),
         }
     }
 }
 
 struct Clerk {
-    office: Office,
     begun: Moment,
     trace_mask: i64,
+    config: Config,
+    address: SocketAddr,
+    paths: Paths,
+    workers: Vec<Arc<WorkerMail>>,
+    core: Arc<driver::Mailbox>,
+    figures: Arc<SharedFigures>,
+    registry: Arc<Registry>,
+    clock: SystemClock,
+    shared: Arc<worker::Shared>,
 }
 
 impl Clerk {
     fn run(&mut self, inbox: &Receiver<Order>) {
         while let Ok(Order::Word { word, argument, from }) = inbox.recv() {
             let text = self.answer(word, argument).into_bytes();
-            if let Some(worker) = self.office.workers.get(usize::from(from.worker)) {
+            if let Some(worker) = self.workers.get(usize::from(from.worker)) {
                 worker.send(Mail::Text { to: from, text });
             }
         }
     }
 
     fn answer(&mut self, word: FourLetter, argument: i64) -> String {
-        let totals = self.office.registry.totals();
+        let totals = self.registry.totals();
         match word {
             FourLetter::Ruok => words::ruok(),
             FourLetter::Isro => words::isro(false),
@@ -173,16 +200,14 @@ impl Clerk {
                 words::trace_mask(self.trace_mask)
             }
             FourLetter::Srst => {
-                self.office.registry.reset();
+                self.registry.reset();
                 words::srst()
             }
             FourLetter::Crst => {
-                self.workers(|inspection| inspection.reset_connections());
+                self.ask_workers(|inspection| inspection.reset_connections());
                 words::crst()
             }
-            FourLetter::Conf => {
-                words::conf(&self.office.config, self.office.address.port(), self.directories())
-            }
+            FourLetter::Conf => words::conf(&self.config, self.address.port(), self.directories()),
             FourLetter::Dirs => words::dirs(self.directories()),
             FourLetter::Envi => words::envi(&ProcessFacts::read()),
             FourLetter::Srvr => words::srvr(&self.server(), &totals),
@@ -192,17 +217,17 @@ impl Clerk {
             FourLetter::Wchs => words::wchs(&self.watches()),
             FourLetter::Wchc => words::wchc(&self.watches()),
             FourLetter::Wchp => words::wchp(&self.watches()),
-            FourLetter::Hash => words::hash(&self.core(Core::digests).unwrap_or_default()),
+            FourLetter::Hash => words::hash(&self.ask_core(Core::digests).unwrap_or_default()),
             FourLetter::Dump => self.dump(),
         }
     }
 
     /// Asks every worker and waits for all answers.
-    fn workers<T: Send + 'static>(
+    fn ask_workers<T: Send + 'static>(
         &self,
         question: impl Fn(&mut Inspection<'_>) -> T + Clone + Send + 'static,
     ) -> Vec<T> {
-        let workers = &self.office.workers;
+        let workers = &self.workers;
         let (answers, inbox) = sync_channel(workers.len());
         for worker in workers {
             let (answers, question) = (answers.clone(), question.clone());
@@ -215,18 +240,21 @@ impl Clerk {
         std::iter::from_fn(|| inbox.recv_timeout(ANSWER_WITHIN).ok()).collect()
     }
 
-    fn core<T: Send + 'static>(&self, question: impl FnOnce(&Core<Solo>) -> T + Send + 'static) -> Option<T> {
+    fn ask_core<T: Send + 'static>(
+        &self,
+        question: impl FnOnce(&Core<Solo>) -> T + Send + 'static,
+    ) -> Option<T> {
         let (answers, inbox) = sync_channel(1);
-        self.office.core.send(Tidings::Ask(Box::new(move |core| {
+        self.core.send(Tidings::Ask(Box::new(move |core| {
             let _ = answers.send(question(core));
         })));
         inbox.recv_timeout(ANSWER_WITHIN).ok()
     }
 
     fn server(&self) -> ServerFacts {
-        let figures = self.office.figures.load();
+        let figures = self.figures.load();
         let counts =
-            self.workers(|worker| (worker.open_connections(), watch_count(worker), worker.outstanding));
+            self.ask_workers(|worker| (worker.open_connections(), watch_count(worker), worker.outstanding));
         ServerFacts {
             mode: Mode::Standalone,
             zxid: figures.last_committed,
@@ -239,8 +267,8 @@ impl Clerk {
             watches: counts.iter().map(|(_, watches, _)| *watches as u64).sum(),
             connections: counts.iter().map(|(connections, _, _)| *connections as u64).sum(),
             outstanding: counts.iter().map(|(_, _, outstanding)| *outstanding as u64).sum(),
-            uptime_ms: self.office.clock.now().mono.since(self.begun) / 1_000_000,
-            drop_probability: 0.0,
+            uptime_ms: self.clock.now().mono.since(self.begun) / 1_000_000,
+            drop_probability: self.drop_probability(),
             quotas: self.quotas(),
         }
     }
@@ -248,7 +276,7 @@ impl Clerk {
     /// By first component, as Apache's metrics have it: several quotas below one add up.
     fn quotas(&self) -> Vec<QuotaFacts> {
         let mut namespaces: BTreeMap<String, QuotaFacts> = BTreeMap::new();
-        for (path, limits, usage) in self.core(Core::quotas).unwrap_or_default() {
+        for (path, limits, usage) in self.ask_core(Core::quotas).unwrap_or_default() {
             let namespace = path.split('/').nth(1).unwrap_or_default();
             let facts = namespaces.entry(namespace.to_owned()).or_insert_with(|| QuotaFacts::of(namespace));
             facts.add_limits(
@@ -260,16 +288,23 @@ impl Clerk {
         namespaces.into_values().collect()
     }
 
+    fn drop_probability(&self) -> f64 {
+        let throttle = self.shared.session_throttle.as_ref();
+        throttle.map_or(0.0, |throttle| {
+            throttle.lock().unwrap_or_else(PoisonError::into_inner).drop_probability()
+        })
+    }
+
     fn connections(&self) -> Vec<ConnectionFacts> {
-        self.workers(|worker| worker.connections()).into_iter().flatten().collect()
+        self.ask_workers(|worker| worker.connections()).into_iter().flatten().collect()
     }
 
     fn watches(&self) -> Vec<WatchFacts> {
-        self.workers(|worker| worker.watches()).into_iter().flatten().collect()
+        self.ask_workers(|worker| worker.watches()).into_iter().flatten().collect()
     }
 
     fn directories(&self) -> DirectoryFacts {
-        let Paths { snapshots, logs } = &self.office.paths;
+        let Paths { snapshots, logs } = &self.paths;
         DirectoryFacts {
             data_bytes: process::directory_bytes(snapshots),
             log_bytes: process::directory_bytes(logs),
@@ -277,8 +312,8 @@ impl Clerk {
     }
 
     fn dump(&self) -> String {
-        let Some(dump) = self.core(Core::dump) else { return String::new() };
-        let now = self.office.clock.now().wall;
+        let Some(dump) = self.ask_core(Core::dump) else { return String::new() };
+        let now = self.clock.now().wall;
         let mut text = words::dump_sessions(&dump.expiries, &dump.ephemerals);
         // Connections are closed for silence after their session's timeout; by then the session is what counts.
         let connections: Vec<(SocketAddr, SessionId)> = self

@@ -17,6 +17,7 @@ use std::collections::VecDeque;
 use std::ops::ControlFlow;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
+use std::sync::mpsc::Sender;
 
 /// What other threads tell the core's.
 pub enum Tidings {
@@ -91,6 +92,37 @@ impl SharedFigures {
     }
 }
 
+/// Between two attempts to make room on a full disk.
+const SPACE_AGAIN_MS: u64 = 30_000;
+
+/// Whether the log's disk is full, and when something was last done about it.
+#[derive(Default)]
+pub struct SpaceWatch {
+    low: bool,
+    tried: Option<Moment>,
+}
+
+impl SpaceWatch {
+    fn told(&mut self, space: LogSpace) {
+        self.low = space != LogSpace::Ok;
+        if !self.low {
+            self.tried = None;
+        }
+    }
+
+    fn is_low(&self) -> bool {
+        self.low
+    }
+
+    fn is_due(&mut self, now: Now) -> bool {
+        let due = self.low && self.tried.is_none_or(|at| now.mono.since(at) >= SPACE_AGAIN_MS * 1_000_000);
+        if due {
+            self.tried = Some(now.mono);
+        }
+        due
+    }
+}
+
 /// The core with everything it acts through. One thread turns it.
 pub struct Driver {
     pub core: Core<Solo>,
@@ -110,6 +142,12 @@ pub struct Driver {
     pub tally: Tally,
     /// Decided, but the ring was full: the slowest worker has to move first.
     pub events: VecDeque<Event>,
+    /// Of the newest events published, as many as the ring may still hold.
+    pub in_ring: VecDeque<usize>,
+    pub in_ring_bytes: usize,
+    /// Asked for a purge when the disk is full, and when that was.
+    pub purge: Sender<()>,
+    pub space: SpaceWatch,
 }
 
 /// What the counters are computed from.
@@ -140,7 +178,9 @@ impl Driver {
             }
             self.core.step(CoreInput::Request(request), now);
         }
-        self.core.turn(self.now());
+        let now = self.now();
+        self.watch_space(now);
+        self.core.turn(now);
         self.act();
         let figures = self.core.figures();
         self.counters.begin_turn();
@@ -157,9 +197,12 @@ impl Driver {
             || self.takes_requests() && !self.intake.is_empty()
     }
 
-    /// Something waits for another thread that will not ring: look again soon.
+    /// Something waits for the clock, or for another thread that will not ring: look again soon.
     pub fn is_blocked(&self) -> bool {
-        !self.events.is_empty() || !self.proposals.is_empty()
+        !self.events.is_empty()
+            || !self.proposals.is_empty()
+            || self.in_ring_bytes > limits::RING_BYTES_MAX
+            || self.core.is_holding()
     }
 
     /// Everything accepted is committed and handed to the workers.
@@ -183,7 +226,10 @@ impl Driver {
     }
 
     fn takes_requests(&self) -> bool {
-        self.core.wants_requests() && !self.is_blocked()
+        self.core.wants_requests()
+            && self.events.is_empty()
+            && self.proposals.is_empty()
+            && self.in_ring_bytes <= limits::RING_BYTES_MAX
     }
 
     fn hear(&mut self, tidings: Tidings, now: Now) {
@@ -197,12 +243,18 @@ impl Driver {
                 }
                 CoreInput::Durable(zxid)
             }
-            Tidings::Space(space) => CoreInput::Space(match space {
-                LogSpace::Ok => Space::Ok,
-                LogSpace::Reserve => Space::Reserve,
-                LogSpace::Floor => Space::Floor,
-                LogSpace::Full => Space::Full,
-            }),
+            Tidings::Space(space) => {
+                if space == LogSpace::Ok && self.space.is_low() {
+                    tracing::info!("the log's disk has room again: writes are served");
+                }
+                self.space.told(space);
+                CoreInput::Space(match space {
+                    LogSpace::Ok => Space::Ok,
+                    LogSpace::Reserve => Space::Reserve,
+                    LogSpace::Floor => Space::Floor,
+                    LogSpace::Full => Space::Full,
+                })
+            }
             Tidings::Snapshot(bytes) => {
                 let took = self.tally.snapshot_begun.take().map(|since| now.mono.since(since));
                 match (bytes, took) {
@@ -248,13 +300,38 @@ impl Driver {
     }
 
     fn publish(&mut self) {
+        self.weigh_ring();
         while let Some(event) = self.events.pop_front() {
+            let bytes = event.bytes();
             let published =
                 self.publisher.publish(event, |worker, watching, event| event.concerns(worker, watching));
             if let Err(event) = published {
                 self.events.push_front(event);
                 break;
             }
+            self.in_ring.push_back(bytes);
+            self.in_ring_bytes += bytes;
+        }
+    }
+
+    /// Forgets what every worker has left behind.
+    fn weigh_ring(&mut self) {
+        let held = self.publisher.free();
+        while self.in_ring.len() > held {
+            self.in_ring_bytes -= self.in_ring.pop_front().unwrap_or(0);
+        }
+    }
+
+    /// A full disk asks for what gives space back: a snapshot, and the purge of what it makes superfluous; again and
+    /// again while it lasts.
+    fn watch_space(&mut self, now: Now) {
+        if self.space.is_due(now) {
+            tracing::warn!(
+                "the log's disk is full: writes are refused until a purge or an operator makes room"
+            );
+            // Fails only while the server stops.
+            let _ = self.purge.send(());
+            self.core.step(CoreInput::SnapshotWanted, now);
         }
     }
 
