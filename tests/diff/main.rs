@@ -107,6 +107,7 @@ fn main() {
         options.steps,
         began.elapsed().as_secs_f64()
     );
+    drop(pair); // exit runs no destructors, and the servers must not outlive us
     std::process::exit(i32::from(different > 0));
 }
 
@@ -270,6 +271,11 @@ fn show(steps: &[Step], difference: &Difference) {
     let from = difference.step.saturating_sub(30);
     for (index, step) in steps.iter().enumerate().take(difference.step + 1).skip(from) {
         println!("  {index}: {}", words(step));
+    }
+    if let Some(Action::Calls(calls)) = steps.get(difference.step).map(|step| &step.action) {
+        for call in calls.iter().filter(|call| call.body.len() <= 400) {
+            println!("      {}: {}", call.label, call.body.escape_ascii());
+        }
     }
     println!("  {} differ:", difference.what);
     let [first, second] = &difference.lines;

@@ -55,7 +55,12 @@ impl Names {
                     4 => "children changed",
                     _ => "of an unknown type",
                 };
-                format!("event {} {path:?} {kind} state {state} err {}", self.zxid(event.zxid), event.err)
+                let text = format!(
+                    "event {} {path:?} {kind} state {state} err {}",
+                    self.zxid(event.zxid),
+                    event.err
+                );
+                one_replacement(text)
             }
             _ => format!("event not of this shape: {:02x?}", event.body),
         }
@@ -74,7 +79,9 @@ impl Names {
             (Some(_), rest) => format!(" and {} more bytes {rest:02x?}", rest.len()),
         };
         let (xid, zxid, err) = (reply.xid, self.zxid(reply.zxid), reply.err);
-        format!("reply to {label}: xid {xid} at {zxid} err {err} {}{rest}", body.unwrap_or_default())
+        let text =
+            format!("reply to {label}: xid {xid} at {zxid} err {err} {}{rest}", body.unwrap_or_default());
+        one_replacement(text)
     }
 
     fn body(&self, op: i32, reader: &mut Reader<'_>) -> Option<String> {
@@ -132,6 +139,14 @@ impl Names {
             self.owner(owner),
         ))
     }
+}
+
+/// Malformed UTF-8 comes back as one U+FFFD or as several, which is not compared.
+fn one_replacement(mut text: String) -> String {
+    while text.contains("\u{fffd}\u{fffd}") {
+        text = text.replace("\u{fffd}\u{fffd}", "\u{fffd}");
+    }
+    text
 }
 
 /// Two servers' clocks cannot agree to the millisecond; what must hold on each of them can.

@@ -13,6 +13,9 @@
 //! | H10: TTL nodes without extended types | needs a restart with another configuration |
 //! | H11: createSession on an established connection | Apache opens a second session on it; Ostler refuses |
 //! | H13, in general: a write behind a setACL in one burst | is held to the old ACL until that is applied, as timing has it |
+//! | a null list in setWatches behind others | Apache has served those by the time it fails; Ostler decodes first |
+//! | a null path in addWatch, checkWatches, removeWatches | Apache takes null for a path like any other; Ostler says -5 |
+//! | how many U+FFFD stand for malformed UTF-8 | shown as one; Java and Rust count them differently |
 //! | the body behind the error of a multiRead | half a result list, which no client may read |
 //! | auth pipelined with other requests | its reply may overtake theirs; sent, but alone in its step |
 //! | quotas in a burst | Apache checks against what is applied by then; sent one by one |
@@ -26,10 +29,22 @@ pub fn harmless_ttl(flags: i32, ttl: i64) -> i64 {
 }
 
 /// Whether a damaged body has become one of the requests above.
-pub fn harmful(op: i32, body: &[u8]) -> bool {
-    op == op::CREATE_TTL
-        && matches!(flags_and_ttl(body), Some((flags, ttl)) if harmless_ttl(flags, ttl) != ttl)
+pub fn left_out(op: i32, body: &[u8]) -> bool {
+    match op {
+        op::CREATE_TTL => {
+            matches!(flags_and_ttl(body), Some((flags, ttl)) if harmless_ttl(flags, ttl) != ttl)
+        }
+        op::ADD_WATCH | op::CHECK_WATCHES | op::REMOVE_WATCHES => body.starts_with(&NULL),
+        // Its zxid and its counts aside, no four bytes of -1 belong there.
+        op::SET_WATCHES | op::SET_WATCHES2 => {
+            body.get(8..).is_some_and(|lists| lists.windows(4).any(|four| four == NULL))
+        }
+        _ => false,
+    }
 }
+
+/// A length of -1.
+const NULL: [u8; 4] = (-1i32).to_be_bytes();
 
 fn flags_and_ttl(body: &[u8]) -> Option<(i32, i64)> {
     let mut reader = Reader(body);

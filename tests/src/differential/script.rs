@@ -84,6 +84,9 @@ pub fn fresh(seed: u64, slot: usize) -> Fresh {
     }
 }
 
+/// The lists of setWatches2 in their order; setWatches has the first three.
+const LISTS: [&str; 5] = ["data", "exist", "child", "persistent", "recursive"];
+
 /// SplitMix64: tiny, and every seed is as good as another.
 struct Dice(u64);
 
@@ -559,7 +562,7 @@ impl Generator {
     // --- watches ---
 
     fn watches(&mut self) -> Call {
-        let path = self.path();
+        let path = self.path().or(Some(b"/null".to_vec()));
         let (op, name, kind) = match self.dice.below(10) {
             0..5 => (op::ADD_WATCH, "addWatch", self.dice.pick(&[0, 0, 0, 1, 1, 1, 2, -1])),
             5..8 => (op::REMOVE_WATCHES, "removeWatches", self.dice.pick(&[1, 2, 3, 3, 4, 5, 0, 6])),
@@ -576,9 +579,13 @@ impl Generator {
         for list in
             ["data", "exist", "child", "persistent", "recursive"].iter().take(if both { 5 } else { 3 })
         {
-            if self.dice.chance(2) {
+            if self.dice.chance(1) {
+                // What stands before a null list takes effect on Apache, see `known`; so nothing does.
+                body = Body::new().long(0);
+                (0..LISTS.iter().position(|name| name == list).unwrap_or(0))
+                    .for_each(|_| body = body.clone().int(0));
                 body = body.int(-1);
-                label.push_str(&format!(" {list}:null"));
+                label.push_str(&format!(" but {list}:null"));
                 continue;
             }
             let paths: Vec<Vec<u8>> =
@@ -662,7 +669,7 @@ impl Generator {
         if call.zxid_back.is_some() && call.body.len() < 8 {
             call.zxid_back = None;
         }
-        if known::harmful(call.op, &call.body) { self.call() } else { call }
+        if known::left_out(call.op, &call.body) { self.call() } else { call }
     }
 
     fn bad_frame(&mut self) -> Vec<u8> {
