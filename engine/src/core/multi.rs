@@ -27,6 +27,10 @@ impl<B: Broadcast> Core<B> {
             Err((good, code)) => {
                 self.head.rollback(savepoint);
                 self.open.changes.truncate(mark);
+                // A null id in an ACL fails the request, not only its operation: Apache trips over it.
+                if code == ErrorCode::MarshallingError {
+                    return self.fail(asker, code);
+                }
                 return self.fail_multi(asker, good, code, ops.len());
             }
         };

@@ -18,11 +18,10 @@ impl Charge {
         while settings.enforce_quota && at.len() > 1 {
             if let Some(limits) = head.get(&limits_path(at)) {
                 let limits = QuotaText::parse_limits(limits.data().unwrap_or_default());
+                // Without the znode that counts there is nothing to hold against the limits.
                 let usage = head.get(&stats_path(at));
-                let usage = usage.map_or(QuotaText::usage(0, 0), |node| {
-                    QuotaText::parse_usage(node.data().unwrap_or_default())
-                });
-                return Charge(Some((limits, usage)));
+                let usage = usage.map(|node| QuotaText::parse_usage(node.data().unwrap_or_default()));
+                return Charge(usage.map(|usage| (limits, usage)));
             }
             match path::split(at) {
                 Some((parent, _)) => at = parent,

@@ -118,7 +118,11 @@ pub fn fix_up(
         fixed.push(acl);
         if bytes <= bytes_max { Ok(()) } else { Err(AclRefusal::TooLarge) }
     };
-    for entry in distinct(sent.unwrap_or_default()) {
+    let sent = sent.unwrap_or_default();
+    if compares_null(sent) {
+        return Err(AclRefusal::NullId);
+    }
+    for entry in distinct(sent) {
         match entry.scheme.as_deref() {
             None => return Err(AclRefusal::Invalid),
             Some("world") => match entry.id.as_deref() {
@@ -143,6 +147,23 @@ pub fn fix_up(
         }
     }
     if fixed.is_empty() { Err(AclRefusal::Invalid) } else { Ok(fixed) }
+}
+
+/// Whether Apache's search for duplicates meets a null, which it does before it looks at any entry: an entry is compared
+/// with each earlier one by perms, then by its scheme, then by its id.
+fn compares_null(sent: &[AclEntry<'_>]) -> bool {
+    if sent.iter().all(|entry| entry.scheme.is_some() && entry.id.is_some()) {
+        return false;
+    }
+    let (mut perms, mut schemes) = (BTreeSet::new(), BTreeSet::new());
+    sent.iter().any(|entry| {
+        let scheme = (entry.perms, entry.scheme.as_deref());
+        let meets = (entry.scheme.is_none() && perms.contains(&entry.perms))
+            || (entry.id.is_none() && schemes.contains(&scheme));
+        perms.insert(entry.perms);
+        schemes.insert(scheme);
+        meets
+    })
 }
 
 /// Entries without exact duplicates, in order. A frame can hold tens of thousands, so no entry looks at all others.
@@ -217,6 +238,11 @@ mod tests {
         assert_eq!(outcome(Some(&[entry(1, None, Some("anyone"))]), LARGE), AclRefusal::Invalid);
         for scheme in ["world", "digest", "ip"] {
             assert_eq!(outcome(Some(&[entry(1, Some(scheme), None)]), LARGE), AclRefusal::NullId);
+            // Compared with an earlier entry, null trips Apache before anything else is looked at.
+            let first = |perms| entry(perms, Some(scheme), Some("not:valid:here"));
+            assert_eq!(outcome(Some(&[first(1), entry(1, Some(scheme), None)]), LARGE), AclRefusal::NullId);
+            assert_eq!(outcome(Some(&[first(1), entry(1, None, Some("x"))]), LARGE), AclRefusal::NullId);
+            assert_eq!(outcome(Some(&[first(2), entry(1, None, Some("x"))]), LARGE), AclRefusal::Invalid);
         }
         assert_eq!(outcome(Some(&[entry(1, Some("sasl"), None)]), LARGE), AclRefusal::Invalid);
         let many: Vec<_> = (0..1000).map(|perms| entry(perms, Some("auth"), None)).collect();

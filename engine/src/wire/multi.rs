@@ -105,9 +105,11 @@ fn as_read_in_multi(mut request: CreateRequest<'_>) -> Result<CreateRequest<'_>,
             request.op = OpCode::Create;
         }
         // With an unknown flag, a bad ttl or a null ACL this operation alone fails, when it is validated.
+    } else if !flags_known {
+        return Err(Malformed::Disallowed);
     } else if request.acl.is_null() {
         return Err(Malformed::NullAcl);
-    } else if !flags_known || flags_ttl {
+    } else if flags_ttl {
         return Err(Malformed::Disallowed);
     }
     if request.flags == FLAGS_CONTAINER {
@@ -278,7 +280,11 @@ mod tests {
             for flags in [5, 6, 7, -1] {
                 check(&create(op, Some("/a"), open, flags, 0), Err(Malformed::Disallowed));
             }
-            check(&create(op, Some("/a"), &[0xff; 4], 0, 0), Err(Malformed::NullAcl));
+            // An unknown flag is found before a null ACL, a TTL flag after it.
+            check(&create(op, Some("/a"), &[0xff; 4], 7, 0), Err(Malformed::Disallowed));
+            for flags in [0, 5] {
+                check(&create(op, Some("/a"), &[0xff; 4], flags, 0), Err(Malformed::NullAcl));
+            }
             // A negative count that is not -1 is an empty list, which fails the operation only.
             check(&create(op, Some("/a"), &[0xff, 0xff, 0xff, 0xfd], 0, 0), Ok(op));
         }

@@ -10,6 +10,7 @@ pub use super::op::OpCode;
 use super::txn::AclBytes;
 use crate::model::Xid;
 use crate::model::acl::AclEntry;
+use crate::model::owner::TTL_MILLIS_MAX;
 use ostler_replication::Zxid;
 use std::borrow::Cow;
 
@@ -211,8 +212,9 @@ impl<'a> Request<'a> {
                 Request::Create(CreateRecord::read(op, r)?.request()?)
             }
             OpCode::SetData => {
-                let (path, data, version) = (r.string()?, r.buffer()?, r.i32()?);
-                Request::SetData { path: path.ok_or(Malformed::Null)?, data, version }
+                // Apache checks the paths of setData and setACL whole: there, null is just a bad path like the empty one.
+                let (path, data, version) = (r.string()?.unwrap_or_default(), r.buffer()?, r.i32()?);
+                Request::SetData { path, data, version }
             }
             OpCode::Delete => {
                 let (path, version) = (r.string()?, r.i32()?);
@@ -220,8 +222,8 @@ impl<'a> Request<'a> {
             }
             OpCode::DeleteContainer => Request::DeleteContainer { path: r.text()? },
             OpCode::SetAcl => {
-                let (path, acl, version) = (r.string()?, AclField::read(r)?, r.i32()?);
-                Request::SetAcl { path: path.ok_or(Malformed::Null)?, acl, version }
+                let (path, acl, version) = (r.string()?.unwrap_or_default(), AclField::read(r)?, r.i32()?);
+                Request::SetAcl { path, acl, version }
             }
             OpCode::Multi => Request::Multi(multi::decode(r)?),
             OpCode::MultiRead => Request::MultiRead(multi::decode_read(r)?),
@@ -397,7 +399,19 @@ impl<'a> CreateRecord<'a> {
     /// The whole record has been read before a null path counts: whether it decodes decides whether it takes a zxid.
     pub(super) fn request(self) -> Result<CreateRequest<'a>, Malformed> {
         let CreateRecord { op, path, data, acl, flags, ttl } = self;
-        Ok(CreateRequest { op, path: path.ok_or(Malformed::Null)?, data, acl, flags, ttl })
+        // Bad flags are found before a null path; with the empty one they still are.
+        let path =
+            if mode_is_valid(flags, ttl) { path.ok_or(Malformed::Null)? } else { path.unwrap_or_default() };
+        Ok(CreateRequest { op, path, data, acl, flags, ttl })
+    }
+}
+
+/// Whether the flags name a mode and the TTL is one that this mode may have.
+fn mode_is_valid(flags: i32, ttl: i64) -> bool {
+    match flags {
+        0..=4 => ttl < 0,
+        5 | 6 => (1..=TTL_MILLIS_MAX as i64).contains(&ttl),
+        _ => false,
     }
 }
 
@@ -543,10 +557,11 @@ mod tests {
         check(OpCode::GetData, &then(&[0]), Err(Malformed::Null));
         check(OpCode::Delete, &then(&[0; 4]), Err(Malformed::Null));
         check(OpCode::Delete, &null, Err(Malformed::Truncated));
-        check(OpCode::SetData, &then(&[0; 8]), Err(Malformed::Null));
+        check(OpCode::SetData, &then(&[0; 8]), Ok(()));
         check(OpCode::SetData, &then(&[0; 4]), Err(Malformed::Truncated));
-        check(OpCode::SetAcl, &then(&[0; 8]), Err(Malformed::Null));
+        check(OpCode::SetAcl, &then(&[0; 8]), Ok(()));
         check(OpCode::Create, &then(&[0; 12]), Err(Malformed::Null));
+        check(OpCode::Create, &then(&[0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 7]), Ok(()));
         check(OpCode::Create, &then(&[0; 8]), Err(Malformed::Truncated));
         check(OpCode::Sync, &null, Ok(()));
         check(OpCode::GetEphemerals, &null, Ok(()));

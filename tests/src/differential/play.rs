@@ -74,27 +74,24 @@ impl Side {
     /// Connects the slot if the step needs that and it is not connected.
     pub fn prepare(&mut self, step: &Step, fresh: &Fresh, seen: &mut Vec<Seen>) -> io::Result<()> {
         let slot = &mut self.slots[step.slot];
-        match &step.action {
-            Action::Stranger(_) => return Ok(()),
-            Action::Attach(Attach::WrongPassword { .. }) if slot.session.is_some() => {
-                // See H5 in `known`: only while nobody is connected.
-                slot.connection = None;
-                return Ok(());
-            }
-            _ if slot.connection.is_some() => return Ok(()),
-            Action::Attach(_) if slot.session.is_some() => return Ok(()),
-            _ => {}
+        let attaches = matches!(step.action, Action::Attach(_)) && slot.session.is_some();
+        if !matches!(step.action, Action::Stranger(_)) && slot.connection.is_none() && !attaches {
+            let asked = match slot.session.clone() {
+                Some(session) => ConnectRequest::again(&session),
+                None => ConnectRequest {
+                    timeout_ms: fresh.timeout_ms,
+                    read_only: fresh.read_only,
+                    password: fresh.password.map(|length| vec![0; length]),
+                    ..ConnectRequest::new(0)
+                },
+            };
+            self.attach(step.slot, &asked, "connect", seen)?;
         }
-        let asked = match slot.session.clone() {
-            Some(session) => ConnectRequest::again(&session),
-            None => ConnectRequest {
-                timeout_ms: fresh.timeout_ms,
-                read_only: fresh.read_only,
-                password: fresh.password.map(|length| vec![0; length]),
-                ..ConnectRequest::new(0)
-            },
-        };
-        self.attach(step.slot, &asked, "connect", seen)
+        if let Action::Attach(Attach::WrongPassword { .. }) = step.action {
+            // See H5 in `known`: only while nobody is connected.
+            self.slots[step.slot].connection = None;
+        }
+        Ok(())
     }
 
     pub fn send(&mut self, step: &Step) {
@@ -174,8 +171,7 @@ impl Side {
 
     /// Figures about the whole server that do not depend on time.
     pub fn counts(&self) -> io::Result<Vec<Seen>> {
-        const WANTED: [&str; 4] =
-            ["zk_znode_count", "zk_ephemerals_count", "zk_watch_count", "zk_approximate_data_size"];
+        const WANTED: [&str; 3] = ["zk_znode_count", "zk_ephemerals_count", "zk_watch_count"];
         let answer = crate::peers::four_letter_word(self.address, "mntr")?;
         let lines = answer.lines().filter(|line| WANTED.iter().any(|name| line.starts_with(name)));
         let mut lines: Vec<Seen> = lines.map(|line| Seen::Other(line.replace('\t', " "))).collect();

@@ -516,7 +516,7 @@ impl Generator {
     }
 
     fn count_children(&mut self) -> Call {
-        let path = self.path();
+        let path = self.path().filter(|path| !path.is_empty());
         let label = format!("getAllChildrenNumber {}", text(path.as_deref()));
         self.made(label, op::GET_ALL_CHILDREN_NUMBER, Body::new().buffer(path.as_deref()))
     }
