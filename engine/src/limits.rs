@@ -38,6 +38,11 @@ pub const INTAKE_REQUESTS_MAX: usize = 16_384;
 pub const INTAKE_BYTES_MAX: usize = 64 << 20;
 /// Requests the core takes in one step before it seals and looks at its other inputs.
 pub const CORE_STEP_REQUESTS_MAX: usize = 4096;
+/// Requests whose znodes the core fetches ahead: enough to hide the wait for memory, few enough to stay in the cache.
+pub const CORE_AHEAD_REQUESTS: usize = 64;
+/// Log written since the last snapshot, in sizes of that snapshot, before the next is worth it: one costs about as much
+/// CPU and disk as its size in log, so this keeps snapshots at a quarter of what the log costs.
+pub const SNAPSHOT_LOG_SIZES_MIN: u64 = 4;
 /// Proposals on their way to the log thread: one in sync, one being encoded, and room for a burst.
 pub const LOG_QUEUE_PROPOSALS_MAX: usize = 16;
 /// Batches sealed and not yet committed. Bounds what `rewind` can be asked to undo.

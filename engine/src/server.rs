@@ -226,6 +226,7 @@ impl Server {
         let driver = Driver {
             core,
             intake,
+            taken: VecDeque::new(),
             publisher,
             mailbox: core_mail.clone(),
             log,

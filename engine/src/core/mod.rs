@@ -12,6 +12,7 @@
 
 mod batch;
 mod close;
+mod foresee;
 mod multi;
 mod quota;
 mod reap;
@@ -32,7 +33,7 @@ use crate::log::TRAILER_BYTES;
 use crate::model::{ErrorCode, SessionId, WallMillis, Xid, session};
 use crate::ring::{After, Batch, ConnRef, Event, News};
 use crate::wire::{ConnectRequest, ConnectResponse, JutePut, TxnBody, TxnHeader, reply, txn};
-use crate::world::{Head, QuotaText, TxnResult, View};
+use crate::world::{Head, PathHash, QuotaText, TxnResult, View};
 use batch::Open;
 use close::Closings;
 use ostler_replication::{Broadcast, Epoch, Epochs, Input, Moment, Output, Outputs, Proposal, Zxid};
@@ -139,6 +140,8 @@ pub struct Core<B> {
     outputs: VecDeque<CoreOutput>,
     /// The entry being made.
     scratch: Vec<u8>,
+    /// Of the requests last looked ahead at.
+    hashes: Vec<PathHash>,
     digests: VecDeque<(Zxid, u64)>,
     now: Now,
 }
@@ -184,6 +187,7 @@ impl<B: Broadcast> Core<B> {
             sealed: VecDeque::new(),
             outputs: VecDeque::new(),
             scratch: Vec::new(),
+            hashes: Vec::new(),
             digests: VecDeque::new(),
             now,
         }
@@ -212,6 +216,11 @@ impl<B: Broadcast> Core<B> {
             && self.wants_requests()
             && younger(flush_delay_ms, self.open.since)
             && (flush_idle_ms == 0 || younger(flush_idle_ms, self.open.last_entry))
+    }
+
+    /// Fetches the memory that these requests, which will be stepped next, are going to touch.
+    pub fn foresee(&mut self, requests: &VecDeque<CoreRequest>) {
+        foresee::foresee(&self.head, requests, &mut self.hashes);
     }
 
     /// Nothing is proposed, waiting to be, or waiting to be told.

@@ -2,6 +2,7 @@
 //! Not here: writing it.
 
 use super::Settings;
+use crate::limits::SNAPSHOT_LOG_SIZES_MIN;
 
 pub(super) struct Snapshots {
     txns_limit: u32,
@@ -46,7 +47,7 @@ impl Snapshots {
     pub fn begin(&mut self) -> bool {
         let enough = self.txns > self.txns_due || self.bytes_limit.is_some() && self.bytes > self.bytes_due;
         // Rewriting a large tree for a few txns would cost more than replaying them.
-        let worth_it = self.bytes > self.last_bytes;
+        let worth_it = self.bytes > self.last_bytes.saturating_mul(SNAPSHOT_LOG_SIZES_MIN);
         if self.running || !enough || !worth_it {
             return false;
         }

@@ -3,7 +3,7 @@
 
 use crate::admin::{Counter, Counters, Summary};
 use crate::core::{Core, CoreInput, CoreOutput, Figures, Now, Space};
-use crate::intake::{Bell, Intake};
+use crate::intake::{Bell, CoreRequest, Intake};
 use crate::io::clock::{Clock, SystemClock};
 use crate::limits;
 use crate::log::{LogHandle, LogSpace, LogThread};
@@ -127,6 +127,8 @@ impl SpaceWatch {
 pub struct Driver {
     pub core: Core<Solo>,
     pub intake: Intake,
+    /// From the intake, not yet stepped.
+    pub taken: VecDeque<CoreRequest>,
     pub publisher: Publisher<Event>,
     pub mailbox: Arc<Mailbox>,
     pub log: LogThread,
@@ -171,7 +173,7 @@ impl Driver {
             if !self.takes_requests() {
                 break;
             }
-            let Some(request) = self.intake.take() else { break };
+            let Some(request) = self.next_request() else { break };
             // A round can be long; deadlines and stamps follow the clock all the same.
             if taken % 256 == 255 {
                 now = self.now();
@@ -190,11 +192,24 @@ impl Driver {
         self.figures.store(figures);
     }
 
+    /// The next request; they are taken some at a time, so that the core can look ahead.
+    fn next_request(&mut self) -> Option<CoreRequest> {
+        if self.taken.is_empty() {
+            self.taken.extend(std::iter::from_fn(|| self.intake.take()).take(limits::CORE_AHEAD_REQUESTS));
+            self.core.foresee(&self.taken);
+        }
+        self.taken.pop_front()
+    }
+
+    fn has_requests(&self) -> bool {
+        !self.taken.is_empty() || !self.intake.is_empty()
+    }
+
     /// Whether a sleep would leave something undone that can be done now. Asked again after arming the bell.
     pub fn has_work(&self) -> bool {
         !self.mailbox.tidings.is_empty()
             || self.core.has_work()
-            || self.takes_requests() && !self.intake.is_empty()
+            || self.takes_requests() && self.has_requests()
     }
 
     /// Something waits for the clock, or for another thread that will not ring: look again soon.
@@ -207,7 +222,7 @@ impl Driver {
 
     /// Everything accepted is committed and handed to the workers.
     pub fn is_quiet(&self) -> bool {
-        self.core.is_quiet() && self.intake.is_empty() && !self.is_blocked()
+        self.core.is_quiet() && !self.has_requests() && !self.is_blocked()
     }
 
     pub fn log_handle(&self) -> LogHandle {

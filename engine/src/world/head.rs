@@ -5,7 +5,7 @@ use super::acl::AclWriter;
 use super::arena::{Allocator, Handle};
 use super::children::{Edit, Touched};
 use super::digest;
-use super::hash::HashKey;
+use super::hash::{HashKey, PathHash};
 use super::index::IndexWriter;
 use super::quota::{QuotaText, Quotas, limits_path, stats_path};
 use super::record::{AclId, Blob, Draft, Fields, INLINE_BYTES_MAX, NodeId, Payload, Record, Stamp};
@@ -186,6 +186,18 @@ impl Head {
     pub fn get(&self, path: &str) -> Option<Node<'_>> {
         let (id, record) = self.shared.find_newest(path)?;
         Some(self.node(id, record))
+    }
+
+    /// Of a path that is about to be looked up.
+    pub fn hash(&self, path: &str) -> PathHash {
+        self.shared.key.hash(path)
+    }
+
+    /// Fetches what looking these up needs, so that they wait for memory together and not one after the other.
+    pub fn fetch_ahead(&self, hashes: &[PathHash]) {
+        hashes.iter().for_each(|hash| self.shared.index.prefetch(*hash));
+        hashes.iter().for_each(|hash| self.shared.prefetch_entry(*hash));
+        hashes.iter().for_each(|hash| self.shared.prefetch_record(*hash));
     }
 
     /// For ids that Head named and no txn has since removed.

@@ -92,6 +92,29 @@ impl Shared {
     }
 
     #[inline]
+    pub(super) fn prefetch_entry(&self, hash: PathHash) {
+        self.index.find(hash, |id| {
+            self.nodes.prefetch(id);
+            Some(())
+        });
+    }
+
+    #[inline]
+    pub(super) fn prefetch_record(&self, hash: PathHash) {
+        self.index.find(hash, |id| {
+            let handle = self.nodes.newest(id);
+            if !handle.is_none() {
+                let at = self.memory.at(handle);
+                prefetch(at);
+                // Records of production shape span two cache lines, with 100 bytes of data three.
+                prefetch(at.wrapping_add(64));
+                prefetch(at.wrapping_add(128));
+            }
+            Some(())
+        });
+    }
+
+    #[inline]
     pub(super) fn find(&self, hash: PathHash, path: &str, limit: u64) -> Option<Found<'_>> {
         if is_root(path) {
             return Some((NodeId::ROOT, self.visible(NodeId::ROOT, limit)?));
@@ -216,28 +239,13 @@ impl View {
     /// Begins to fetch the node table's entry; wants the index entry fetched.
     #[inline]
     pub fn prefetch_entry(&self, hash: PathHash) {
-        let shared = &*self.0.shared;
-        shared.index.find(hash, |id| {
-            shared.nodes.prefetch(id);
-            Some(())
-        });
+        self.0.shared.prefetch_entry(hash);
     }
 
     /// Begins to fetch the znode's newest record; wants the node table's entry fetched.
     #[inline]
     pub fn prefetch_record(&self, hash: PathHash) {
-        let shared = &*self.0.shared;
-        shared.index.find(hash, |id| {
-            let handle = shared.nodes.newest(id);
-            if !handle.is_none() {
-                let at = shared.memory.at(handle);
-                prefetch(at);
-                // Records of production shape span two cache lines, with 100 bytes of data three.
-                prefetch(at.wrapping_add(64));
-                prefetch(at.wrapping_add(128));
-            }
-            Some(())
-        });
+        self.0.shared.prefetch_record(hash);
     }
 
     #[inline]
