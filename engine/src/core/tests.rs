@@ -182,6 +182,8 @@ impl Bench {
             "deletes_per_minute" => self.settings.containers.deletes_per_minute = number as u32,
             "never_used_ms" => self.settings.containers.never_used_ms = Some(number),
             "snap_txns" => self.settings.snap_txns = number as u32,
+            "flush_delay_ms" => self.settings.flush_delay_ms = number,
+            "flush_idle_ms" => self.settings.flush_idle_ms = number,
             // As if the server had run until just before this counter.
             "zxid" => {
                 let header = TxnHeader {
@@ -568,4 +570,5 @@ transcripts! {
     snapshots_due
     epoch_end
     ttl_off
+    flush_delay
 }
