@@ -18,8 +18,6 @@ pub const ENTRY_BYTES_MAX_DEFAULT: u32 = FRAME_BYTES_MAX_DEFAULT + FRAME_EXTRA_B
 /// A connect request that is longer than this is not one: sent before any authentication, so it is bounded apart
 /// from frames. The real one is 45 bytes with a 16-byte password.
 pub const CONNECT_BYTES_MAX: u32 = 4096;
-/// How deep a decoder follows vectors inside vectors (multi, ACL lists): ZooKeeper's records nest three deep.
-pub const JUTE_NESTING_MAX: u32 = 8;
 
 // --- batches, ring, queues ---------------------------------------------------------------------------------------
 
@@ -45,8 +43,8 @@ pub const CORE_AHEAD_REQUESTS: usize = 64;
 pub const SNAPSHOT_LOG_SIZES_MIN: u64 = 4;
 /// Proposals on their way to the log thread: one in sync, one being encoded, and room for a burst.
 pub const LOG_QUEUE_PROPOSALS_MAX: usize = 16;
-/// Batches sealed and not yet committed. Bounds what `rewind` can be asked to undo.
-pub const BATCHES_UNCOMMITTED_MAX: usize = 64;
+/// Batches sealed and not yet durable: one sync runs while the next batch is being built.
+pub const BATCHES_IN_FLIGHT_MAX: usize = 1;
 
 // --- a worker's turn ---------------------------------------------------------------------------------------------
 
@@ -56,12 +54,16 @@ pub const TURN_READ_BYTES_MAX: usize = 64 << 10;
 pub const TURN_REQUESTS_MAX: usize = 1024;
 /// Connections accepted before the acceptor looks at anything else.
 pub const TURN_ACCEPTS_MAX: usize = 64;
-/// Events of the ring taken in one turn before sockets are looked at again.
-pub const TURN_EVENTS_MAX: usize = 256;
 /// Watch events delivered in one portion of a large fan-out.
 pub const FANOUT_EVENTS_PORTION: usize = 4096;
 /// Bytes of one portion of a large reply (getChildren of a wide znode, getEphemerals).
 pub const REPLY_BYTES_PORTION: usize = 1 << 20;
+/// Children looked at for one portion: the names of that many fit it, and take about a millisecond.
+pub const CHILDREN_PORTION: usize = 8192;
+/// A reply that outgrows this closes the connection: no client takes a frame of a gigabyte.
+pub const REPLY_BYTES_MAX: usize = 1 << 30;
+/// Writes of one turn for connections that were not served in it, such as those of a large fan-out.
+pub const TURN_FLUSHES_MAX: usize = 512;
 /// Length of one wait for readiness when nothing is due, in milliseconds: how late a clock-driven duty may be.
 pub const WAIT_MS_MAX: u64 = 100;
 
@@ -73,6 +75,8 @@ pub const CONNECTION_BYTES_UNAUTHENTICATED: usize = 4096;
 pub const READ_BUFFER_BYTES_FIRST: usize = 1024;
 /// Read buffers above this are given back once they are empty.
 pub const READ_BUFFER_BYTES_KEPT: usize = 64 << 10;
+/// Input of one connection that waits to be served; its socket is not read above it, but for the rest of a frame.
+pub const INPUT_BYTES_WAITING_MAX: usize = 64 << 10;
 /// Replies waiting to be written above which the connection is not read.
 pub const REPLY_BYTES_PAUSE: usize = 2 << 20;
 /// ... and below which it is read again.
@@ -80,12 +84,12 @@ pub const REPLY_BYTES_RESUME: usize = 512 << 10;
 /// Unsolicited events waiting to be written above which the client is disconnected: it cannot be paused, because
 /// events are not answers to anything it sends.
 pub const EVENT_BYTES_MAX: usize = 16 << 20;
-/// Requests of one connection that wait for their turn (behind a write, or for a reply from the core).
-pub const PIPELINE_REQUESTS_MAX: usize = 8192;
 /// A connection that never sends a connect request: `zookeeper.nio.sessionlessCnxnTimeout`, milliseconds.
 pub const SESSIONLESS_MS_MAX_DEFAULT: u64 = 10_000;
 /// How long a connection that is being closed may take to drain what the peer sent, milliseconds.
 pub const LINGER_MS_MAX: u64 = 1_000;
+/// Between two of the rounds in which a worker looks at a part of its connections for what is overdue, milliseconds.
+pub const SWEEP_MS: u64 = 100;
 /// Sockets from one address: `maxClientCnxns` in a `zoo.cfg`.
 pub const ADDRESS_CONNECTIONS_MAX_DEFAULT: u32 = 60;
 /// Auth identities on one connection: each is checked against each ACL entry of each read.
@@ -113,18 +117,20 @@ pub const CLOSE_PORTION_PATH_BYTES: usize = 128 << 10;
 pub const CLOSE_PORTION_TXNS: usize = 1024;
 /// Sessions expired in one step of the core; the rest follow in the next.
 pub const EXPIRIES_PORTION: usize = 256;
+/// Sessions looked at in one step for being due.
+pub const SESSIONS_SCAN_PORTION: usize = 4096;
 /// A turn of the core later than this counts as a stall of the process: every deadline moves by it, milliseconds.
 pub const STALL_MS_LEAST: u64 = 200;
 
 // --- world -------------------------------------------------------------------------------------------------------
 
-/// Data up to this stands inside the znode's record, more in a blob that versions of the record share, bytes.
-pub const DATA_BYTES_INLINE_MAX: usize = 256;
 /// Retired records and blobs freed in one portion.
 pub const RECLAIM_RECORDS_PORTION: usize = 4096;
 /// `znode.container.checkIntervalMs`, `znode.container.maxPerMinute`.
 pub const CONTAINER_CHECK_MS_DEFAULT: u64 = 60_000;
 pub const CONTAINER_DELETES_PER_MINUTE_DEFAULT: u32 = 10_000;
+/// Containers and TTL znodes looked at in one turn.
+pub const REAP_SCAN_PORTION: usize = 2048;
 /// One remembered tree digest per so many txns, and how many are remembered (`hash`).
 pub const DIGEST_TXNS_STEP: u64 = 128;
 pub const DIGESTS_KEPT_MAX: usize = 1024;
@@ -141,6 +147,8 @@ pub const SEGMENTS_SPARE: usize = 2;
 pub const SEGMENT_ZERO_BYTES_STEP: usize = 4096;
 /// Of the reserve on a full disk, what is kept for closeSession when deletes have used the rest, bytes.
 pub const RESERVE_BYTES_FLOOR: u64 = 4 << 20;
+/// Between two attempts to make room on a full disk, milliseconds.
+pub const SPACE_AGAIN_MS: u64 = 30_000;
 /// `snapCount`: txns since the last snapshot before the next one.
 pub const SNAP_TXNS_DEFAULT: u32 = 100_000;
 /// `snapSizeLimitInKb` in bytes: log bytes since the last snapshot before the next one.
@@ -151,6 +159,8 @@ pub const SNAPSHOT_BYTES_PORTION: usize = 4 << 20;
 pub const SNAPSHOT_RETAINED_BYTES_MAX: usize = 2 << 30;
 /// `autopurge.snapRetainCount`; lower values are raised to it.
 pub const SNAPSHOTS_KEPT_LEAST: u32 = 3;
+/// Snapshots tried at start before giving up, as Apache does.
+pub const SNAPSHOTS_TRIED_MAX: usize = 100;
 /// `fsync.warningthresholdms`.
 pub const SYNC_WARNING_MS_DEFAULT: u64 = 1000;
 /// The side mark of the last sync is written when no sync came for so long, milliseconds.
@@ -160,6 +170,9 @@ pub const SIDE_MARK_IDLE_MS: u64 = 500;
 
 /// A four-letter word's reply: `cons`, `wchc`, `wchp` and `dump` of a big server are cut here with a line saying so.
 pub const WORD_REPLY_BYTES_MAX: usize = 64 << 20;
+/// How long the answer to a word waits for one busy worker, or the core, and a connection for its answer, milliseconds.
+pub const FACTS_MS_MAX: u64 = 10_000;
+pub const WORD_MS_MAX: u64 = 30_000;
 /// Top-level znodes that get keyed metrics of their own; the rest are summed.
 pub const METRIC_KEYS_MAX: usize = 64;
 /// Time to hand out replies that are due once SIGTERM came, milliseconds.
@@ -178,14 +191,17 @@ const _: () = assert!(INTAKE_REQUESTS_MAX.is_power_of_two());
 // The ring holds at least one batch of the largest size with the frames it answers.
 const _: () = assert!(RING_BYTES_MAX >= 4 * BATCH_BYTES_MAX as usize);
 const _: () = assert!(INTAKE_BYTES_MAX >= 2 * FRAME_BYTES_MAX_DEFAULT as usize);
-const _: () = assert!(BATCHES_UNCOMMITTED_MAX >= LOG_QUEUE_PROPOSALS_MAX);
 const _: () = assert!(REPLY_BYTES_RESUME < REPLY_BYTES_PAUSE);
 // A reply of the default size never pauses a connection by itself.
 const _: () = assert!(REPLY_BYTES_PAUSE > FRAME_BYTES_MAX_DEFAULT as usize);
 const _: () = assert!(READ_BUFFER_BYTES_FIRST <= CONNECTION_BYTES_UNAUTHENTICATED);
+const _: () = assert!(BATCHES_IN_FLIGHT_MAX <= LOG_QUEUE_PROPOSALS_MAX);
+const _: () = assert!(REPLY_BYTES_PORTION < REPLY_BYTES_MAX);
+const _: () = assert!(CHILDREN_PORTION * 100 <= REPLY_BYTES_PORTION);
+// The desk gives up on a busy thread before the connection gives up on the desk.
+const _: () = assert!(FACTS_MS_MAX < WORD_MS_MAX);
 const _: () = assert!(READ_BUFFER_BYTES_FIRST <= READ_BUFFER_BYTES_KEPT);
 const _: () = assert!(TURN_READ_BYTES_MAX <= READ_BUFFER_BYTES_KEPT);
-const _: () = assert!(PIPELINE_REQUESTS_MAX >= TURN_REQUESTS_MAX);
 const _: () = assert!(SESSION_TICKS_LEAST_DEFAULT <= SESSION_TICKS_MOST_DEFAULT);
 // A stall is noticed well inside the shortest session a default server grants.
 const _: () = assert!(STALL_MS_LEAST * 4 <= (SESSION_TICKS_LEAST_DEFAULT * TICK_MS_DEFAULT) as u64);

@@ -119,7 +119,7 @@ pub struct Dump {
 }
 
 /// One sync runs while the next batch is being built.
-const BATCHES_IN_FLIGHT_MAX: usize = 1;
+const BATCHES_IN_FLIGHT_MAX: usize = limits::BATCHES_IN_FLIGHT_MAX;
 
 pub struct Core<B> {
     settings: Settings,

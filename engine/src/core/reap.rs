@@ -9,7 +9,7 @@ use ostler_replication::Moment;
 use std::collections::VecDeque;
 
 /// Znodes looked at in one turn.
-const SCAN_PORTION: usize = 2048;
+const SCAN_PORTION: usize = crate::limits::REAP_SCAN_PORTION;
 
 pub(super) struct Reaper {
     rules: Containers,

@@ -19,7 +19,7 @@ use std::collections::{BTreeMap, HashMap, VecDeque};
 use std::hash::BuildHasherDefault;
 
 /// Sessions looked at in one step for being due.
-const SCAN_PORTION: usize = 4096;
+const SCAN_PORTION: usize = crate::limits::SESSIONS_SCAN_PORTION;
 
 pub(super) struct Sessions {
     // Keys are ours, and nothing depends on the order of iteration.

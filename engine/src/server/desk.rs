@@ -32,7 +32,7 @@ use std::time::Duration;
 type WorkerMail = worker::Mailbox<<MioPoll as Poll>::Socket>;
 
 /// How long an answer waits for a worker or the core that is busy.
-const ANSWER_WITHIN: Duration = Duration::from_secs(10);
+const ANSWER_WITHIN: Duration = Duration::from_millis(limits::FACTS_MS_MAX);
 
 enum Order {
     Word { word: FourLetter, argument: i64, from: ConnRef },

@@ -93,7 +93,7 @@ impl SharedFigures {
 }
 
 /// Between two attempts to make room on a full disk.
-const SPACE_AGAIN_MS: u64 = 30_000;
+const SPACE_AGAIN_MS: u64 = limits::SPACE_AGAIN_MS;
 
 /// Whether the log's disk is full, and when something was last done about it.
 #[derive(Default)]

@@ -12,7 +12,7 @@ use std::io;
 use std::path::{Path, PathBuf};
 
 /// How many structurally valid snapshots are tried before giving up, as Apache does.
-pub const CANDIDATES_MAX: usize = 100;
+pub const CANDIDATES_MAX: usize = crate::limits::SNAPSHOTS_TRIED_MAX;
 /// Shortest plain file that can be a snapshot to Apache.
 const PLAIN_BYTES_MIN: u64 = 10;
 

@@ -16,7 +16,7 @@ const PIECE_BYTES: usize = 1 << 20;
 /// Pieces read ahead of the applying thread: enough to cover its pauses, 8 MiB in all.
 const PIECES_AHEAD: usize = 8;
 /// What Apache reads by default: `jute.maxbuffer` plus as much again.
-pub const FIELD_BYTES_MAX_DEFAULT: usize = 2 * 0xf_ffff;
+pub const FIELD_BYTES_MAX_DEFAULT: usize = crate::limits::ENTRY_BYTES_MAX_DEFAULT as usize;
 
 #[derive(Clone, Copy, Debug)]
 pub struct ReadOptions {

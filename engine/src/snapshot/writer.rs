@@ -11,7 +11,7 @@ use std::ops::ControlFlow;
 use std::path::{Path, PathBuf};
 
 /// Largest amount handed to the disk between two syncs, so that a sync of the log never waits behind more.
-pub const PORTION_BYTES: usize = 4 << 20;
+pub const PORTION_BYTES: usize = crate::limits::SNAPSHOT_BYTES_PORTION;
 
 /// How far the file is, told after every portion.
 #[derive(Clone, Copy, PartialEq, Eq, Debug, Default)]

@@ -227,7 +227,7 @@ impl Connection {
 }
 
 /// Requests waiting unserved beyond this, and a whole one among them: the socket is not read for now.
-const INPUT_BYTES_WAITING_MAX: usize = 64 << 10;
+const INPUT_BYTES_WAITING_MAX: usize = crate::limits::INPUT_BYTES_WAITING_MAX;
 
 /// Bytes received and not yet served.
 #[derive(Default)]

@@ -13,9 +13,9 @@ use std::collections::VecDeque;
 /// Every connection is looked at once in so many sweeps ...
 const SWEEPS: u32 = 10;
 /// ... which are so far apart, milliseconds.
-const SWEEP_MS: u64 = 100;
+const SWEEP_MS: u64 = crate::limits::SWEEP_MS;
 /// A four-letter word that nobody answered.
-const WORD_MS_MAX: u64 = 30_000;
+const WORD_MS_MAX: u64 = crate::limits::WORD_MS_MAX;
 
 /// What is to become of a connection.
 enum Verdict {

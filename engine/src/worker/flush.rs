@@ -7,7 +7,7 @@ use crate::io::poll::Poll;
 use std::io::ErrorKind;
 
 /// Writes of one turn for connections that were not served in it: a large fan-out goes out in portions of this many.
-const FLUSHES_MAX: usize = 512;
+const FLUSHES_MAX: usize = crate::limits::TURN_FLUSHES_MAX;
 
 impl<P: Poll> State<P> {
     pub(super) fn flush(&mut self) {

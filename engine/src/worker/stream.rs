@@ -13,9 +13,9 @@ use crate::world::{Census, Listing, View};
 use std::sync::Arc;
 
 /// Children looked at in one portion: the names of that many fit a portion of bytes, and take about a millisecond.
-pub const CHILDREN_PORTION: usize = 8192;
+pub const CHILDREN_PORTION: usize = crate::limits::CHILDREN_PORTION;
 /// A reply that outgrows this closes the connection: no client takes a frame of a gigabyte.
-const REPLY_BYTES_MAX: usize = 1 << 30;
+const REPLY_BYTES_MAX: usize = crate::limits::REPLY_BYTES_MAX;
 
 pub struct Stream {
     pub xid: Xid,
