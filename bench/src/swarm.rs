@@ -136,7 +136,9 @@ impl Swarm {
                 // A failed connect shows as an error of the read below.
                 let _ = member.flush();
             }
-            if !member.receive(index, &mut self.scratch, seen) {
+            // The end of the stream may come with the last bytes: then no later event tells of it.
+            let closing = event.is_read_closed();
+            if !member.receive(index, closing, &mut self.scratch, seen) {
                 self.members[index] = None;
                 seen(Happening::Closed(index));
             }
@@ -196,13 +198,19 @@ impl Member {
     }
 
     /// False when the connection has ended.
-    fn receive(&mut self, index: usize, scratch: &mut [u8], seen: &mut dyn FnMut(Happening<'_>)) -> bool {
+    fn receive(
+        &mut self,
+        index: usize,
+        closing: bool,
+        scratch: &mut [u8],
+        seen: &mut dyn FnMut(Happening<'_>),
+    ) -> bool {
         let open = loop {
             match self.stream.read(scratch) {
                 Ok(0) => break false,
                 Ok(count) => {
                     self.input.extend_from_slice(&scratch[..count]);
-                    if count < scratch.len() {
+                    if count < scratch.len() && !closing {
                         break true;
                     }
                 }
