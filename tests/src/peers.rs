@@ -54,13 +54,27 @@ impl Apache {
 impl Ostler {
     /// Starts it on the same configuration an `Apache` would get. Panics, naming the log, when it does not come up.
     pub fn start(dir: &Path, extra: &[&str]) -> Ostler {
+        Ostler::try_start(dir, extra, &[]).unwrap_or_else(|why| panic!("{why}"))
+    }
+
+    /// The same behind a command that runs it as the very process it was itself, such as `strace -D`. The error tells
+    /// why it did not come up.
+    pub fn try_start(dir: &Path, extra: &[&str], wrapper: &[&str]) -> Result<Ostler, String> {
         let binary = ostler_binary();
         let (properties, lines) = properties_and_lines(extra);
-        Ostler(Server::start("Ostler", dir, &lines, |config| {
-            let mut command = Command::new(&binary);
+        let started = Server::try_start("Ostler", dir, &lines, |config| {
+            let mut command = match wrapper {
+                [] => Command::new(&binary),
+                [first, rest @ ..] => {
+                    let mut command = Command::new(first);
+                    command.args(rest).arg(&binary);
+                    command
+                }
+            };
             command.env("SERVER_JVMFLAGS", properties.join(" ")).arg("server").arg(config);
             command
-        }))
+        });
+        started.map(Ostler)
     }
 }
 
@@ -132,6 +146,15 @@ impl Server {
     }
 
     fn start(name: &'static str, dir: &Path, extra: &[&str], command: impl Fn(&Path) -> Command) -> Server {
+        Server::try_start(name, dir, extra, command).unwrap_or_else(|why| panic!("{why}"))
+    }
+
+    fn try_start(
+        name: &'static str,
+        dir: &Path,
+        extra: &[&str],
+        command: impl Fn(&Path) -> Command,
+    ) -> Result<Server, String> {
         fs::create_dir_all(dir).expect("data directory");
         let log_path = dir.join("server.log");
         // Between our learning of a free port and the server's binding it someone else may take it: then try another.
@@ -144,12 +167,15 @@ impl Server {
             let child = command.spawn().unwrap_or_else(|e| panic!("cannot run {name} ({command:?}): {e}"));
             let mut server = Server { child, port, dir: dir.to_owned(), name };
             match server.wait_until_it_serves() {
-                Ok(()) => return server,
+                Ok(()) => return Ok(server),
                 Err(_) if server.log().contains("in use") => continue,
-                Err(why) => panic!("{name} {why}; its log {}:\n{}", log_path.display(), tail(&server.log())),
+                Err(why) => {
+                    let log = tail(&server.log());
+                    return Err(format!("{name} {why}; its log {}:\n{log}", log_path.display()));
+                }
             }
         }
-        panic!("{name} found its port taken five times over; its log is {}", log_path.display());
+        Err(format!("{name} found its port taken five times over; its log is {}", log_path.display()))
     }
 
     fn wait_until_it_serves(&mut self) -> Result<(), String> {
