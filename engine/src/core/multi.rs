@@ -60,8 +60,7 @@ impl<B: Broadcast> Core<B> {
         ids: &[Identity],
     ) -> Result<(Vec<SubTxn<'a>>, Vec<TxnResult>), Failed<'a>> {
         // Quotas are held against the usage at the start, as Apache's are.
-        let charges: Vec<Charge> =
-            ops.iter().map(|op| Charge::of(&self.head, &self.settings, path_of(op))).collect();
+        let charges: Vec<Charge> = ops.iter().map(|op| self.charge_of(op)).collect();
         let header = self.header(asker.session, asker.xid, &TxnBody::Multi(Vec::new()));
         let mut subs = Vec::with_capacity(ops.len());
         let mut results = Vec::with_capacity(ops.len());
@@ -75,6 +74,16 @@ impl<B: Broadcast> Core<B> {
             }
         }
         Ok((subs, results))
+    }
+
+    fn charge_of(&self, op: &MultiOp<'_>) -> Charge {
+        let of = |path| Charge::of(&self.head, &self.settings, path);
+        match op {
+            MultiOp::Create(create) => Charge::of_create(&self.head, &self.settings, create),
+            MultiOp::Delete { path, .. } | MultiOp::SetData { path, .. } | MultiOp::Check { path, .. } => {
+                of(path)
+            }
+        }
     }
 
     fn answer_multi(&mut self, asker: Asker, zxid: Zxid, body: &TxnBody<'_>, results: &[TxnResult]) {
@@ -134,13 +143,6 @@ impl<B: Broadcast> Core<B> {
                 reply::put_multi_end(out);
             });
         });
-    }
-}
-
-fn path_of<'a>(op: &'a MultiOp<'_>) -> &'a str {
-    match op {
-        MultiOp::Create(create) => &create.path,
-        MultiOp::Delete { path, .. } | MultiOp::SetData { path, .. } | MultiOp::Check { path, .. } => path,
     }
 }
 

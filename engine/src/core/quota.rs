@@ -4,6 +4,7 @@
 use super::Settings;
 use crate::model::quota::{QuotaText, limits_path, stats_path};
 use crate::model::{ErrorCode, path};
+use crate::wire::request::CreateRequest;
 use crate::world::Head;
 
 /// The quota that a path is charged to, with what is used of it, as of the moment it was looked up: a multi is checked
@@ -29,6 +30,13 @@ impl Charge {
             }
         }
         Charge(None)
+    }
+
+    /// A sequential znode is charged to its parent's quota: its own name is not the one asked for.
+    pub fn of_create(head: &Head, settings: &Settings, create: &CreateRequest<'_>) -> Charge {
+        let path = &create.path;
+        let parent = path::split(path).map_or("", |(parent, _)| parent);
+        Charge::of(head, settings, if create.is_sequential() { parent } else { path })
     }
 
     /// -125 if a write may not add this.

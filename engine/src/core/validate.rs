@@ -24,7 +24,6 @@ pub(super) struct Judge<'h> {
 /// CreateMode (client-protocol.md §5.2).
 mod flags {
     pub const EPHEMERAL: i32 = 1;
-    pub const SEQUENTIAL: i32 = 2;
     pub const EPHEMERAL_SEQUENTIAL: i32 = 3;
     pub const TTL: i32 = 5;
     pub const TTL_SEQUENTIAL: i32 = 6;
@@ -43,9 +42,7 @@ impl Judge<'_> {
         let parent = self.head.get(parent_path).ok_or(ErrorCode::NoNode)?;
         self.permitted(&parent, perms::CREATE)?;
         let parent_stat = parent.persisted();
-        let sequential =
-            matches!(request.flags, flags::SEQUENTIAL | flags::EPHEMERAL_SEQUENTIAL | flags::TTL_SEQUENTIAL);
-        let path = if sequential {
+        let path = if request.is_sequential() {
             Cow::Owned(path::sequential(&request.path, parent_stat.cversion))
         } else {
             request.path.clone()

@@ -88,7 +88,9 @@ impl<B: Broadcast> Core<B> {
         let judge = self.judge(ids);
         let charge = |path: &str| Charge::of(&self.head, &self.settings, path);
         match request {
-            Request::Create(create) => judge.create(create, &charge(&create.path)).map(TxnBody::Create),
+            Request::Create(create) => judge
+                .create(create, &Charge::of_create(&self.head, &self.settings, create))
+                .map(TxnBody::Create),
             Request::Delete { path, version } => {
                 judge.delete(path, *version)?;
                 Ok(TxnBody::Delete { path: path.clone() })

@@ -68,6 +68,7 @@ fn header(r: &mut Reader<'_>) -> Result<Option<i32>, Malformed> {
 /// A multi's list. The first thing wrong with it decides, but null paths are only looked for in a list that is whole.
 pub(super) fn decode<'a>(r: &mut Reader<'a>) -> Result<Vec<MultiOp<'a>>, Malformed> {
     let mut ops = Vec::new();
+    let mut reads = false;
     let mut null_path = false;
     let mut some = |path: Option<Cow<'a, str>>| {
         null_path |= path.is_none();
@@ -78,8 +79,19 @@ pub(super) fn decode<'a>(r: &mut Reader<'a>) -> Result<Vec<MultiOp<'a>>, Malform
             Some(op @ (OpCode::Create | OpCode::Create2 | OpCode::CreateContainer | OpCode::CreateTtl)) => {
                 let mut record = CreateRecord::read(op, r)?;
                 record.path = Some(some(record.path.take()));
-                MultiOp::Create(as_read_in_multi(record.request()?)?)
+                let create = as_read_in_multi(record.request()?)?;
+                if reads {
+                    return Err(Malformed::Disallowed);
+                }
+                MultiOp::Create(create)
             }
+            // A list of reads becomes a wrong one by its end, or by the first write that is itself in order.
+            Some(OpCode::GetData | OpCode::GetChildren) if ops.is_empty() => {
+                (r.string()?, r.bool()?);
+                reads = true;
+                continue;
+            }
+            _ if reads => return Err(Malformed::Disallowed),
             Some(OpCode::Delete) => MultiOp::Delete { path: some(r.string()?), version: r.i32()? },
             Some(OpCode::SetData) => {
                 MultiOp::SetData { path: some(r.string()?), data: r.buffer()?, version: r.i32()? }
@@ -87,6 +99,9 @@ pub(super) fn decode<'a>(r: &mut Reader<'a>) -> Result<Vec<MultiOp<'a>>, Malform
             Some(OpCode::Check) => MultiOp::Check { path: some(r.string()?), version: r.i32()? },
             _ => return Err(Malformed::Disallowed),
         });
+    }
+    if reads {
+        return Err(Malformed::Disallowed);
     }
     if null_path { Err(Malformed::Null) } else { Ok(ops) }
 }
@@ -292,6 +307,16 @@ mod tests {
             check(&create(CreateTtl, Some("/a"), open, flags, 1000), Ok(op));
         }
         check(&create(CreateTtl, Some("/a"), &[0xff; 4], 5, 1000), Ok(CreateTtl));
+        let behind_a_read = |acl| {
+            let mut list = Vec::new();
+            put_multi_header(&mut list, OpCode::GetData.to_i32(), false, -1);
+            list.put_string("/a");
+            list.push(1);
+            list.extend_from_slice(&create(Create, Some("/a"), acl, 0, 0));
+            list
+        };
+        check_list(OpCode::Multi, &behind_a_read(open), Err(Malformed::Disallowed));
+        check_list(OpCode::Multi, &behind_a_read(&[0xff; 4]), Err(Malformed::NullAcl));
         check(&create(Create, None, open, 0, 0), Err(Malformed::Null));
         check(&create(Create, None, &[0xff; 4], 0, 0), Err(Malformed::NullAcl));
     }

@@ -134,6 +134,13 @@ pub struct CreateRequest<'a> {
     pub ttl: i64,
 }
 
+impl CreateRequest<'_> {
+    /// Whether the path is completed by a sequence number.
+    pub fn is_sequential(&self) -> bool {
+        matches!(self.flags, 2 | 3 | 6)
+    }
+}
+
 #[derive(Clone, PartialEq, Debug)]
 pub struct ReconfigRequest<'a> {
     pub joining: Option<Cow<'a, str>>,

@@ -141,8 +141,10 @@ impl Names {
     }
 }
 
-/// Malformed UTF-8 comes back as one U+FFFD or as several, which is not compared.
-fn one_replacement(mut text: String) -> String {
+/// Malformed UTF-8 comes back as one U+FFFD or as several, and what lies beyond the 16-bit characters comes back from
+/// Apache as two malformed halves; neither is compared.
+fn one_replacement(text: String) -> String {
+    let mut text = text.replace(|c: char| c > '\u{ffff}', "\u{fffd}");
     while text.contains("\u{fffd}\u{fffd}") {
         text = text.replace("\u{fffd}\u{fffd}", "\u{fffd}");
     }

@@ -19,6 +19,8 @@
 //! | getAllChildrenNumber of the empty path | Apache counts the root as a child of itself |
 //! | `zk_approximate_data_size` where a quota was | Apache forgets the bytes that it rewrites in `zookeeper_stats` |
 //! | the body behind the error of a multiRead | half a result list, which no client may read |
+//! | a null id in the ACL of a multi's create, with requests behind it | Apache forgets to take back what the multi would have done, and judges the requests behind it by that; sent, but not inside multis |
+//! | createContainer with an ephemeral flag | a closeSession right behind it takes Apache's container along |
 //! | auth pipelined with other requests | its reply may overtake theirs; sent, but alone in its step |
 //! | quotas in a burst | Apache checks against what is applied by then; sent one by one |
 

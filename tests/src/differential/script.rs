@@ -124,6 +124,7 @@ struct Generator {
     quotas: bool,
     xids: [i32; SLOTS],
     slot: usize,
+    in_multi: bool,
 }
 
 impl Generator {
@@ -131,7 +132,7 @@ impl Generator {
         let mut dice = Dice(seed.wrapping_mul(0x2545_F491_4F6C_DD1D));
         dice.next();
         let quotas = dice.chance(20);
-        Generator { dice, base: format!("/s{seed}"), quotas, xids: [0; SLOTS], slot: 0 }
+        Generator { dice, base: format!("/s{seed}"), quotas, xids: [0; SLOTS], slot: 0, in_multi: false }
     }
 
     fn step(&mut self) -> Step {
@@ -340,11 +341,16 @@ impl Generator {
             (Some(b""), Some(b"")),
             (None, Some(b"anyone")),
         ];
+        let (scheme, id) = self.dice.pick(&usual);
+        let usual = (Some(scheme), Some(id));
         if self.dice.chance(75) {
-            let (scheme, id) = self.dice.pick(&usual);
-            return (Some(scheme), Some(id));
+            return usual;
         }
-        self.dice.pick(&unusual)
+        match self.dice.pick(&unusual) {
+            // See `known`.
+            (_, None) if self.in_multi => usual,
+            identity => identity,
+        }
     }
 
     // --- writes ---
@@ -391,7 +397,7 @@ impl Generator {
     /// Operation, its name, flags, and a TTL where the operation has one.
     fn mode(&mut self) -> (i32, &'static str, i32, Option<i64>) {
         match self.dice.below(20) {
-            0 => (op::CREATE_CONTAINER, "createContainer", self.dice.pick(&[4, 4, 4, 0, 1, 2, 6, 9]), None),
+            0 => (op::CREATE_CONTAINER, "createContainer", self.dice.pick(&[4, 4, 4, 4, 0, 2, 6, 9]), None),
             1..3 => {
                 let ttl = self.dice.pick(&[
                     1,
@@ -474,6 +480,7 @@ impl Generator {
     fn multi(&mut self) -> Call {
         let mut body = Body::new();
         let mut label = String::from("multi");
+        self.in_multi = true;
         for _ in 0..self.dice.pick(&[0, 1, 2, 2, 3, 3, 4, 6]) {
             let part = match self.dice.below(20) {
                 0..8 => self.create(),
@@ -487,6 +494,7 @@ impl Generator {
             label.push_str(&format!(" [{}]", part.label));
             body = body.int(part.op).bool(false).int(-1).raw(&part.body);
         }
+        self.in_multi = false;
         self.made(label, op::MULTI, body.int(-1).bool(true).int(-1))
     }
 
