@@ -270,6 +270,11 @@ impl Head {
         self.quota_at(self.writer.quotas.deepest(path)?)
     }
 
+    /// The path itself or its deepest ancestor with a quota.
+    pub fn quota_path<'p>(&self, path: &'p str) -> Option<&'p str> {
+        self.writer.quotas.deepest(path)
+    }
+
     /// Every quota whose limits and usage can be read, by path.
     pub fn quotas(&self) -> impl Iterator<Item = Quota<'_>> {
         self.writer.quotas.paths().filter_map(|path| self.quota_at(path))
@@ -314,6 +319,11 @@ impl Head {
     /// Batches up to this zxid will not be undone.
     pub fn committed(&mut self, zxid: Zxid) {
         self.writer.retire.committed(zxid);
+    }
+
+    /// Retired things that are not freed yet, whether or not a View needs them still.
+    pub fn backlog(&self) -> usize {
+        self.writer.retire.backlog()
     }
 
     /// Frees up to `budget` retired things that no live View needs; returns how many. Less than `budget` means that
@@ -444,7 +454,9 @@ impl Writer {
             if acl != AclId::OPEN {
                 self.acls.acquire(acl);
             }
-            self.release_acl(before);
+            if before != AclId::OPEN && self.acls.release(before) {
+                self.retire.unused_acl_of_open(before);
+            }
         }
         draft.overwrite(&shared.memory, old.handle());
     }

@@ -133,6 +133,17 @@ impl Retire {
         self.limbo.push_back((self.seals, Limbo::UnusedAcl(acl)));
     }
 
+    /// For an ACL that a version of the open batch had and no longer has: changes of that batch may name it, so it waits
+    /// for the View that comes with them, too.
+    pub(super) fn unused_acl_of_open(&mut self, acl: AclId) {
+        self.limbo.push_back((self.seals + 1, Limbo::UnusedAcl(acl)));
+    }
+
+    /// Steps of committed batches that are not reclaimed yet.
+    pub(super) fn backlog(&self) -> usize {
+        self.settled.iter().map(|batch| batch.undos.len()).sum::<usize>() + self.limbo.len()
+    }
+
     /// Bytes that batches replaced and that are not free yet.
     pub(super) fn bytes(&self) -> u64 {
         self.bytes

@@ -426,3 +426,28 @@ fn what_cannot_be_a_snapshot_is_refused() {
     assert!(view.get("/a/c").is_some() && view.get("/zookeeper/config").is_some());
     verify(&view);
 }
+
+#[test]
+fn an_acl_that_a_change_names_outlives_its_replacement_in_the_same_batch() {
+    let mut world = World::new();
+    let read_by = |id: &str| AclBytes::encode(&[crate::model::Acl::new(1, "ip", id)]);
+    world.create("/a", b"1");
+    let before = world.head.seal();
+    world.head.committed(Zxid(1));
+    world.changes = Changes::default();
+    for (version, id) in [(1, "10.0.0.1"), (2, "10.0.0.2"), (3, "10.0.0.3")] {
+        world.apply(TxnBody::SetAcl { path: "/a".into(), acl: read_by(id), version });
+        world.apply(TxnBody::SetData { path: "/a".into(), data: None, version });
+    }
+    let view = world.head.seal();
+    world.head.committed(Zxid(7));
+    drop(before);
+    while world.head.reclaim(9) == 9 {}
+    let named: Vec<_> = world.changes.list.iter().map(|change| view.acl(change.acl).is_some()).collect();
+    assert_eq!(named, [true; 3], "whoever delivers the changes asks these ACLs who may know");
+    drop(view);
+    let view = world.head.seal();
+    while world.head.reclaim(9) == 9 {}
+    assert_eq!(world.head.acl_count(), 3, "the open one, that of /zookeeper/config, the last one");
+    verify(&view);
+}
