@@ -296,12 +296,13 @@ impl<B: Broadcast> Core<B> {
         }
         self.publish_answers();
         self.begin_snapshot();
-        self.head.reclaim(limits::RECLAIM_RECORDS_PORTION);
+        // In proportion to what waits, so that no load brings about more than is freed.
+        self.head.reclaim(limits::RECLAIM_RECORDS_PORTION.max(self.head.backlog() / 4));
     }
 
     /// More can be done right away: the driver does not sleep.
     pub fn has_work(&self) -> bool {
-        !self.closings.is_empty() && self.space != Space::Full && self.wants_requests()
+        !self.closings.is_empty() && self.space < Space::Floor && self.wants_requests()
             || self.sessions.has_due()
             || self.reaper.is_scanning()
     }
@@ -444,6 +445,9 @@ impl<B: Broadcast> Core<B> {
             && self.wants_requests()
             && let Some(path) = self.reaper.next(self.now.mono)
         {
+            if !reap::is_still_due(&self.head, &path, self.now.wall) {
+                continue;
+            }
             let body = match validate::reap(&self.head, &path) {
                 Ok(()) => TxnBody::DeleteContainer { path: (&*path).into() },
                 Err(code) => TxnBody::Error { code: code.to_wire() },

@@ -90,6 +90,16 @@ impl Reaper {
     }
 }
 
+/// Between a scan and the deletion of what it found an hour may pass: the znode may have been written since, or be
+/// another one by now. What became of it otherwise is for whoever deletes to say.
+pub(super) fn is_still_due(head: &Head, path: &str, wall: WallMillis) -> bool {
+    head.get(path).is_none_or(|node| match node.owner() {
+        Owner::Container => true,
+        Owner::Ttl(ms) => wall.0.saturating_sub(node.persisted().mtime.0) > ms as i64,
+        Owner::Persistent | Owner::Ephemeral(_) => false,
+    })
+}
+
 fn is_due(node: &Node<'_>, wall: WallMillis, never_used_ms: Option<u64>) -> bool {
     let stat = node.persisted();
     let idle_ms = wall.0.saturating_sub(stat.mtime.0);

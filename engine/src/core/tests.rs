@@ -554,6 +554,8 @@ macro_rules! transcripts {
 }
 
 transcripts! {
+    auth_acls
+    reaping_late
     create_checks
     write_checks
     acl_checks

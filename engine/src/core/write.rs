@@ -46,8 +46,10 @@ impl<B: Broadcast> Core<B> {
             Ok(Request::Multi(ops)) => self.multi(asker, &ops, ids),
             Ok(request) => match self.judge_write(&request, ids) {
                 Ok(body) => {
-                    // Frames are bounded; only a request near that bound can make a txn beyond its own.
-                    if record.len() > self.settings.entry_bytes_max / 4 && self.would_be_too_large(&body) {
+                    // Frames are bounded; only a request near that bound can make a txn beyond its own, or one whose
+                    // ACL says `auth`, which stands for many ids.
+                    let long = record.len().max(acl_bytes(&body));
+                    if long > self.settings.entry_bytes_max / 4 && self.would_be_too_large(&body) {
                         return self.fail(asker, ErrorCode::MarshallingError);
                     }
                     let (zxid, result) = self.execute(session, xid, &body);
@@ -140,6 +142,14 @@ impl<B: Broadcast> Core<B> {
             }
             _ => unreachable!("what was judged applies: {result:?}"),
         }
+    }
+}
+
+fn acl_bytes(body: &TxnBody<'_>) -> usize {
+    match body {
+        TxnBody::Create(create) => create.acl.bytes().len(),
+        TxnBody::SetAcl { acl, .. } => acl.bytes().len(),
+        _ => 0,
     }
 }
 
