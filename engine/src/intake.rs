@@ -47,6 +47,7 @@ impl CoreRequest {
         match self {
             CoreRequest::Write { body, .. } => body.len(),
             CoreRequest::Sync { path: Some(path), .. } => path.len(),
+            CoreRequest::Query { query: Query::Ephemerals { prefix: Some(prefix), .. }, .. } => prefix.len(),
             CoreRequest::Touch(sessions) => sessions.len() * size_of::<SessionId>(),
             _ => 0,
         }

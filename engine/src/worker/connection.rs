@@ -189,7 +189,9 @@ impl Connection {
     /// May be read: whoever may not is touched, because its silence is our doing.
     pub fn wants_reading(&self) -> bool {
         match self.phase {
-            Phase::Opening | Phase::Closing => true,
+            // What follows a connect request that the core has no room for waits unread.
+            Phase::Opening => self.input.len() < INPUT_BYTES_WAITING_MAX,
+            Phase::Closing => true,
             Phase::Connecting | Phase::Word => false,
             Phase::Established => {
                 !self.flags.paused && self.input.len() < INPUT_BYTES_WAITING_MAX.max(self.input.wanted)
@@ -304,7 +306,7 @@ impl Input {
 pub struct Output {
     pub bytes: Vec<u8>,
     sent: usize,
-    /// Bytes of unsolicited events queued since the buffer was last empty.
+    /// Bytes of unsolicited events that are queued, at most.
     pub event_bytes: usize,
 }
 
@@ -345,6 +347,8 @@ impl Output {
 
     pub fn sent(&mut self, bytes: usize, pool: &mut Pool) {
         self.sent += bytes;
+        // Of what is left, that many can be events: a reader that is slow but reads on is not behind for ever.
+        self.event_bytes = self.event_bytes.min(self.len());
         if self.sent == self.bytes.len() {
             self.sent = 0;
             self.event_bytes = 0;
@@ -511,5 +515,31 @@ mod tests {
         output.sent(4, &mut pool);
         assert!(output.is_empty());
         assert_eq!((output.bytes.capacity(), pool.buffers.len()), (0, 1));
+    }
+
+    #[test]
+    fn a_slow_reader_that_reads_on_is_not_hopelessly_behind() {
+        let mut pool = Pool::new();
+        let peer = SocketAddr::from(([127, 0, 0, 1], 1));
+        let mut connection = Connection::new(1, peer, [].into(), Moment(0), WallMillis(0));
+        connection.output.prepare(&mut pool).push(0);
+        for _ in 0..40 {
+            // Never empty, but never much more than a mebibyte.
+            connection.output.prepare(&mut pool).extend_from_slice(&[0; 1 << 20]);
+            connection.output.event_bytes += 1 << 20;
+            assert!(!connection.is_hopelessly_behind());
+            connection.output.sent(1 << 20, &mut pool);
+        }
+        connection.output.event_bytes += EVENT_BYTES_MAX;
+        assert!(connection.is_hopelessly_behind());
+    }
+
+    #[test]
+    fn what_follows_a_connect_request_waits_unread() {
+        let peer = SocketAddr::from(([127, 0, 0, 1], 1));
+        let mut connection = Connection::new(1, peer, [].into(), Moment(0), WallMillis(0));
+        assert!(connection.wants_reading());
+        connection.input.keep(&vec![0; INPUT_BYTES_WAITING_MAX]);
+        assert!(!connection.wants_reading());
     }
 }

@@ -134,7 +134,7 @@ impl<P: Poll> State<P> {
             self.report_touches = true;
         }
         let generation = connection.generation;
-        self.jobs.push(Job { slot, generation, source, hashes: 0..0, ended: false });
+        self.jobs.push(Job { slot, generation, source, hashes: 0..0 });
         self.touch(slot);
     }
 
@@ -168,7 +168,7 @@ impl<P: Poll> State<P> {
                 self.counters.add(Counter::ConnectionsDropped, 1);
                 let generation = connection.generation;
                 let source = Source::Input;
-                self.jobs.push(Job { slot, generation, source, hashes: 0..0, ended: true });
+                self.jobs.push(Job { slot, generation, source, hashes: 0..0 });
             }
         }
     }

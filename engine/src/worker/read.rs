@@ -4,6 +4,7 @@
 
 use super::stream::{CHILDREN_PORTION, Stream};
 use super::watch::{Mode, WatcherType, Watches};
+use crate::limits::REPLY_BYTES_PORTION;
 use crate::model::acl::{masked, permits, perms};
 use crate::model::{Acl, ErrorCode, Identity, Schemes, Xid, path};
 use crate::wire::jute::JutePut;
@@ -108,13 +109,27 @@ impl Reading<'_> {
             let listing = view.listing(&node);
             return Some(Box::new(Stream::children(self.xid, op.to_i32(), view.clone(), listing, stat)));
         }
+        let start = self.out.len();
+        let mut fits = true;
         reply::frame_reply(self.out, self.xid, view.zxid(), ErrorCode::Ok, |out| {
             out.put_count(node.child_count() as usize);
-            node.children().for_each(|name| out.put_string(name));
+            for name in node.children() {
+                out.put_string(name);
+                fits = out.len() - start <= REPLY_BYTES_PORTION;
+                if !fits {
+                    break;
+                }
+            }
             if let Some(stat) = &stat {
                 out.put_stat(stat);
             }
         });
+        if !fits {
+            // A single name can be as long as a frame.
+            self.out.truncate(start);
+            let listing = view.listing(&node);
+            return Some(Box::new(Stream::children(self.xid, op.to_i32(), view.clone(), listing, stat)));
+        }
         None
     }
 

@@ -48,7 +48,7 @@ impl<P: Poll> State<P> {
             if let Some(connection) = self.connections.get_mut(slot) {
                 connection.flags.listed_to_serve = false;
                 let generation = connection.generation;
-                self.jobs.push(Job { slot, generation, source: Source::Input, hashes: 0..0, ended: false });
+                self.jobs.push(Job { slot, generation, source: Source::Input, hashes: 0..0 });
             }
         }
         let mut jobs = std::mem::take(&mut self.jobs);
@@ -123,9 +123,12 @@ impl<P: Poll> State<P> {
         }
         self.flush_one(slot);
         self.read_again(slot);
-        if job.ended
-            && let Some(connection) = self.connections.get_of(slot, generation)
+        // A peer that has sent its last byte is still served what it sent, perhaps a closeSession behind a read that
+        // waits for a write.
+        if let Some(connection) = self.connections.get_of(slot, generation)
+            && connection.flags.ended
             && !matches!(connection.phase, Phase::Word | Phase::Closing)
+            && (connection.in_flight.is_empty() && connection.stream.is_none() || connection.input.is_empty())
         {
             self.drop_now(slot);
         }
@@ -211,12 +214,16 @@ impl<P: Poll> State<P> {
         if !self.shared.enforced_schemes.is_empty() && !self.is_authenticated(slot, op) {
             return self.refuse(slot, header.xid, Zxid::ZERO, ErrorCode::SessionClosedRequireAuth);
         }
-        if op.is_write() || matches!(op, OpCode::Sync | OpCode::GetEphemerals) {
+        if op.is_write() || op == OpCode::Sync {
             return self.hand_over(slot, header.xid, op, record, view);
         }
         let Some(connection) = self.connections.get_mut(slot) else { return Step::Over };
         if !connection.in_flight.is_empty() {
             return Step::Wait;
+        }
+        if op == OpCode::GetEphemerals {
+            // The core answers it, but one at a time: its reply may be large, and takes the core long.
+            return self.hand_over(slot, header.xid, op, record, view);
         }
         connection.figures.received += 1;
         self.tally.received += 1;

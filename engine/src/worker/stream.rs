@@ -14,6 +14,8 @@ use std::sync::Arc;
 
 /// Children looked at in one portion: the names of that many fit a portion of bytes, and take about a millisecond.
 pub const CHILDREN_PORTION: usize = crate::limits::CHILDREN_PORTION;
+/// ... between two looks at how many bytes they were.
+const CHILDREN_STEP: usize = 64;
 /// A reply that outgrows this closes the connection: no client takes a frame of a gigabyte.
 const REPLY_BYTES_MAX: usize = crate::limits::REPLY_BYTES_MAX;
 
@@ -90,7 +92,7 @@ impl Stream {
         let frame = &mut self.frame;
         let done = match &mut self.work {
             Work::Children(listing, stat) => {
-                let done = listing.portion(CHILDREN_PORTION, |name| frame.put_string(name));
+                let done = list(listing, frame);
                 if done && let Some(stat) = stat {
                     frame.put_stat(stat);
                 }
@@ -122,12 +124,25 @@ impl Stream {
     }
 }
 
+/// One portion of names; true when that was all. A name can be as long as a frame, so bytes are looked at on the way.
+fn list(listing: &mut Listing, frame: &mut Vec<u8>) -> bool {
+    let start = frame.len();
+    let mut done = listing.is_empty();
+    for _ in 0..CHILDREN_PORTION / CHILDREN_STEP {
+        if done || frame.len() - start > REPLY_BYTES_PORTION {
+            break;
+        }
+        done = listing.portion(CHILDREN_STEP, |name| frame.put_string(name));
+    }
+    done
+}
+
 impl MultiRead {
     fn portion(&mut self, view: &View, schemes: &Schemes, frame: &mut Vec<u8>) -> bool {
         let start = frame.len();
         while frame.len() - start < REPLY_BYTES_PORTION {
             if let Some(listing) = &mut self.listing {
-                if !listing.portion(CHILDREN_PORTION, |name| frame.put_string(name)) {
+                if !list(listing, frame) {
                     return false;
                 }
                 self.listing = None;
@@ -152,5 +167,45 @@ impl MultiRead {
             }
         }
         false
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::model::{SessionId, WallMillis};
+    use crate::wire::{AclBytes, Create, CreateKind, TxnBody, TxnHeader};
+    use crate::world::{Changes, Head, Settings};
+    use ostler_replication::Zxid;
+
+    #[test]
+    fn a_portion_is_bounded_in_bytes_however_long_names_are() {
+        let mut head = Head::new(Settings { hash_seed: [1, 2], digests: false });
+        for zxid in 1..=300u64 {
+            let path = format!("/{zxid:020000}");
+            let body = TxnBody::Create(Create {
+                path: path.into(),
+                data: None,
+                acl: AclBytes::OPEN,
+                kind: CreateKind::Plain { create2: false, ephemeral: false },
+                parent_cversion: -1,
+            });
+            let (session, zxid, time) = (SessionId(1), Zxid(zxid), WallMillis(1));
+            let header = TxnHeader { session, cxid: Xid(0), zxid, time, kind: body.kind() };
+            head.apply(&header, &body, &mut Changes::default());
+        }
+        let view = head.seal();
+        let listing = view.listing(&view.get("/").unwrap());
+        let mut stream = Stream::children(Xid(1), 8, view.clone(), listing, None);
+        let most = REPLY_BYTES_PORTION + (CHILDREN_STEP + 1) * 20_100;
+        let (mut portions, mut before) = (1, 0);
+        while stream.portion(&Schemes::default()) == Progress::More {
+            assert!(stream.frame.len() - before <= most);
+            before = stream.frame.len();
+            portions += 1;
+        }
+        assert!(portions > 2, "{portions}");
+        // 301 names with their lengths, a reply header, a count.
+        assert_eq!(stream.finish().0.len(), 300 * 20_004 + 4 + "zookeeper".len() + 20 + 4);
     }
 }

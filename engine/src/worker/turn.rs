@@ -122,8 +122,6 @@ pub(super) struct Job {
     pub source: Source,
     /// In `hashes`.
     pub hashes: Range<usize>,
-    /// The peer has closed: the connection ends behind these.
-    pub ended: bool,
 }
 
 pub(super) enum Source {

@@ -684,3 +684,40 @@ fn draining_hands_out_what_is_due_and_takes_nothing_new() {
     assert_eq!(rig.received(client), ["xid=1 zxid=1 err=0 +0"]);
     assert!(rig.worker.is_drained());
 }
+
+#[test]
+fn what_a_client_sent_before_it_hung_up_is_served_to_the_last() {
+    let mut rig = Rig::plain();
+    let (client, _) = rig.established();
+    let close = request(3, -11, |_| {});
+    rig.send(client, &[write(1), read(2, 4, "/", false), close].concat());
+    let first = writes(&mut rig);
+    assert_eq!(xids(&first), [1]);
+    rig.hang_up(client);
+    assert!(!closed(&rig, client), "the close behind the read behind the write is still to be handed over");
+    rig.commit_with(&["+/a"], AclBytes::OPEN, &first);
+    assert_eq!(xids(&writes(&mut rig)), [3]);
+}
+
+#[test]
+fn ephemerals_are_asked_for_one_reply_at_a_time() {
+    let mut rig = Rig::plain();
+    let (client, _) = rig.established();
+    let ask = |xid| request(xid, 103, |out| out.put_string(""));
+    rig.send(client, &[ask(1), ask(2), ask(3)].concat());
+    for xid in 1..=3 {
+        let asked = rig.asked();
+        let [CoreRequest::Query { from, xid: asked, .. }] = asked[..] else { panic!("{asked:?}") };
+        assert_eq!(asked, Xid(xid));
+        let reply = frame(|out| {
+            crate::wire::reply::frame_bare(
+                out,
+                Xid(xid),
+                ostler_replication::Zxid(0),
+                crate::model::ErrorCode::Ok,
+            );
+        });
+        rig.answer(vec![(from, Xid(xid), After::Keep, Some(reply))]);
+    }
+    assert_eq!(rig.received(client).len(), 3);
+}
