@@ -132,7 +132,11 @@ fn replay(disk: &dyn Disk, paths: &Paths, base: Zxid, head: &mut Head) -> Result
     let mut changes = Changes::default();
     let mut applied = 0u32;
     let mut apply = |zxid: Zxid, entry: &[u8]| {
-        let (entry, _) = TxnEntry::decode(entry).map_err(|error| error.to_string())?;
+        let bytes = entry.len();
+        let (entry, taken) = TxnEntry::decode(entry).map_err(|error| error.to_string())?;
+        if taken != bytes {
+            return Err(format!("{} bytes stand behind the txn, which are no digest", bytes - taken));
+        }
         head.apply(&entry.header, &entry.body, &mut changes);
         changes.list.clear();
         changes.text.clear();
@@ -249,6 +253,34 @@ mod tests {
             log(dir, 10, 12);
         };
         check(only_later, Err("txns are missing: log"));
+    }
+
+    #[test]
+    fn bytes_behind_a_txn_are_damage() {
+        let with = |extra: usize| {
+            move |dir: &Path| {
+                snapshot(dir, 0, false);
+                let header = TxnHeader {
+                    session: SessionId(1),
+                    cxid: Xid(0),
+                    zxid: Zxid(1),
+                    time: WallMillis(1),
+                    kind: -1,
+                };
+                let mut entry = Vec::new();
+                TxnEntry { header, body: TxnBody::Error { code: -101 }, digest: None }.encode(&mut entry);
+                entry.resize(entry.len() + extra, 0);
+                let mut file = file_header(ID).to_vec();
+                let at = file.len() as u64;
+                put_record(&mut file, ID, at, true, &entry);
+                std::fs::write(dir.join("log.1"), file).unwrap();
+            }
+        };
+        check(with(0), Ok(1));
+        check(with(TxnDigest::BYTES), Ok(1));
+        for extra in [1, 8, 13] {
+            check(with(extra), Err(""));
+        }
     }
 
     #[test]
