@@ -87,7 +87,7 @@ pub(super) fn decode<'a>(r: &mut Reader<'a>) -> Result<Vec<MultiOp<'a>>, Malform
             }
             // A list of reads becomes a wrong one by its end, or by the first write that is itself in order.
             Some(OpCode::GetData | OpCode::GetChildren) if ops.is_empty() => {
-                (r.string()?, r.bool()?);
+                let _path_and_watch = (r.string()?, r.bool()?);
                 reads = true;
                 continue;
             }
