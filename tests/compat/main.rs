@@ -200,6 +200,10 @@ fn tree(client: &mut Client) -> Tree {
 fn compare(left: &Tree, found: &Tree, place: &str) {
     for (path, was) in left {
         let is = found.get(path).unwrap_or_else(|| panic!("{place}: {path:?} is lost"));
+        // Both count a quota's usage anew when they start; what was counted before may have been wrong on Apache.
+        if path.ends_with("/zookeeper_stats") {
+            continue;
+        }
         assert_eq!(was, is, "{place}: {path:?} is another");
     }
     let new: Vec<&String> = found.keys().filter(|path| !left.contains_key(*path)).collect();
