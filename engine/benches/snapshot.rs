@@ -39,10 +39,8 @@ fn production() -> Head {
     let mut head = Head::new(SETTINGS);
     let mut zxid = 0;
     let top = format!("/{}", "a".repeat(40));
-    for path in [top.clone()] {
-        zxid += 1;
-        create(&mut head, zxid, path, 0);
-    }
+    zxid += 1;
+    create(&mut head, zxid, top.clone(), 0);
     for parent in 0..ZNODES / CHILDREN {
         let parent = format!("{top}/{parent:048}");
         zxid += 1;

@@ -221,12 +221,6 @@ pub fn wanted() -> bool {
     std::env::var_os("OSTLER_NO_PEERS").is_none()
 }
 
-/// False as long as the binary only says that it has no server in it.
-pub fn ostler_serves() -> bool {
-    let note = b"this build has no server yet";
-    fs::read(ostler_binary()).is_ok_and(|bytes| !bytes.windows(note.len()).any(|window| window == note))
-}
-
 /// Runs a class of Apache's jars, such as `org.apache.zookeeper.ZooKeeperMain`, to its end.
 pub fn java<S: AsRef<OsStr>>(class: &str, args: impl IntoIterator<Item = S>) -> Output {
     Command::new("java")
