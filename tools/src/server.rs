@@ -23,8 +23,20 @@ pub fn run(words: &[String], environment: &Environment) -> i32 {
         }
     };
     logging::start(loaded.config.myid.map(|id| id.0), environment);
+    end_on_panic();
     announce(&loaded);
     serve(loaded.config, environment)
+}
+
+/// A thread that met a bug of ours leaves the others waiting for it for ever; clients are better off with another
+/// server, and an operator with a process that ended and said why.
+fn end_on_panic() {
+    let report = std::panic::take_hook();
+    std::panic::set_hook(Box::new(move |info| {
+        report(info);
+        tracing::error!("a bug ends this server; what was acknowledged is on disk: {info}");
+        std::process::exit(exit::ERROR);
+    }));
 }
 
 /// First of all where the data is and what the server will do, then what the operator should know.
