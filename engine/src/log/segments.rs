@@ -303,11 +303,13 @@ impl Spares {
     }
 
     fn report(&self, state: &mut State) {
+        // Small segments have a small reserve: deletes are to get most of it all the same.
+        let floor = RESERVE_BYTES_FLOOR.min(self.segment_bytes / 4);
         let room = state.open_bytes + state.ready.iter().map(|spare| spare.bytes).sum::<u64>();
         let level = match () {
             () if !state.full => LogSpace::Ok,
             () if state.waiting => LogSpace::Full,
-            () if room > RESERVE_BYTES_FLOOR => LogSpace::Reserve,
+            () if room > floor => LogSpace::Reserve,
             () => LogSpace::Floor,
         };
         if state.told != Some(level) {

@@ -139,7 +139,7 @@ impl Purger {
     /// At the start, every so often, and when asked; until `asked` is closed.
     fn run(&self, asked: &Receiver<()>) {
         if self.every.is_some() {
-            self.purge();
+            self.purge(false);
         }
         loop {
             let next = match self.every {
@@ -147,14 +147,22 @@ impl Purger {
                 None => asked.recv().map_err(RecvTimeoutError::from),
             };
             match next {
-                Ok(()) | Err(RecvTimeoutError::Timeout) => self.purge(),
+                Err(RecvTimeoutError::Timeout) => self.purge(false),
+                // The disk is full. Our newest snapshot is exact, checked and synced: it alone recovers everything, and
+                // the logs that older ones would need are what fills the disk.
+                Ok(()) => self.purge(true),
                 Err(RecvTimeoutError::Disconnected) => return,
             }
         }
     }
 
-    fn purge(&self) {
-        match snapshot::purge(&*self.disk, &self.paths.logs, &self.paths.snapshots, self.keep) {
+    fn purge(&self, full: bool) {
+        let Paths { logs, snapshots, .. } = &self.paths;
+        let removed = match full {
+            true => snapshot::make_room(&*self.disk, logs, snapshots),
+            false => snapshot::purge(&*self.disk, logs, snapshots, self.keep),
+        };
+        match removed {
             Ok(removed) if removed.is_empty() => {}
             Ok(removed) => {
                 tracing::info!(files = removed.len(), "purged old snapshots and logs");

@@ -276,6 +276,10 @@ impl Driver {
                     (Some(_), Some(took)) => self.counters.record(Summary::SnapshotTime, took),
                     _ => self.counters.add(Counter::SnapshotErrors, 1),
                 }
+                if bytes.is_some() && self.space.is_low() {
+                    // What it makes superfluous gives the log its room back. Fails only while the server stops.
+                    let _ = self.purge.send(());
+                }
                 CoreInput::SnapshotEnded(bytes)
             }
             Tidings::SnapshotWanted => CoreInput::SnapshotWanted,

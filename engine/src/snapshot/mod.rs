@@ -24,7 +24,7 @@ pub use candidates::{Candidate, LoadError, Loaded, load_newest};
 pub use codec::Compression;
 pub use decode::Contents;
 pub use image::{Image, ImageNode};
-pub use purge::{purge, remove_leftovers};
+pub use purge::{make_room, purge, remove_leftovers};
 pub use reader::{ReadOptions, SnapshotError};
 pub use snapshotter::{Job, Snapshotter};
 pub use state::Pinned;

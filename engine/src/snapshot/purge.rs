@@ -37,7 +37,21 @@ pub fn purge(
     snap_dir: &Path,
     retain: usize,
 ) -> Result<Vec<PathBuf>, PurgeError> {
-    let (snapshots, logs) = superfluous(disk, log_dir, snap_dir, retain)?;
+    remove_behind(disk, log_dir, snap_dir, retain.max(RETAIN_MIN))
+}
+
+/// For a full disk: leaves the newest valid snapshot and the logs behind it, which recover everything.
+pub fn make_room(disk: &dyn Disk, log_dir: &Path, snap_dir: &Path) -> Result<Vec<PathBuf>, PurgeError> {
+    remove_behind(disk, log_dir, snap_dir, 1)
+}
+
+fn remove_behind(
+    disk: &dyn Disk,
+    log_dir: &Path,
+    snap_dir: &Path,
+    keep: usize,
+) -> Result<Vec<PathBuf>, PurgeError> {
+    let (snapshots, logs) = behind(disk, log_dir, snap_dir, keep)?;
     remove_all(disk, snap_dir, &snapshots)?;
     remove_all(disk, log_dir, &logs)?;
     Ok([snapshots, logs].concat())
@@ -50,12 +64,22 @@ pub fn superfluous(
     snap_dir: &Path,
     retain: usize,
 ) -> Result<(Vec<PathBuf>, Vec<PathBuf>), PurgeError> {
+    behind(disk, log_dir, snap_dir, retain.max(RETAIN_MIN))
+}
+
+/// Snapshots and logs that the newest `keep` valid snapshots make superfluous.
+fn behind(
+    disk: &dyn Disk,
+    log_dir: &Path,
+    snap_dir: &Path,
+    keep: usize,
+) -> Result<(Vec<PathBuf>, Vec<PathBuf>), PurgeError> {
     let valid = candidates::candidates(disk, snap_dir).map_err(|error| match error {
         candidates::LoadError::Io { path, source } => PurgeError { path, source },
         other => PurgeError { path: snap_dir.to_owned(), source: io::Error::other(other.to_string()) },
     })?;
     // Newest first: the last of the kept ones is the oldest state anybody may start from.
-    let Some(oldest_kept) = valid.iter().take(retain.max(RETAIN_MIN)).next_back() else {
+    let Some(oldest_kept) = valid.iter().take(keep).next_back() else {
         return Ok((Vec::new(), Vec::new()));
     };
     let snapshots = list(disk, snap_dir, SNAPSHOT_PREFIX)?;
@@ -126,6 +150,10 @@ mod tests {
 
     /// `files`: names in one directory; a `!` before a snapshot makes it structurally invalid.
     fn check(files: &str, retain: usize, removed: &str) {
+        check_by(files, removed, |dir| purge(&RealDisk, dir, dir, retain));
+    }
+
+    fn check_by(files: &str, removed: &str, purge: impl Fn(&Path) -> Result<Vec<PathBuf>, PurgeError>) {
         let dir = tempfile::tempdir().unwrap();
         for name in files.split_whitespace() {
             let (name, body): (_, &[u8]) = match name.strip_prefix('!') {
@@ -134,9 +162,9 @@ mod tests {
             };
             std::fs::write(dir.path().join(name), body).unwrap();
         }
-        let gone = purge(&RealDisk, dir.path(), dir.path(), retain).unwrap();
+        let gone = purge(dir.path()).unwrap();
         let gone: Vec<_> = gone.iter().map(|path| path.file_name().unwrap().to_str().unwrap()).collect();
-        assert_eq!(gone.join(" "), removed, "of {files} with {retain}");
+        assert_eq!(gone.join(" "), removed, "of {files}");
         assert!(gone.iter().all(|name| !dir.path().join(name).exists()));
     }
 
@@ -165,6 +193,16 @@ mod tests {
     #[test]
     fn fewer_than_three_are_never_kept_by_choice() {
         check("snapshot.1 snapshot.2 snapshot.3 snapshot.4", 1, "snapshot.1");
+    }
+
+    #[test]
+    fn a_full_disk_keeps_the_newest_valid_snapshot_and_the_logs_behind_it() {
+        check_by(
+            "snapshot.1 snapshot.20 snapshot.30 !snapshot.40 log.2 log.21 log.29 log.31",
+            "snapshot.1 snapshot.20 log.2 log.21",
+            |dir| make_room(&RealDisk, dir, dir),
+        );
+        check_by("!snapshot.5 log.1", "", |dir| make_room(&RealDisk, dir, dir));
     }
 
     #[test]
