@@ -89,7 +89,6 @@ fn first_line(config: &Config) -> String {
 
 /// Serves until SIGTERM or SIGINT, then drains. A second signal ends the process without draining.
 fn serve(config: Config, environment: &Environment) -> i32 {
-    end_with_vital_threads();
     // Caught before the server starts, so that none falls between.
     let mut signals = match Signals::new([SIGTERM, SIGINT]) {
         Ok(signals) => signals,
@@ -124,24 +123,6 @@ fn serve(config: Config, environment: &Environment) -> i32 {
     exit::OK
 }
 
-/// A server that has lost its core or a worker would leave its clients waiting for ever: a bug in one of them ends the
-/// process, and clients go elsewhere.
-fn end_with_vital_threads() {
-    let print = std::panic::take_hook();
-    std::panic::set_hook(Box::new(move |panic| {
-        print(panic);
-        if std::thread::current().name().is_some_and(is_vital) {
-            eprintln!("ostler: a bug stopped this thread; the server ends. What was acknowledged is on disk");
-            std::process::exit(exit::ERROR);
-        }
-    }));
-}
-
-/// The log's own thread reports for itself; without the desk or a snapshot a server serves on.
-fn is_vital(thread: &str) -> bool {
-    thread == "ostler-core" || thread.starts_with("ostler-worker-")
-}
-
 /// Set to `stdin` by whoever wants one byte on the socket it gave us there as soon as clients are served.
 pub const READY: &str = "OSTLER_READY";
 
@@ -160,16 +141,5 @@ fn code(error: &StartError) -> i32 {
         StartError::Directory(_) => exit::DATA_DIR,
         StartError::NoListener => exit::CONFIG,
         _ => exit::ERROR,
-    }
-}
-
-#[cfg(test)]
-mod tests {
-    use super::*;
-
-    #[test]
-    fn core_and_workers_are_vital() {
-        assert!(is_vital("ostler-core") && is_vital("ostler-worker-11"));
-        assert!(!is_vital("ostler-desk") && !is_vital("ostler-log") && !is_vital("main"));
     }
 }
