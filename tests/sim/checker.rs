@@ -187,8 +187,11 @@ impl Checker {
         let Some(made) = self.connections.get_mut(&connection) else { return };
         made.sent.push_back(Sent { xid, request: request.clone(), known });
         if request.is_write() {
-            made.unproposed.push_back(xid);
-            self.writes.insert((made.session, xid), (connection, request.clone(), known));
+            // A connection that has lost its session may ask, and is dropped for it.
+            if !made.moved {
+                made.unproposed.push_back(xid);
+                self.writes.insert((made.session, xid), (connection, request.clone(), known));
+            }
         }
     }
 

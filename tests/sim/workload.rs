@@ -244,6 +244,13 @@ impl Client {
                 }
                 self.connect(now, net, checker, history);
             }
+            5 if !self.left.is_empty() => {
+                // From a connection whose session has moved: it must not count.
+                let current = std::mem::replace(&mut self.line, self.left.pop());
+                let request = Request::Write(self.write());
+                self.send(request, now, net, checker, history);
+                self.left.extend(std::mem::replace(&mut self.line, current));
+            }
             3 => self.send(Request::Close, now, net, checker, history),
             4 => {
                 let most = 3 * self.timeout_ms * 1_000_000;
