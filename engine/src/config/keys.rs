@@ -364,7 +364,7 @@ pub static KEYS: &[Key] = &[
     ensemble("peerType", FileOnly, "participant", "role of this server", OneOf(&["participant", "observer", "PARTICIPANT", "OBSERVER"], none)),
     ensemble("electionAlg", FileOnly, "3", "election algorithm; there is one", Number(3, 3, no_number)),
     honoured("standaloneEnabled", FileOnly, "true", "a single server may run without an ensemble", Strict(|d, b| d.standalone = b)),
-    ensemble("reconfigEnabled", FileOnly, "false", "membership may change while running", Strict(no_flag)),
+    honoured("reconfigEnabled", FileOnly, "false", "reconfig is not refused as switched off", Strict(|d, b| d.config.reconfig_enabled = b)),
     ensemble("connectToLearnerMasterLimit", FileOnly, "0 = initLimit", "ticks to connect to a leader", Number(i32::MIN as i64, INT_MAX, no_number)),
     ensemble("leaderServes", Named, "yes", "the leader takes clients", Unless("no", no_flag)),
     ensemble("cnxTimeout", Named, "5000", "ms to connect for an election", Number(0, INT_MAX, no_number)),

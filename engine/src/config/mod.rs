@@ -104,6 +104,8 @@ pub struct Config {
     pub extended_types: bool,
     /// Hard quotas refuse writes.
     pub enforce_quota: bool,
+    /// Without it reconfig answers that it is switched off; with it, a standalone server that it has no ensemble.
+    pub reconfig_enabled: bool,
     pub containers: Containers,
     /// Keep the tree digest, write it to txns and snapshots.
     pub digest: bool,
@@ -331,6 +333,7 @@ impl Default for Config {
             purge_every_ms: None,
             extended_types: false,
             enforce_quota: false,
+            reconfig_enabled: false,
             containers: Containers::default(),
             digest: true,
             auth: Auth::default(),

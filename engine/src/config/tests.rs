@@ -146,6 +146,7 @@ const HONOURED: &[(&str, &str, Change)] = &[
     ("enforce.auth.schemes", "digest", |_| {}),
     ("skipACL", "yes", |c| c.auth.skip_acl = true),
     ("enforceQuota", "true", |c| c.enforce_quota = true),
+    ("reconfigEnabled", "true", |c| c.reconfig_enabled = true),
     ("forceSync", "no", |c| c.sync_before_ack = false),
     ("jute.maxbuffer", "4194304", |c| {
         c.frame_bytes_max = 4 << 20;

@@ -13,6 +13,7 @@ pub struct Settings {
     pub session_timeout_ms_most: u32,
     pub extended_types: bool,
     pub enforce_quota: bool,
+    pub reconfig_enabled: bool,
     pub schemes: Schemes,
     /// The digest of the tree goes into txns.
     pub digest: bool,
@@ -39,6 +40,7 @@ impl Settings {
             session_timeout_ms_most: config.session_timeout_ms_most,
             extended_types: config.extended_types,
             enforce_quota: config.enforce_quota,
+            reconfig_enabled: config.reconfig_enabled,
             schemes: config.auth.schemes(),
             digest: config.digest,
             containers: config.containers,

@@ -175,6 +175,7 @@ impl Bench {
         match key {
             "extended_types" => self.settings.extended_types = value == "yes",
             "enforce_quota" => self.settings.enforce_quota = value == "yes",
+            "reconfig_enabled" => self.settings.reconfig_enabled = value == "yes",
             "skip_acl" => self.settings.schemes.skip_acl = value == "yes",
             "batch_txns_max" => self.settings.batch_txns_max = number as usize,
             "entry_bytes_max" => self.settings.entry_bytes_max = number as usize,

@@ -109,7 +109,8 @@ impl<B: Broadcast> Core<B> {
                 let (acl, version) = judge.set_acl(path, acl, *version)?;
                 Ok(TxnBody::SetAcl { path: path.clone(), acl, version })
             }
-            // As Apache's standalone server: it is never switched on there.
+            // A standalone server has no membership to change.
+            Request::Reconfig(_) if self.settings.reconfig_enabled => Err(ErrorCode::Unimplemented),
             Request::Reconfig(_) => Err(ErrorCode::ReconfigDisabled),
             _ => unreachable!("decoding a write gives a write"),
         }
