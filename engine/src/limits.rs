@@ -13,6 +13,8 @@ pub const FRAME_BYTES_MAX_MOST: u32 = 512 << 20;
 /// Headroom of a txn over its request (`zookeeper.jute.maxbuffer.extrasize`), and the least it can be set to.
 pub const FRAME_EXTRA_BYTES_DEFAULT: u32 = FRAME_BYTES_MAX_DEFAULT;
 pub const FRAME_EXTRA_BYTES_LEAST: u32 = 1024;
+/// What the log adds to each entry we write: magic and CRC32C (storage.md §4.6). Counts towards the largest entry.
+pub const TRAILER_BYTES: usize = 8;
 /// Largest log entry: a frame plus what validation may add to it (ACLs expanded, paths, digest, trailer).
 pub const ENTRY_BYTES_MAX_DEFAULT: u32 = FRAME_BYTES_MAX_DEFAULT + FRAME_EXTRA_BYTES_DEFAULT;
 /// A connect request that is longer than this is not one: sent before any authentication, so it is bounded apart

@@ -29,7 +29,6 @@ pub use settings::Settings;
 
 use crate::intake::{CoreRequest, Query};
 use crate::limits;
-use crate::log::TRAILER_BYTES;
 use crate::model::{ErrorCode, SessionId, WallMillis, Xid, session};
 use crate::ring::{After, Batch, ConnRef, Event, News};
 use crate::wire::{ConnectRequest, ConnectResponse, JutePut, TxnBody, TxnHeader, reply, txn};
@@ -485,7 +484,7 @@ impl<B: Broadcast> Core<B> {
 
     /// Whether what is encoded is too large for the log (and for Apache's readers).
     fn is_too_large(&self) -> bool {
-        self.scratch.len() + txn::TxnDigest::BYTES + TRAILER_BYTES > self.settings.entry_bytes_max
+        self.scratch.len() + txn::TxnDigest::BYTES + limits::TRAILER_BYTES > self.settings.entry_bytes_max
     }
 
     /// Adds what is encoded to the open batch, with the digest as of now. Apache leaves it off error txns.

@@ -7,8 +7,7 @@ use std::fmt;
 pub const FILE_HEADER_BYTES: usize = 16;
 /// Checksum and length.
 pub const RECORD_HEADER_BYTES: usize = 12;
-/// Magic and CRC32C at the end of each entry we write.
-pub const TRAILER_BYTES: usize = 8;
+pub use crate::limits::TRAILER_BYTES;
 /// What a record costs beyond its entry: header, trailer, end byte.
 pub const RECORD_EXTRA_BYTES: usize = RECORD_HEADER_BYTES + TRAILER_BYTES + 1;
 
