@@ -37,13 +37,18 @@ def shell(server, *arguments):
     return harness.java("org.apache.zookeeper.ZooKeeperMain", "-server", server.address, *arguments)
 
 
+def without_events(text):
+    """The shell's other thread prints an event as two lines, each with an empty one before it; an answer may come between."""
+    return re.sub(r"\n?(?:WATCHER::|WatchedEvent .*)\n", "", text)
+
+
 def session(server, *commands):
     """What each command printed, standard error included; events, which come when they come, apart and last."""
     lines = "".join(f"{command}\nget /mark\n" for command in commands)
     process = subprocess.run(shell(server), input=lines + "quit\n", stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True, timeout=100)
     text = process.stdout
-    events = re.findall(r"WATCHER::\s+(WatchedEvent .*)\n", text)
-    text = re.sub(r"\n?WATCHER::\s+WatchedEvent .*\n", "", text)
+    events = re.findall(r"^(?:\[zk: .*?\] ?)?(WatchedEvent .*)\n", text, flags=re.M)
+    text = without_events(text)
     text = re.sub(r"^\[zk: .*?\] ?", "", text, flags=re.M)
     start = text.index("JLine support is disabled\n") + len("JLine support is disabled\n") if "JLine support" in text else 0
     blocks = text[start:].split(MARK + "\n")
@@ -63,7 +68,7 @@ def once(server, *arguments, code=0):
     """One command on the command line; its output without the greeting and the events."""
     process = subprocess.run(shell(server, *arguments), stdin=subprocess.DEVNULL, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True, timeout=100)
     assert process.returncode == code, f"{arguments} ended with {process.returncode}:\n{process.stdout}\n{process.stderr}"
-    out = re.sub(r"\n?WATCHER::\s+WatchedEvent .*\n", "", process.stdout)
+    out = without_events(process.stdout)
     out = re.sub(r"^Connecting to .*\n", "", out)
     return out.strip(), process.stderr.strip()
 
