@@ -126,6 +126,8 @@ pub const STALL_MS_LEAST: u64 = 200;
 
 // --- world -------------------------------------------------------------------------------------------------------
 
+/// Memory for znodes: all that 32-bit handles in units of 8 bytes can name. `ostler.treeMemory`.
+pub const TREE_BYTES_MAX_DEFAULT: usize = 32 << 30;
 /// Retired records and blobs freed in one portion.
 pub const RECLAIM_RECORDS_PORTION: usize = 4096;
 /// `znode.container.checkIntervalMs`, `znode.container.maxPerMinute`.

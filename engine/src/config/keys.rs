@@ -466,4 +466,5 @@ pub static KEYS: &[Key] = &[
     // --- ours
     honoured("ostler.workers", Named, "one per CPU", "threads that serve connections; 0 = by the CPUs", Number(0, 1024, |d, n| d.config.workers = n as usize)),
     honoured("ostler.pinThreads", Named, "false", "every thread keeps to a CPU of its own", Loose(|d, b| d.config.pin_threads = b)),
+    honoured("ostler.treeMemory", Named, "32768", "MiB of znodes held; near it, writes that add are refused", Number(1024, 32768, |d, n| d.config.tree_bytes_max = (n as usize) << 20)),
 ];

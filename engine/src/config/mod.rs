@@ -44,6 +44,8 @@ pub struct Config {
     pub workers: usize,
     /// Pin workers and core to CPUs of their own.
     pub pin_threads: bool,
+    /// Most memory for znodes, replaced versions included.
+    pub tree_bytes_max: usize,
 
     // --- client sessions
     pub tick_ms: u32,
@@ -305,6 +307,7 @@ impl Default for Config {
             data_dir_create: true,
             workers: 0,
             pin_threads: false,
+            tree_bytes_max: limits::TREE_BYTES_MAX_DEFAULT,
             tick_ms: limits::TICK_MS_DEFAULT,
             session_timeout_ms_least: limits::TICK_MS_DEFAULT * limits::SESSION_TICKS_LEAST_DEFAULT,
             session_timeout_ms_most: limits::TICK_MS_DEFAULT * limits::SESSION_TICKS_MOST_DEFAULT,

@@ -155,6 +155,7 @@ const HONOURED: &[(&str, &str, Change)] = &[
     ("jute.maxbuffer.extrasize", "10", |c| c.frame_extra_bytes = 1024),
     ("ostler.workers", "3", |c| c.workers = 3),
     ("ostler.pinThreads", "true", |c| c.pin_threads = true),
+    ("ostler.treeMemory", "2048", |c| c.tree_bytes_max = 2 << 30),
 ];
 
 #[test]

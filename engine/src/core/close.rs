@@ -53,7 +53,7 @@ impl<B: Broadcast> Core<B> {
             return false;
         }
         match self.few_paths(session) {
-            Some(paths) if self.space != Space::Full => self.finish_close(session, paths, asker),
+            Some(paths) if self.space() != Space::Full => self.finish_close(session, paths, asker),
             _ => self.closings.push(session, asker),
         }
         true
@@ -61,7 +61,7 @@ impl<B: Broadcast> Core<B> {
 
     /// One portion of the first session in line.
     pub(super) fn close_portion(&mut self) {
-        if self.space == Space::Full || !self.wants_requests() {
+        if self.space() == Space::Full || !self.wants_requests() {
             return;
         }
         let Some(Closing { session, asker }) = self.closings.waiting.pop_front() else { return };
@@ -71,7 +71,7 @@ impl<B: Broadcast> Core<B> {
         }
         self.closings.push(session, asker);
         // Deletes stop at the floor; what is kept below it is for sessions that one txn closes.
-        if self.space < Space::Floor {
+        if self.space() < Space::Floor {
             let deletes = self.delete_portion(session);
             self.execute(session, Xid(0), &TxnBody::Multi(deletes));
         }

@@ -32,7 +32,7 @@ use crate::limits;
 use crate::model::{ErrorCode, SessionId, WallMillis, Xid, session};
 use crate::ring::{After, Batch, ConnRef, Event, News};
 use crate::wire::{ConnectRequest, ConnectResponse, JutePut, TxnBody, TxnHeader, reply, txn};
-use crate::world::{Head, PathHash, QuotaText, TxnResult, View};
+use crate::world::{Head, PathHash, QuotaText, Room, TxnResult, View};
 use batch::Open;
 use close::Closings;
 use ostler_replication::{Broadcast, Epoch, Epochs, Input, Moment, Output, Outputs, Proposal, Zxid};
@@ -49,7 +49,7 @@ pub struct Now {
     pub wall: WallMillis,
 }
 
-/// Room in the log, from plenty to none. A full disk is a state, not an end.
+/// Room in the log or in memory, from plenty to none. A full disk is a state, not an end.
 #[derive(Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Debug)]
 pub enum Space {
     Ok,
@@ -107,6 +107,10 @@ pub struct Figures {
     pub snapshot_running: bool,
     /// Replaced, and kept only because something still reads it.
     pub retained_bytes: u64,
+    /// Memory of znodes, that of replaced versions included.
+    pub tree_bytes: u64,
+    /// What is left of it.
+    pub room: Room,
     /// Sessions expired since the start.
     pub sessions_expired: u64,
 }
@@ -133,7 +137,10 @@ pub struct Core<B> {
     snapshots: Snapshots,
     snapshot_wanted: bool,
     sessions_expired: u64,
-    space: Space,
+    /// In the log.
+    disk: Space,
+    /// In memory, as of the last turn: no turn takes requests for more than a small part of the reserve.
+    room: Room,
     open: Open,
     sealed: VecDeque<Sealed>,
     outputs: VecDeque<CoreOutput>,
@@ -143,6 +150,17 @@ pub struct Core<B> {
     hashes: Vec<PathHash>,
     digests: VecDeque<(Zxid, u64)>,
     now: Now,
+}
+
+impl From<Room> for Space {
+    fn from(room: Room) -> Space {
+        match room {
+            Room::Ample => Space::Ok,
+            Room::Low => Space::Reserve,
+            Room::Floor => Space::Floor,
+            Room::Spent => Space::Full,
+        }
+    }
 }
 
 impl<B: Broadcast> Core<B> {
@@ -181,7 +199,8 @@ impl<B: Broadcast> Core<B> {
             broadcast_outputs: Outputs::new(),
             sessions,
             closings,
-            space: Space::Ok,
+            disk: Space::Ok,
+            room: Room::Ample,
             open: Open::default(),
             sealed: VecDeque::new(),
             outputs: VecDeque::new(),
@@ -241,6 +260,8 @@ impl<B: Broadcast> Core<B> {
             data_bytes: totals.data_bytes,
             snapshot_running: self.snapshots.is_running(),
             retained_bytes: self.head.usage().retained,
+            tree_bytes: self.head.usage().blocks,
+            room: self.room,
             sessions_expired: self.sessions_expired,
         }
     }
@@ -273,7 +294,7 @@ impl<B: Broadcast> Core<B> {
             CoreInput::Request(request) => self.request(request),
             CoreInput::Durable(zxid) => self.broadcast(Input::Durable(zxid)),
             CoreInput::Persisted(epochs) => self.broadcast(Input::Persisted(epochs)),
-            CoreInput::Space(space) => self.space = space,
+            CoreInput::Space(space) => self.disk = space,
             CoreInput::SnapshotWanted => self.snapshot_wanted = true,
             CoreInput::SnapshotEnded(bytes) => self.snapshots.ended(bytes),
         }
@@ -287,6 +308,7 @@ impl<B: Broadcast> Core<B> {
         if self.broadcast.next_timeout().is_some_and(|at| at <= now.mono) {
             self.broadcast(Input::Timeout);
         }
+        self.room = self.head.room(self.room);
         self.due_sessions();
         self.close_portion();
         self.reap();
@@ -301,9 +323,13 @@ impl<B: Broadcast> Core<B> {
 
     /// More can be done right away: the driver does not sleep.
     pub fn has_work(&self) -> bool {
-        !self.closings.is_empty() && self.space < Space::Floor && self.wants_requests()
+        !self.closings.is_empty() && self.space() < Space::Floor && self.wants_requests()
             || self.sessions.has_due()
             || self.reaper.is_scanning()
+    }
+
+    fn space(&self) -> Space {
+        self.disk.max(self.room.into())
     }
 
     fn request(&mut self, request: CoreRequest) {
@@ -362,7 +388,7 @@ impl<B: Broadcast> Core<B> {
     }
 
     fn new_session(&mut self, from: ConnRef, ask: &ConnectRequest, timeout_ms: i32) {
-        if self.space != Space::Ok {
+        if self.space() != Space::Ok {
             // A handshake has no error code; the client tries elsewhere, or again.
             self.open.quiet(from, self.head.zxid(), After::Close);
             return;
@@ -424,7 +450,7 @@ impl<B: Broadcast> Core<B> {
     }
 
     fn due_sessions(&mut self) {
-        if self.space == Space::Full {
+        if self.space() == Space::Full {
             // A closeSession could not be logged: those that are due stay due.
             return;
         }
@@ -440,7 +466,7 @@ impl<B: Broadcast> Core<B> {
 
     fn reap(&mut self) {
         self.reaper.look(&self.head, self.now.mono, self.now.wall);
-        while self.space == Space::Ok
+        while self.space() == Space::Ok
             && self.wants_requests()
             && let Some(path) = self.reaper.next(self.now.mono)
         {

@@ -7,8 +7,8 @@
 //! set KEY VALUE             changes a setting; only before the first request
 //! connect A [timeout]       connection A asks for a new session
 //! attach B A [wrong]        connection B asks for A's session
-//! A create /p [data=x] [flags=n] [acl=perms:scheme:id,..|none|null] [op=n] [ttl=n]
-//! A delete /p [v]  A set /p data [v]  A setacl /p acl [v]  A reap /p  A sync  A ephemerals [prefix]  A reconfig
+//! A create /p [data=x|*length] [flags=n] [acl=perms:scheme:id,..|none|null] [op=n] [ttl=n]
+//! A delete /p [v]  A set /p data|*length [v]  A setacl /p acl [v]  A reap /p  A sync  A ephemerals [prefix]  A reconfig
 //! A multi create /a data=x; set /b y 3; check /c 1; delete /d
 //! A raw OP HEX              any record
 //! A auth scheme id          from here on A's requests carry this identity
@@ -18,6 +18,7 @@
 //! at MS                     time passes, in turns of 50 ms
 //! frozen MS                 time passes without a turn
 //! space ok|reserve|floor|full
+//! memory KIB                how much znodes may take from now on
 //! ls /p                     what the newest state has
 //! restart                   a new core on the same state
 //! ```
@@ -143,6 +144,10 @@ impl Bench {
                     _ => Space::Full,
                 };
                 self.step(CoreInput::Space(space));
+            }
+            ["memory", kib] => {
+                let bytes = kib.parse::<usize>().unwrap() << 10;
+                self.core().head.limit_memory(bytes);
             }
             ["ls", path] => return self.list(path),
             ["touch", conn] => {
@@ -466,7 +471,7 @@ fn record(text: &str) -> (Option<OpCode>, Vec<u8>) {
         "create" => {
             let op = field("op").map_or(1, |op| op.parse().unwrap());
             out.put_string(words[1]);
-            out.put_buffer(field("data").map(str::as_bytes));
+            out.put_buffer(field("data").map(data).as_deref());
             put_acl(&mut out, field("acl").unwrap_or("31:world:anyone"));
             out.put_i32(field("flags").map_or(0, |flags| flags.parse().unwrap()));
             if op == 21 {
@@ -481,7 +486,7 @@ fn record(text: &str) -> (Option<OpCode>, Vec<u8>) {
         }
         "set" => {
             out.put_string(words[1]);
-            out.put_buffer(Some(words[2].as_bytes()));
+            out.put_buffer(Some(&data(words[2])));
             out.put_i32(number(3));
             Some(OpCode::SetData)
         }
@@ -530,6 +535,13 @@ fn record(text: &str) -> (Option<OpCode>, Vec<u8>) {
     (op, out)
 }
 
+fn data(text: &str) -> Vec<u8> {
+    match text.strip_prefix('*') {
+        Some(length) => vec![b'x'; length.parse().unwrap()],
+        None => text.into(),
+    }
+}
+
 fn put_acl(out: &mut Vec<u8>, text: &str) {
     match text {
         "null" => out.put_i32(-1),
@@ -569,6 +581,7 @@ transcripts! {
     containers
     quotas
     full_disk
+    full_memory
     ordering
     snapshots_due
     epoch_end

@@ -37,7 +37,7 @@ impl<B: Broadcast> Core<B> {
             });
             return;
         };
-        if self.refuses(op) {
+        if self.refuses(op, record.len()) {
             self.open.bare(from, self.head.zxid(), xid, ErrorCode::NotReadOnly, After::Keep);
             return;
         }
@@ -65,12 +65,12 @@ impl<B: Broadcast> Core<B> {
         }
     }
 
-    /// A full disk: see design.md, "A full disk is a state".
-    fn refuses(&self, op: OpCode) -> bool {
+    /// A full disk: see design.md, "A full disk is a state". Memory that is nearly full is another.
+    fn refuses(&self, op: OpCode, bytes: usize) -> bool {
         match op {
-            OpCode::CloseSession => self.space >= Space::Full,
-            OpCode::Delete | OpCode::DeleteContainer => self.space >= Space::Floor,
-            _ => self.space >= Space::Reserve,
+            OpCode::CloseSession => self.space() >= Space::Full,
+            OpCode::Delete | OpCode::DeleteContainer => self.space() >= Space::Floor,
+            _ => self.space() >= Space::Reserve || !self.head.holds(bytes),
         }
     }
 

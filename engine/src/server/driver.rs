@@ -9,7 +9,7 @@ use crate::limits;
 use crate::log::{LogHandle, LogSpace, LogThread};
 use crate::ring::{Event, Publisher};
 use crate::snapshot::{Compression, Job, Pinned, Progress, Snapshotter};
-use crate::world::View;
+use crate::world::{Room, View};
 use crossbeam::queue::SegQueue;
 use crossbeam::utils::CachePadded;
 use ostler_replication::{Moment, Proposal, Solo, Zxid};
@@ -62,6 +62,7 @@ pub struct SharedFigures {
     data_bytes: AtomicU64,
     snapshot_running: AtomicBool,
     retained_bytes: AtomicU64,
+    tree_bytes: AtomicU64,
 }
 
 impl SharedFigures {
@@ -74,6 +75,7 @@ impl SharedFigures {
         self.data_bytes.store(figures.data_bytes, Ordering::Relaxed);
         self.snapshot_running.store(figures.snapshot_running, Ordering::Relaxed);
         self.retained_bytes.store(figures.retained_bytes, Ordering::Relaxed);
+        self.tree_bytes.store(figures.tree_bytes, Ordering::Relaxed);
     }
 
     pub fn load(&self) -> Figures {
@@ -86,6 +88,9 @@ impl SharedFigures {
             data_bytes: self.data_bytes.load(Ordering::Relaxed),
             snapshot_running: self.snapshot_running.load(Ordering::Relaxed),
             retained_bytes: self.retained_bytes.load(Ordering::Relaxed),
+            tree_bytes: self.tree_bytes.load(Ordering::Relaxed),
+            // Of no use to others: the driver says it in the log.
+            room: Room::Ample,
             // Counted where the registry's counters are.
             sessions_expired: 0,
         }
@@ -159,6 +164,26 @@ pub struct Tally {
     on_the_way: VecDeque<(Zxid, Moment)>,
     snapshot_begun: Option<Moment>,
     sessions_expired: u64,
+    room: Room,
+}
+
+fn say_room(figures: Figures) {
+    let Figures { znodes, tree_bytes, .. } = figures;
+    match figures.room {
+        Room::Ample => tracing::info!(znodes, tree_bytes, "the tree has room again: writes are served"),
+        Room::Low => tracing::warn!(
+            znodes,
+            tree_bytes,
+            "the tree has nearly filled its memory (ostler.treeMemory): writes are refused, deletes go on. If deleting \
+             does not help, what is free is in too small pieces: a restart joins them"
+        ),
+        Room::Floor | Room::Spent => tracing::error!(
+            znodes,
+            tree_bytes,
+            "the tree has filled its memory: deletes are refused, too; only sessions end. A running snapshot keeps what is \
+             replaced: wait for its end, or restart with a larger ostler.treeMemory"
+        ),
+    }
 }
 
 impl Driver {
@@ -189,6 +214,9 @@ impl Driver {
         let expired = figures.sessions_expired
             - std::mem::replace(&mut self.tally.sessions_expired, figures.sessions_expired);
         self.counters.add(Counter::SessionsExpired, expired);
+        if figures.room != std::mem::replace(&mut self.tally.room, figures.room) {
+            say_room(figures);
+        }
         self.figures.store(figures);
     }
 

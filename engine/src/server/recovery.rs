@@ -50,8 +50,12 @@ pub fn recover(
     }
     let options =
         ReadOptions { field_bytes_max: config.entry_bytes_max() as usize, ..ReadOptions::default() };
-    let loaded = snapshot::load_newest(disk, &paths.snapshots, options, |zxid| Restorer::new(settings, zxid))
-        .map_err(StartError::Snapshot)?;
+    let loaded = snapshot::load_newest(disk, &paths.snapshots, options, |zxid| {
+        let mut restorer = Restorer::new(settings, zxid);
+        restorer.limit_memory(config.tree_bytes_max);
+        restorer
+    })
+    .map_err(StartError::Snapshot)?;
     let mut damaged = None;
     let snapshot_loaded = begun.elapsed();
     let (mut head, base, snapshot) = match loaded {
@@ -71,7 +75,9 @@ pub fn recover(
                     snapshots: paths.snapshots.clone(),
                 });
             }
-            (Head::new(settings), Zxid::ZERO, None)
+            let mut head = Head::new(settings);
+            head.limit_memory(config.tree_bytes_max);
+            (head, Zxid::ZERO, None)
         }
     };
     let replay_begun = Instant::now();
@@ -133,6 +139,9 @@ fn replay(disk: &dyn Disk, paths: &Paths, base: Zxid, head: &mut Head) -> Result
     let mut applied = 0u32;
     let mut apply = |zxid: Zxid, entry: &[u8]| {
         let bytes = entry.len();
+        if !head.fits(bytes) {
+            return Err("the tree is larger than this server holds: see ostler.treeMemory".into());
+        }
         let (entry, taken) = TxnEntry::decode(entry).map_err(|error| error.to_string())?;
         if taken != bytes {
             return Err(format!("{} bytes stand behind the txn, which are no digest", bytes - taken));
@@ -281,6 +290,59 @@ mod tests {
         for extra in [1, 8, 13] {
             check(with(extra), Err(""));
         }
+    }
+
+    #[test]
+    fn a_tree_larger_than_the_memory_for_it_is_an_error_that_says_so() {
+        let temp = tempfile::tempdir().unwrap();
+        let mut config = Config::embedded(temp.path());
+        let paths = Paths::of(&config);
+        RealDisk.create_dir(&paths.snapshots).unwrap();
+        let settings = Settings { hash_seed: [1, 2], digests: true };
+        let mut head = Head::new(settings);
+        let mut file = file_header(ID).to_vec();
+        for zxid in 1..=40 {
+            let body = TxnBody::Create(crate::wire::Create {
+                path: format!("/{zxid}").into(),
+                data: Some(vec![7; 5000].into()),
+                acl: crate::wire::AclBytes::OPEN,
+                kind: crate::wire::CreateKind::Plain { create2: false, ephemeral: false },
+                parent_cversion: -1,
+            });
+            let zxid = Zxid(zxid);
+            let header = TxnHeader {
+                session: SessionId(1),
+                cxid: Xid(0),
+                zxid,
+                time: WallMillis(1),
+                kind: body.kind(),
+            };
+            head.apply(&header, &body, &mut Changes::default());
+            let mut entry = Vec::new();
+            TxnEntry { header, body, digest: None }.encode(&mut entry);
+            let at = file.len() as u64;
+            put_record(&mut file, ID, at, true, &entry);
+        }
+        let recover =
+            |config: &Config| recover(&RealDisk, &paths, config, [1, 2], &Registry::default().thread());
+        let refused = |config: &Config| {
+            let error = recover(config).err().expect("more than fits").to_string();
+            assert!(error.contains("ostler.treeMemory"), "{error}");
+        };
+        snapshot(&paths.snapshots, 0, false);
+        std::fs::write(paths.logs.join("log.1"), &file).unwrap();
+        config.tree_bytes_max = 150 << 10;
+        refused(&config);
+        config.tree_bytes_max = 300 << 10;
+        assert_eq!(recover(&config).unwrap().head.zxid(), Zxid(40));
+
+        let source = Pinned { view: head.seal(), digest: true };
+        let go_on = &mut |_: Progress| ControlFlow::Continue(());
+        writer::write(&RealDisk, &paths.snapshots, &source, Compression::Plain, go_on).unwrap();
+        std::fs::remove_file(paths.logs.join("log.1")).unwrap();
+        assert_eq!(recover(&config).unwrap().head.zxid(), Zxid(40));
+        config.tree_bytes_max = 150 << 10;
+        refused(&config);
     }
 
     #[test]

@@ -51,14 +51,12 @@ impl SnapshotSource for Pinned {
 
 impl Restore for Restorer {
     fn session(&mut self, id: SessionId, timeout_ms: i32) -> Result<(), String> {
-        Restorer::session(self, id, timeout_ms);
-        Ok(())
+        Restorer::session(self, id, timeout_ms).map_err(|error| error.to_string())
     }
 
     fn acl(&mut self, key: i64, acl: &[u8]) -> Result<(), String> {
         let acl = AclBytes::read(&mut Reader::new(acl)).map_err(|error| error.to_string())?;
-        Restorer::acl(self, key, &acl);
-        Ok(())
+        Restorer::acl(self, key, &acl).map_err(|error| error.to_string())
     }
 
     fn node(&mut self, node: SnapshotNode<'_>) -> Result<(), String> {

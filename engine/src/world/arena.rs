@@ -19,6 +19,10 @@ pub(super) const UNIT_BYTES: usize = 8;
 const EXACT_UNITS: u32 = 64;
 /// Above that, eight sizes for each doubling up to the whole arena.
 const CLASSES: usize = EXACT_UNITS as usize + 8 * 26 + 1;
+const FIRST_UNIT: u32 = 8;
+/// The reserve is this part of the memory, or 256 MiB: several times what one batch can bring about.
+const RESERVE_PART: u32 = 32;
+const RESERVE_UNITS_LEAST: u32 = (256 << 20) / UNIT_BYTES as u32;
 
 /// Zeroed memory at a fixed address, reserved at once and backed by pages only where it is touched.
 pub(super) struct Region {
@@ -132,10 +136,15 @@ impl Memory {
 }
 
 /// Gives out and takes back blocks. The writer's alone.
+///
+/// Free blocks are never joined. Plenty of room is taken from what was never given out; once only the reserve is left
+/// of that, larger free blocks are split before the reserve is touched.
 pub(super) struct Allocator {
-    /// First unit never given out yet. Unit 0 is not used, so that handle 0 can mean none.
+    /// First unit never given out yet. The first ones are not used, so that handle 0 can mean none.
     next: u32,
     end: u32,
+    /// What is only broken into when no free block serves.
+    reserve: u32,
     /// Head of each size's free list; a free block begins with the handle of the next one.
     free: Box<[Handle; CLASSES]>,
     live_units: u64,
@@ -143,15 +152,25 @@ pub(super) struct Allocator {
 
 impl Allocator {
     pub(super) fn new(memory: &Memory) -> Allocator {
-        Allocator {
-            next: 8,
-            end: (memory.region.bytes() / UNIT_BYTES).min(u32::MAX as usize) as u32,
+        let mut allocator = Allocator {
+            next: FIRST_UNIT,
+            end: 0,
+            reserve: 0,
             free: Box::new([Handle::NONE; CLASSES]),
             live_units: 0,
-        }
+        };
+        allocator.limit(memory.region.bytes());
+        allocator
     }
 
-    /// A block of at least `bytes`, its content unspecified. Panics when 32 GiB are in use: `bytes_left` tells before.
+    /// Gives out no more than so many bytes altogether, if the arena has as many.
+    pub(super) fn limit(&mut self, bytes: usize) {
+        let units = (bytes.min(ARENA_BYTES) / UNIT_BYTES).min(u32::MAX as usize) as u32;
+        self.end = units.max(self.next);
+        self.reserve = (units / RESERVE_PART).max(RESERVE_UNITS_LEAST).min(units / 2);
+    }
+
+    /// A block of at least `bytes`, its content unspecified. Panics when all is in use: `room` tells long before.
     pub(super) fn alloc(&mut self, memory: &Memory, bytes: usize) -> Handle {
         let (class, units) = class_of(bytes);
         self.live_units += u64::from(units);
@@ -161,10 +180,38 @@ impl Allocator {
             self.free[class] = Handle(unsafe { memory.at(first).cast::<u32>().read() });
             return first;
         }
-        assert!(self.end - self.next > units, "the world's memory of {ARENA_BYTES} bytes is spent");
+        let left = self.end - self.next;
+        if left <= self.reserve.saturating_add(units)
+            && let Some(block) = self.split(memory, class, units)
+        {
+            return block;
+        }
+        assert!(left > units, "the world's memory is spent: {left} units are left, {units} are wanted");
         let handle = Handle(self.next);
         self.next += units;
         handle
+    }
+
+    /// A block of a class whose list is empty, cut from a free one of a larger class.
+    #[cold]
+    fn split(&mut self, memory: &Memory, class: usize, units: u32) -> Option<Handle> {
+        let larger = (class + 1..CLASSES).find(|class| !self.free[*class].is_none())?;
+        let block = self.free[larger];
+        // SAFETY: as in `alloc`.
+        self.free[larger] = Handle(unsafe { memory.at(block).cast::<u32>().read() });
+        let (mut at, end) = (block.0 + units, block.0 + units_of(larger));
+        while at < end {
+            let class = class_within(end - at);
+            self.put_back(memory, Handle(at), class);
+            at += units_of(class);
+        }
+        Some(block)
+    }
+
+    fn put_back(&mut self, memory: &Memory, block: Handle, class: usize) {
+        // SAFETY: the block belongs to the allocator, which nobody else reads or writes.
+        unsafe { memory.at(block).cast::<u32>().write(self.free[class].0) };
+        self.free[class] = block;
     }
 
     /// Takes back a block of `bytes` (as it was asked for) that nobody can reach any more.
@@ -172,9 +219,8 @@ impl Allocator {
         assert!(!handle.is_none() && handle.0 < self.next, "{handle:?} was never given out");
         let (class, units) = class_of(bytes);
         self.live_units -= u64::from(units);
-        // SAFETY: the caller gave the block back and no reader holds its handle (retire.rs), so its bytes are ours.
-        unsafe { memory.at(handle).cast::<u32>().write(self.free[class].0) };
-        self.free[class] = handle;
+        // The caller gave the block back and no reader holds its handle (retire.rs), so its bytes are ours.
+        self.put_back(memory, handle, class);
     }
 
     /// Bytes in blocks that are given out.
@@ -186,6 +232,40 @@ impl Allocator {
     pub(super) fn bytes_left(&self) -> u64 {
         u64::from(self.end - self.next) * UNIT_BYTES as u64
     }
+
+    /// Bytes in blocks that were given back.
+    pub(super) fn bytes_free(&self) -> u64 {
+        (u64::from(self.next - FIRST_UNIT) - self.live_units) * UNIT_BYTES as u64
+    }
+
+    /// Bytes never given out below which the world says that it is nearly full.
+    pub(super) fn bytes_reserve(&self) -> u64 {
+        u64::from(self.reserve) * UNIT_BYTES as u64
+    }
+
+    /// Whether a free block would serve for so many bytes.
+    pub(super) fn has_free(&self, bytes: usize) -> bool {
+        self.free[class_of(bytes).0..].iter().any(|first| !first.is_none())
+    }
+}
+
+/// Units of a class's blocks.
+fn units_of(class: usize) -> u32 {
+    let class = class as u32;
+    if class <= EXACT_UNITS {
+        return class;
+    }
+    let (doubling, step) = ((class - EXACT_UNITS - 1) / 8, (class - EXACT_UNITS - 1) % 8 + 1);
+    (8 + step) << (doubling + 3)
+}
+
+/// The class of the largest blocks that fit into so many units.
+fn class_within(units: u32) -> usize {
+    if units <= EXACT_UNITS {
+        return units as usize;
+    }
+    let (class, needed) = class_of(units as usize * UNIT_BYTES);
+    if needed == units { class } else { class - 1 }
 }
 
 /// The free list for blocks of `bytes`, and how many units such a block really has.
@@ -216,6 +296,9 @@ mod tests {
             let size = units as usize * UNIT_BYTES;
             assert!(size >= bytes && size <= bytes.max(8) + bytes / 8 + 7, "{bytes} bytes in {size}");
             assert!(class < CLASSES);
+            assert_eq!(units_of(class), units);
+            let within = units_of(class_within((bytes / UNIT_BYTES).max(1) as u32)) as usize;
+            assert!(within * UNIT_BYTES <= bytes.max(8) && within * UNIT_BYTES * 9 / 8 + 16 >= bytes);
             assert!(
                 (class, units) == last || (class > last.0 && units > last.1),
                 "{bytes}: {class} {units} {last:?}"
@@ -235,5 +318,25 @@ mod tests {
         assert_eq!(blocks.alloc(&memory, 93), a);
         assert_eq!(blocks.alloc(&memory, 1001), c, "1000 and 1001 bytes share a class");
         assert_eq!(blocks.bytes_live(), 96 + 96 + 1024);
+    }
+
+    #[test]
+    fn when_only_the_reserve_is_left_larger_free_blocks_are_split() {
+        let memory = Memory::new();
+        let mut blocks = Allocator::new(&memory);
+        blocks.limit(64 << 10);
+        let large: Vec<Handle> = (0..8).map(|_| blocks.alloc(&memory, 4096)).collect();
+        let left = blocks.bytes_left();
+        assert!(left < blocks.bytes_reserve());
+        blocks.free(&memory, large[3], 4096);
+        let mut small: Vec<Handle> = (0..32).map(|_| blocks.alloc(&memory, 96)).collect();
+        assert_eq!((blocks.bytes_left(), blocks.bytes_free()), (left, 4096 - 32 * 96));
+        small.sort_unstable_by_key(|block| block.0);
+        assert!(small.windows(2).all(|two| two[0].0 + 12 <= two[1].0), "no two overlap");
+        assert!(small[0].0 >= large[3].0 && small[31].0 + 12 <= large[3].0 + 512);
+        // The reserve is broken into when no free block serves.
+        assert!(!blocks.has_free(2048));
+        blocks.alloc(&memory, 2048);
+        assert_eq!(blocks.bytes_left(), left - 2048);
     }
 }

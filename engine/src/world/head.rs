@@ -99,6 +99,28 @@ pub struct Usage {
     pub left: u64,
 }
 
+/// What is left of the memory that the world may take, from plenty to nearly none.
+#[derive(Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Default, Debug)]
+pub enum Room {
+    #[default]
+    Ample,
+    /// Nothing should be added; deleting and closing sessions go on.
+    Low,
+    /// Only closing sessions.
+    Floor,
+    /// A batch more might not find what it needs.
+    Spent,
+}
+
+/// Most znodes: as many as the index finds quickly, and fewer than it has slots.
+const ZNODES_MAX: usize = 300_000_000;
+/// Most client sessions and different ACLs: some fewer than their tables hold.
+const SESSIONS_MAX: usize = super::table::SESSIONS_MAX / 8 * 7;
+const ACLS_MAX: usize = super::table::ACLS_MAX / 8 * 7;
+
+/// What fits one of the blocks that are freed all the time, such as those of a set of children.
+const SMALL_BYTES: usize = 1024;
+
 /// New data for a znode, or that which it has.
 pub(super) enum Data<'a> {
     Keep,
@@ -295,6 +317,27 @@ impl Head {
         }
     }
 
+    /// Lowers the bytes of znodes that this world may hold; by default, as many as its handles can name (32 GiB).
+    pub fn limit_memory(&mut self, bytes: usize) {
+        self.writer.blocks.limit(bytes);
+    }
+
+    /// What is left, given what was said last: a state is not left at once where it was entered.
+    pub fn room(&self, before: Room) -> Room {
+        self.writer.room(before)
+    }
+
+    /// Whether a txn with so many bytes of paths and data finds its place without breaking into what deletes need.
+    pub fn holds(&self, bytes: usize) -> bool {
+        self.writer.holds(bytes)
+    }
+
+    /// Whether a txn with so many bytes of paths and data finds its place at all: for what is not asked for, but was
+    /// done already, by another process.
+    pub fn fits(&self, bytes: usize) -> bool {
+        self.writer.fits(bytes)
+    }
+
     /// Closes the open batch: everything applied so far, as a View. Takes the same short time however large the batch.
     pub fn seal(&mut self) -> View {
         self.writer.seal(&self.shared)
@@ -351,6 +394,47 @@ impl Writer {
             self.next_id += 1;
             NodeId(self.next_id - 1)
         })
+    }
+
+    fn room(&self, before: Room) -> Room {
+        let (left, free) = (self.blocks.bytes_left(), self.blocks.bytes_free());
+        let reserve = self.blocks.bytes_reserve();
+        let enough = if before == Room::Ample { reserve } else { reserve / 4 * 5 };
+        // Freed blocks count, too; but they may be too small, so that some must be left that was never given out.
+        match left + free {
+            _ if left < reserve / 8 => Room::Spent,
+            sum if sum < reserve / 4 => Room::Spent,
+            _ if left < reserve / 4 => Room::Floor,
+            sum if sum < reserve / 2 => Room::Floor,
+            _ if left < reserve / 2 => Room::Low,
+            sum if sum < enough => Room::Low,
+            _ if self.is_crowded() => Room::Low,
+            _ => Room::Ample,
+        }
+    }
+
+    /// Whether a table is nearly full that takes no memory from the arena.
+    fn is_crowded(&self) -> bool {
+        self.next_id as usize - self.free_ids.len() > ZNODES_MAX
+            || self.sessions.len() > SESSIONS_MAX
+            || self.acls.count() > ACLS_MAX
+    }
+
+    fn holds(&self, bytes: usize) -> bool {
+        // A block is up to an eighth larger than asked for, and a txn needs more than one.
+        let wanted = bytes + bytes / 4 + SMALL_BYTES;
+        self.blocks.bytes_left() > self.blocks.bytes_reserve() / 2 + wanted as u64
+            || bytes <= SMALL_BYTES
+            || self.blocks.has_free(wanted)
+    }
+
+    pub(super) fn fits(&self, bytes: usize) -> bool {
+        let wanted = bytes + bytes / 4 + SMALL_BYTES;
+        let (left, least) = (self.blocks.bytes_left(), self.blocks.bytes_reserve() / 8);
+        (left > least + wanted as u64 || left > least && self.blocks.has_free(wanted))
+            && self.next_id as usize - self.free_ids.len() < ZNODES_MAX / 16 * 17
+            && self.sessions.len() < super::table::SESSIONS_MAX / 16 * 15
+            && self.acls.count() < super::table::ACLS_MAX / 16 * 15
     }
 
     pub(super) fn new_slot(&mut self) -> u32 {

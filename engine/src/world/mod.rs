@@ -26,7 +26,7 @@ mod view;
 
 pub use apply::{Change, ChangeKind, Changes, ChangesMark, TxnReply, TxnResult};
 pub use hash::PathHash;
-pub use head::{Head, NotRetained, Quota, Savepoint, Settings, Usage};
+pub use head::{Head, NotRetained, Quota, Room, Savepoint, Settings, Usage};
 pub use quota::QuotaText;
 pub use record::{AclId, NodeId};
 pub use restore::{RestoreError, Restorer};

@@ -28,6 +28,11 @@ pub enum RestoreError {
     Twice { path: String },
     #[error("the file has no znodes")]
     Empty,
+    #[error(
+        "the tree is larger than a server holds ({bytes} bytes of znodes, {znodes} of them, are read so far): this file may \
+         be whole; see ostler.treeMemory"
+    )]
+    TooLarge { bytes: u64, znodes: u64 },
 }
 
 /// Takes a snapshot's content and becomes a Head. Each attempt starts with a new one.
@@ -62,7 +67,21 @@ impl Restorer {
         }
     }
 
-    pub fn session(&mut self, id: SessionId, timeout_ms: i32) {
+    /// As [`Head::limit_memory`].
+    pub fn limit_memory(&mut self, bytes: usize) {
+        self.head.limit_memory(bytes);
+    }
+
+    fn make_room(&self, bytes: usize) -> Result<(), RestoreError> {
+        if self.head.fits(bytes) {
+            return Ok(());
+        }
+        let (usage, totals) = (self.head.usage(), self.head.totals());
+        Err(RestoreError::TooLarge { bytes: usage.blocks, znodes: totals.znodes })
+    }
+
+    pub fn session(&mut self, id: SessionId, timeout_ms: i32) -> Result<(), RestoreError> {
+        self.make_room(0)?;
         let writer = &mut self.head.writer;
         let slot = match writer.sessions.get(&id) {
             Some(known) => known.slot,
@@ -70,11 +89,14 @@ impl Restorer {
         };
         writer.sessions.insert(id, OpenSession { slot, timeout_ms });
         self.head.shared.sessions.open(slot, id, timeout_ms, writer.stamp);
+        Ok(())
     }
 
-    pub fn acl(&mut self, key: i64, acl: &AclBytes<'_>) {
+    pub fn acl(&mut self, key: i64, acl: &AclBytes<'_>) -> Result<(), RestoreError> {
+        self.make_room(0)?;
         let id = self.head.writer.acls.intern(&self.head.shared, acl);
         self.acls.insert(key, id);
+        Ok(())
     }
 
     /// The next znode of the file; the root's path is `""`.
@@ -85,6 +107,7 @@ impl Restorer {
         acl_key: i64,
         stat: StatPersisted,
     ) -> Result<(), RestoreError> {
+        self.make_room(path.len() + data.map_or(0, <[u8]>::len))?;
         let acl = self.acls.get(&acl_key).copied().unwrap_or(self.unknown);
         let Head { shared, writer } = &mut self.head;
         if !self.has_root {

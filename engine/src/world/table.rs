@@ -11,8 +11,8 @@ use crate::model::{Acl, SessionId};
 use std::sync::atomic::{AtomicI32, AtomicI64, AtomicPtr, AtomicU32, AtomicU64, Ordering, fence};
 
 const NODES_MAX: usize = if cfg!(miri) { 1 << 16 } else { 1 << 30 };
-const ACLS_MAX: usize = if cfg!(miri) { 1 << 10 } else { 1 << 26 };
-const SESSIONS_MAX: usize = if cfg!(miri) { 1 << 10 } else { 1 << 26 };
+pub(super) const ACLS_MAX: usize = if cfg!(miri) { 1 << 10 } else { 1 << 26 };
+pub(super) const SESSIONS_MAX: usize = if cfg!(miri) { 1 << 10 } else { 1 << 26 };
 
 /// An array of atomics in reserved memory; all zero at first.
 pub(super) struct Array<T> {

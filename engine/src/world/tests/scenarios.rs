@@ -351,9 +351,9 @@ fn what_a_reader_may_have_in_hand_waits_for_it() {
 /// All that a snapshot stores, in its order.
 fn copy(view: &View) -> Head {
     let mut restorer = Restorer::new(SETTINGS, view.zxid());
-    view.sessions().for_each(|(id, timeout)| restorer.session(id, timeout));
+    view.sessions().for_each(|(id, timeout)| restorer.session(id, timeout).unwrap());
     for (id, acl) in view.acls().filter(|(id, _)| *id != AclId::OPEN) {
-        restorer.acl(i64::from(id.0) + 1000, &AclBytes::from_canonical(&acl.bytes).unwrap());
+        restorer.acl(i64::from(id.0) + 1000, &AclBytes::from_canonical(&acl.bytes).unwrap()).unwrap();
     }
     let mut walk = view.walk();
     while let Some((path, node)) = walk.next() {
