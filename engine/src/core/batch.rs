@@ -9,6 +9,7 @@ use crate::ring::{After, Batch, ConnRef, Outcome};
 use crate::wire::reply;
 use crate::world::Changes;
 use ostler_replication::{Moment, Proposal, Zxid};
+use std::collections::HashSet;
 
 #[derive(Default)]
 pub(super) struct Open {
@@ -23,6 +24,8 @@ pub(super) struct Open {
     pub changes: Changes,
     pub outcomes: Vec<Outcome>,
     pub frames: Vec<u8>,
+    /// Those of the outcomes, by place, that no txn brought about: see `loosen`.
+    loose: Vec<u32>,
 }
 
 impl Open {
@@ -59,6 +62,7 @@ impl Open {
     /// What the workers learn.
     pub fn take_batch(&mut self) -> Batch {
         assert_eq!(self.txns, 0, "txns go first");
+        self.loose.clear();
         Batch {
             changes: std::mem::take(&mut self.changes),
             outcomes: std::mem::take(&mut self.outcomes),
@@ -90,5 +94,55 @@ impl Open {
     pub fn quiet(&mut self, to: ConnRef, zxid: Zxid, then: After) {
         let at = self.frames.len() as u32;
         self.outcomes.push(Outcome { to, zxid, xid: Xid(0), frame: at..at, then });
+    }
+
+    /// The outcome just added tells nothing of any txn, so it is as right at any other zxid.
+    pub fn loosen(&mut self) {
+        self.loose.push(self.outcomes.len() as u32 - 1);
+    }
+
+    /// What can be told although no batch is committed: loose outcomes with nothing of their connection before them, be
+    /// it here or in what is sealed (`waiting`). They say `at`, the committed zxid, instead of the one they were made at.
+    pub fn take_loose(&mut self, mut waiting: HashSet<ConnRef>, at: Zxid) -> Option<Batch> {
+        let mut loose = std::mem::take(&mut self.loose).into_iter().peekable();
+        loose.peek()?;
+        let frames = std::mem::take(&mut self.frames);
+        let (mut told, mut told_frames) = (Vec::new(), Vec::new());
+        for (place, mut outcome) in std::mem::take(&mut self.outcomes).into_iter().enumerate() {
+            let is_loose = loose.next_if_eq(&(place as u32)).is_some();
+            let frame = &frames[outcome.frame.start as usize..outcome.frame.end as usize];
+            let goes = is_loose && !waiting.contains(&outcome.to);
+            let (outcomes, frames) = match goes {
+                true => (&mut told, &mut told_frames),
+                false => (&mut self.outcomes, &mut self.frames),
+            };
+            let start = frames.len();
+            frames.extend_from_slice(frame);
+            outcome.frame = start as u32..frames.len() as u32;
+            if goes {
+                restamp(&mut frames[start..], &outcome, at);
+                outcome.zxid = at;
+            } else {
+                waiting.insert(outcome.to);
+                if is_loose {
+                    self.loose.push(outcomes.len() as u32);
+                }
+            }
+            outcomes.push(outcome);
+        }
+        let batch = Batch { changes: Changes::default(), outcomes: told, frames: told_frames };
+        (!batch.outcomes.is_empty()).then_some(batch)
+    }
+}
+
+/// Puts another zxid into a reply's header, if it has the outcome's. A connect response has no header.
+fn restamp(frame: &mut [u8], outcome: &Outcome, at: Zxid) {
+    let is_handshake = matches!(outcome.then, After::Established { .. });
+    if !is_handshake
+        && let Some(header) = frame.get_mut(4..20)
+        && header[..4] == outcome.xid.0.to_be_bytes()
+        && header[4..12] == outcome.zxid.0.to_be_bytes()
+    {
+        header[4..12].copy_from_slice(&at.0.to_be_bytes());
     }
 }

@@ -348,6 +348,8 @@ impl<B: Broadcast> Core<B> {
                             out.put_buffer(path.as_deref());
                         });
                     });
+                    // Whatever was acknowledged is committed.
+                    self.open.loosen();
                 }
             }
             CoreRequest::Query { from, xid, query } => self.query(from, xid, &query),
@@ -374,6 +376,7 @@ impl<B: Broadcast> Core<B> {
         let admitted = self.sessions.admit(session, from, self.now.mono);
         if !admitted {
             self.open.quiet(from, self.head.zxid(), After::Drop);
+            self.open.loosen();
         }
         admitted
     }
@@ -391,6 +394,7 @@ impl<B: Broadcast> Core<B> {
         if self.space() != Space::Ok {
             // A handshake has no error code; the client tries elsewhere, or again.
             self.open.quiet(from, self.head.zxid(), After::Close);
+            self.open.loosen();
             return;
         }
         let id = self.sessions.fresh_id();
@@ -407,12 +411,15 @@ impl<B: Broadcast> Core<B> {
         if !known {
             let refused = ConnectResponse::refused(ask.read_only.map(|_| false));
             self.open.reply(from, zxid, Xid(0), After::Close, |out| refused.encode(out));
+            self.open.loosen();
             return;
         }
         let before = self.sessions.move_to(ask.session, from, timeout_ms, self.now.mono);
         self.established(from, ask, ask.session, timeout_ms, zxid);
+        self.open.loosen();
         if let Some(before) = before {
             self.open.quiet(before, zxid, After::Drop);
+            self.open.loosen();
         }
     }
 
@@ -459,6 +466,7 @@ impl<B: Broadcast> Core<B> {
                 Due::Expire(session) => self.expire(session),
                 Due::Probe { session, owner, token } => {
                     self.open.quiet(owner, self.head.zxid(), After::Probe { session, token });
+                    self.open.loosen();
                 }
             }
         }
@@ -554,11 +562,21 @@ impl<B: Broadcast> Core<B> {
         self.broadcast(Input::Propose(proposal));
     }
 
-    /// Outcomes behind which no txn stands: they may go once everything before them is committed.
+    /// Outcomes behind which no txn stands: they may go once everything before them is committed. When a proposal waits
+    /// for space, which may take long, they need not wait for those of others.
     fn publish_answers(&mut self) {
-        if self.open.txns == 0 && self.sealed.is_empty() && !self.open.outcomes.is_empty() {
+        if self.open.outcomes.is_empty() {
+            return;
+        }
+        if self.open.txns == 0 && self.sealed.is_empty() {
             let batch = self.open.take_batch();
             self.publish(News::Batch(batch));
+        } else if self.disk == Space::Full {
+            let waiting = self.sealed.iter().flat_map(|sealed| &sealed.batch.outcomes);
+            let waiting = waiting.map(|outcome| outcome.to).collect();
+            if let Some(batch) = self.open.take_loose(waiting, self.view.zxid()) {
+                self.publish(News::Batch(batch));
+            }
         }
     }
 

@@ -20,7 +20,7 @@
 //! space ok|reserve|floor|full
 //! memory KIB                how much znodes may take from now on
 //! ls /p                     what the newest state has
-//! restart                   a new core on the same state
+//! restart [MS]              a new core on the same state; its first turn comes so much later
 //! ```
 
 use super::*;
@@ -158,6 +158,13 @@ impl Bench {
                 let core = self.core.take().unwrap();
                 assert!(core.is_quiet());
                 self.head = Some(core.head);
+            }
+            ["restart", ms] => {
+                let core = self.core.take().unwrap();
+                assert!(core.is_quiet());
+                self.head = Some(core.head);
+                self.core();
+                self.now_ms += ms.parse::<u64>().unwrap();
             }
             [conn, "fill", path, count, length] => {
                 let before = self.out.len();
@@ -582,6 +589,8 @@ transcripts! {
     quotas
     full_disk
     full_memory
+    stuck
+    stalls
     ordering
     snapshots_due
     epoch_end

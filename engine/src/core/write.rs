@@ -39,6 +39,7 @@ impl<B: Broadcast> Core<B> {
         };
         if self.refuses(op, record.len()) {
             self.open.bare(from, self.head.zxid(), xid, ErrorCode::NotReadOnly, After::Keep);
+            self.open.loosen();
             return;
         }
         match Request::decode(op, record) {
