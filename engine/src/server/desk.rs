@@ -21,6 +21,7 @@ use crate::model::{SessionId, WallMillis};
 use crate::ring::ConnRef;
 use crate::snapshot;
 use crate::worker::{self, Inspection, Mail};
+use crate::world::QuotaText;
 use ostler_replication::{Moment, Solo};
 use std::collections::BTreeMap;
 use std::net::SocketAddr;
@@ -260,7 +261,9 @@ impl Clerk {
     }
 
     fn server(&self) -> ServerFacts {
-        let figures = self.figures.load();
+        // From the core itself: whoever heard of a write and asks then is to find it counted.
+        let asked = self.ask_core(|core| (core.figures(), core.quotas()));
+        let (figures, quotas) = asked.unwrap_or_else(|| (self.figures.load(), Vec::new()));
         let counts =
             self.ask_workers(|worker| (worker.open_connections(), watch_count(worker), worker.outstanding));
         ServerFacts {
@@ -277,23 +280,8 @@ impl Clerk {
             outstanding: counts.iter().map(|(_, _, outstanding)| *outstanding as u64).sum(),
             uptime_ms: self.clock.now().mono.since(self.begun) / 1_000_000,
             drop_probability: self.drop_probability(),
-            quotas: self.quotas(),
+            quotas: by_namespace(quotas),
         }
-    }
-
-    /// By first component, as Apache's metrics have it: several quotas below one add up.
-    fn quotas(&self) -> Vec<QuotaFacts> {
-        let mut namespaces: BTreeMap<String, QuotaFacts> = BTreeMap::new();
-        for (path, limits, usage) in self.ask_core(Core::quotas).unwrap_or_default() {
-            let namespace = path.split('/').nth(1).unwrap_or_default();
-            let facts = namespaces.entry(namespace.to_owned()).or_insert_with(|| QuotaFacts::of(namespace));
-            facts.add_limits(
-                limits.count_hard.unwrap_or(limits.count),
-                limits.bytes_hard.unwrap_or(limits.bytes),
-            );
-            facts.add_usage(usage.count, usage.bytes);
-        }
-        namespaces.into_values().collect()
     }
 
     fn drop_probability(&self) -> f64 {
@@ -335,6 +323,19 @@ impl Clerk {
         text.push_str(&words::dump_connections(&[(until, connections)]));
         text
     }
+}
+
+/// By first component, as Apache's metrics have it: several quotas below one add up.
+fn by_namespace(quotas: Vec<(String, QuotaText, QuotaText)>) -> Vec<QuotaFacts> {
+    let mut namespaces: BTreeMap<String, QuotaFacts> = BTreeMap::new();
+    for (path, limits, usage) in quotas {
+        let namespace = path.split('/').nth(1).unwrap_or_default();
+        let facts = namespaces.entry(namespace.to_owned()).or_insert_with(|| QuotaFacts::of(namespace));
+        facts
+            .add_limits(limits.count_hard.unwrap_or(limits.count), limits.bytes_hard.unwrap_or(limits.bytes));
+        facts.add_usage(usage.count, usage.bytes);
+    }
+    namespaces.into_values().collect()
 }
 
 /// Data and child watches alike.

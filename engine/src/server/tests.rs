@@ -186,6 +186,24 @@ fn workers_share_one_order() {
 }
 
 #[test]
+fn whoever_heard_of_a_write_finds_it_counted() {
+    check(|start| {
+        let dir = tempfile::tempdir().unwrap();
+        let server = start(config(dir.path()));
+        let mut client = Client::connect(&server);
+        for count in 0..100 {
+            assert_eq!(client.create(&format!("/counted-{count}"), b"").error, 0);
+            let mut stream = TcpStream::connect(server.local_addr()).unwrap();
+            stream.write_all(b"srvr").unwrap();
+            let mut text = String::new();
+            stream.read_to_string(&mut text).unwrap();
+            assert!(text.contains(&format!("Node count: {}\n", 6 + count)), "{count}: {text}");
+        }
+        server.stop();
+    });
+}
+
+#[test]
 fn a_directory_serves_one_server_at_a_time() {
     let dir = tempfile::tempdir().unwrap();
     let server = Server::start(config(dir.path())).unwrap();
