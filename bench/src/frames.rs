@@ -87,12 +87,17 @@ fn frame(out: &mut Vec<u8>, xid: i32, op: i32, body: impl FnOnce(&mut Vec<u8>)) 
 }
 
 pub fn connect(out: &mut Vec<u8>, timeout_ms: i32) {
+    attach(out, timeout_ms, 0, &[0; 16]);
+}
+
+/// Asks for a session again; 0 asks for a new one.
+pub fn attach(out: &mut Vec<u8>, timeout_ms: i32, session: i64, password: &[u8; 16]) {
     int(out, 45);
     int(out, 0);
     out.extend_from_slice(&0i64.to_be_bytes());
     int(out, timeout_ms);
-    out.extend_from_slice(&0i64.to_be_bytes());
-    bytes(out, &[0; 16]);
+    out.extend_from_slice(&session.to_be_bytes());
+    bytes(out, password);
     out.push(0);
 }
 

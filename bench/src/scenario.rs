@@ -229,7 +229,7 @@ pub fn preload(settings: &Settings, show: Show<'_>) -> io::Result<Report> {
                     free.push(lane);
                 }
             }
-            Happening::Closed(_) => failed = u64::MAX / 2,
+            Happening::Closed(_) | Happening::Refused(_) => failed = u64::MAX / 2,
             Happening::Established(..) => {}
         })?;
         if failed > 0 {
@@ -280,7 +280,7 @@ pub fn sessions(settings: &Settings, show: Show<'_>) -> io::Result<Report> {
                 histogram.saturating_record(time.as_nanos() as u64);
                 stood.push(index);
             }
-            Happening::Closed(_) => ended += 1,
+            Happening::Closed(_) | Happening::Refused(_) => ended += 1,
             Happening::Frame(..) => {}
         })?;
         let second = begin.elapsed().as_secs() as usize;
@@ -332,7 +332,7 @@ pub fn idle(settings: &Settings, show: Show<'_>) -> io::Result<Report> {
             }
         }
         swarm.turn(Instant::now() + Duration::from_secs(30), &mut |happening| {
-            lost += usize::from(matches!(happening, Happening::Closed(_)));
+            lost += usize::from(matches!(happening, Happening::Closed(_) | Happening::Refused(_)));
         })?;
         show(Progress { elapsed: window.elapsed(), completed: swarm.len() as u64, warming: false });
     }

@@ -13,6 +13,13 @@ use crate::frames;
 
 const READ_BYTES: usize = 64 * 1024;
 
+#[derive(Clone, Copy, PartialEq, Eq)]
+enum State {
+    Open,
+    Ended,
+    Refused,
+}
+
 struct Member {
     stream: TcpStream,
     output: Vec<u8>,
@@ -39,6 +46,8 @@ pub enum Happening<'a> {
     Established(usize, Duration),
     /// A frame without its length word.
     Frame(usize, &'a [u8]),
+    /// The server opened no session, or no longer knows the one that was asked for.
+    Refused(usize),
     Closed(usize),
 }
 
@@ -67,7 +76,7 @@ impl Swarm {
             let mut failed = None;
             self.turn(deadline, &mut |happening| match happening {
                 Happening::Established(_, time) => times.push(time),
-                Happening::Closed(index) => failed = Some(index),
+                Happening::Closed(index) | Happening::Refused(index) => failed = Some(index),
                 Happening::Frame(..) => {}
             })?;
             if let Some(index) = failed {
@@ -83,17 +92,28 @@ impl Swarm {
     /// Starts one more session; its index.
     pub fn dial(&mut self) -> io::Result<usize> {
         let index = self.members.iter().position(Option::is_none).unwrap_or(self.members.len());
+        let timeout_ms = self.session_timeout_ms;
+        self.dial_at(index, |out| frames::connect(out, timeout_ms))?;
+        Ok(index)
+    }
+
+    /// Connects member `index` anew and sends what `write` appends, a connect request; an earlier connection is dropped.
+    /// The first index that was never used extends the swarm.
+    pub fn dial_at(&mut self, index: usize, write: impl FnOnce(&mut Vec<u8>)) -> io::Result<()> {
         let began = Instant::now();
+        if let Some(slot) = self.members.get_mut(index) {
+            *slot = None;
+        }
         let mut stream = TcpStream::connect(self.targets[index % self.targets.len()])?;
         self.poll.registry().register(&mut stream, Token(index), Interest::READABLE | Interest::WRITABLE)?;
         let mut output = Vec::with_capacity(64);
-        frames::connect(&mut output, self.session_timeout_ms);
+        write(&mut output);
         let member = Member { stream, output, input: Vec::new(), session: 0, established: false, began };
         match self.members.get_mut(index) {
             Some(slot) => *slot = Some(member),
             None => self.members.push(Some(member)),
         }
-        Ok(index)
+        Ok(())
     }
 
     pub fn hang_up(&mut self, index: usize) {
@@ -138,9 +158,16 @@ impl Swarm {
             }
             // The end of the stream may come with the last bytes: then no later event tells of it.
             let closing = event.is_read_closed();
-            if !member.receive(index, closing, &mut self.scratch, seen) {
-                self.members[index] = None;
-                seen(Happening::Closed(index));
+            match member.receive(index, closing, &mut self.scratch, seen) {
+                State::Open => {}
+                ended => {
+                    self.members[index] = None;
+                    seen(if ended == State::Refused {
+                        Happening::Refused(index)
+                    } else {
+                        Happening::Closed(index)
+                    });
+                }
             }
         }
         Ok(())
@@ -168,7 +195,7 @@ impl Swarm {
                 Happening::Frame(_, frame) if frames::reply_header(frame).is_some_and(|h| h.xid >= 0) => {
                     outstanding -= 1;
                 }
-                Happening::Closed(_) => lost += 1,
+                Happening::Closed(_) | Happening::Refused(_) => lost += 1,
                 _ => {}
             })?;
             if lost > 0 {
@@ -197,14 +224,13 @@ impl Member {
         Ok(())
     }
 
-    /// False when the connection has ended.
     fn receive(
         &mut self,
         index: usize,
         closing: bool,
         scratch: &mut [u8],
         seen: &mut dyn FnMut(Happening<'_>),
-    ) -> bool {
+    ) -> State {
         let open = loop {
             match self.stream.read(scratch) {
                 Ok(0) => break false,
@@ -234,13 +260,13 @@ impl Member {
                     self.session = session;
                     seen(Happening::Established(index, self.began.elapsed()));
                 }
-                _ => return false,
+                _ => return State::Refused,
             }
         }
         self.input.drain(..at);
         if self.input.is_empty() {
             self.input = Vec::new();
         }
-        open
+        if open { State::Open } else { State::Ended }
     }
 }
