@@ -6,7 +6,7 @@ use super::validate::Judge;
 use super::{Core, Space};
 use crate::model::{ErrorCode, Identity, SessionId, Stat, Xid};
 use crate::ring::{After, ConnRef};
-use crate::wire::{JutePut, OpCode, Request, TxnBody, reply};
+use crate::wire::{JutePut, Malformed, OpCode, Request, TxnBody, reply};
 use crate::world::{TxnReply, TxnResult};
 use ostler_replication::{Broadcast, Zxid};
 
@@ -58,6 +58,9 @@ impl<B: Broadcast> Core<B> {
                 }
                 Err(code) => self.fail(asker, code),
             },
+            Err(Malformed::NullTtlPath) if !self.settings.extended_types => {
+                self.fail(asker, ErrorCode::Unimplemented);
+            }
             Err(malformed) if malformed.takes_zxid(op) => {
                 self.fail(asker, ErrorCode::MarshallingError);
             }

@@ -16,6 +16,10 @@ pub enum Malformed {
     /// The record is whole, but a string or vector that may not be null is.
     #[error("a field that may not be null is null")]
     Null,
+    /// The path of a create of a TTL znode is null, and nothing else is wrong. Where TTL znodes are switched off, that
+    /// comes first: -6 and not -5.
+    #[error("the path of a TTL znode to be created is null")]
+    NullTtlPath,
     /// A create in a multi has a null ACL. Apache trips over it before it has taken a zxid.
     #[error("a create in a multi has a null ACL")]
     NullAcl,
@@ -33,7 +37,7 @@ impl Malformed {
     pub const fn takes_zxid(self, op: OpCode) -> bool {
         match op {
             OpCode::Multi => !matches!(self, Malformed::NullAcl),
-            _ => matches!(self, Malformed::Null),
+            _ => matches!(self, Malformed::Null | Malformed::NullTtlPath),
         }
     }
 }

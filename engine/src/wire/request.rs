@@ -406,9 +406,13 @@ impl<'a> CreateRecord<'a> {
     /// The whole record has been read before a null path counts: whether it decodes decides whether it takes a zxid.
     pub(super) fn request(self) -> Result<CreateRequest<'a>, Malformed> {
         let CreateRecord { op, path, data, acl, flags, ttl } = self;
-        // Bad flags are found before a null path; with the empty one they still are.
-        let path =
-            if mode_is_valid(flags, ttl) { path.ok_or(Malformed::Null)? } else { path.unwrap_or_default() };
+        let path = match path {
+            Some(path) => path,
+            None if mode_is_valid(flags, ttl) && ttl > 0 => return Err(Malformed::NullTtlPath),
+            None if mode_is_valid(flags, ttl) => return Err(Malformed::Null),
+            // Bad flags are found before a null path; with the empty one they still are.
+            None => Cow::default(),
+        };
         Ok(CreateRequest { op, path, data, acl, flags, ttl })
     }
 }
@@ -570,6 +574,10 @@ mod tests {
         check(OpCode::Create, &then(&[0; 12]), Err(Malformed::Null));
         check(OpCode::Create, &then(&[0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 7]), Ok(()));
         check(OpCode::Create, &then(&[0; 8]), Err(Malformed::Truncated));
+        let ttl = |flags: u8, ttl: i64| then(&[&[0; 11][..], &[flags], &ttl.to_be_bytes()].concat());
+        check(OpCode::CreateTtl, &ttl(5, 1), Err(Malformed::NullTtlPath));
+        check(OpCode::CreateTtl, &ttl(6, 0), Ok(()));
+        check(OpCode::CreateTtl, &ttl(0, -1), Err(Malformed::Null));
         check(OpCode::Sync, &null, Ok(()));
         check(OpCode::GetEphemerals, &null, Ok(()));
         check(OpCode::SetWatches, &[0; 20], Ok(()));
