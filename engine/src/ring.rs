@@ -395,7 +395,7 @@ mod tests {
                 self.0.unpark();
             }
         }
-        const EVENTS: u64 = 20_000;
+        const EVENTS: u64 = if cfg!(miri) { 200 } else { 20_000 };
         let parkers: Vec<_> = (0..2).map(|_| crossbeam::sync::Parker::new()).collect();
         let wakers =
             parkers.iter().map(|p| Box::new(Unpark(p.unparker().clone())) as Box<dyn Wake>).collect();

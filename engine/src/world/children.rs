@@ -461,7 +461,7 @@ mod tests {
 
     #[test]
     fn random_edits_leave_old_versions_alone() {
-        let (range, rounds) = if cfg!(miri) { (600, 3_000) } else { (4_000, 60_000u64) };
+        let (range, rounds) = if cfg!(miri) { (300, 840) } else { (4_000, 60_000u64) };
         let mut set = Set::new();
         let mut random = 7u64;
         for n in 0..rounds {
@@ -480,7 +480,7 @@ mod tests {
 
     #[test]
     fn ascending_ids_fill_nodes_and_emptying_frees_all() {
-        let count = if cfg!(miri) { 2_000 } else { 200_000 };
+        let count = if cfg!(miri) { 600 } else { 200_000 };
         let mut set = Set::new();
         for id in 1..=count {
             set.epoch += u64::from(id % 16 == 0);
@@ -491,7 +491,8 @@ mod tests {
         }
         set.check();
         let bytes = set.settle() as f64 / f64::from(count);
-        assert!(bytes < 4.3, "{bytes} bytes per child");
+        // A small set has its share of half empty nodes.
+        assert!(bytes < if cfg!(miri) { 6.0 } else { 4.3 }, "{bytes} bytes per child");
         for id in (1..=count).step_by(2).chain((2..=count).rev().step_by(2)) {
             set.epoch += u64::from(id % 16 == 0);
             set.toggle(id);
