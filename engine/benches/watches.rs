@@ -77,6 +77,35 @@ fn fire(c: &mut Criterion) {
     group.finish();
 }
 
+/// Connections that all watch the same znodes hang up one after the other: per watch this must not depend on how many
+/// they are.
+fn hang_up(c: &mut Criterion) {
+    let mut group = c.benchmark_group("watches");
+    let paths: Vec<String> = (0..20).map(path).collect();
+    for crowd in [1_000u32, 10_000, 100_000] {
+        group.throughput(Throughput::Elements(u64::from(crowd) * paths.len() as u64));
+        group.bench_function(format!("{crowd} connections with 20 shared watches hang up"), |b| {
+            b.iter_batched_ref(
+                || {
+                    let mut watches = watches();
+                    for slot in 0..crowd {
+                        for (node, path) in paths.iter().enumerate() {
+                            watches.add(path, Some(node as u32), slot, Mode::Data);
+                        }
+                    }
+                    watches
+                },
+                |watches| {
+                    (0..crowd).for_each(|slot| watches.drop_connection(slot));
+                    assert!(watches.is_empty());
+                },
+                BatchSize::PerIteration,
+            );
+        });
+    }
+    group.finish();
+}
+
 fn elsewhere(c: &mut Criterion) {
     let changed = format!("{}/child", path(0));
     let mut hits = Vec::new();
@@ -99,6 +128,6 @@ criterion_group! {
         .sample_size(20)
         .warm_up_time(std::time::Duration::from_millis(300))
         .measurement_time(std::time::Duration::from_secs(2));
-    targets = memory, fire, elsewhere
+    targets = memory, fire, hang_up, elsewhere
 }
 criterion_main!(benches);

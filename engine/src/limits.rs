@@ -83,6 +83,11 @@ pub const INPUT_BYTES_WAITING_MAX: usize = 64 << 10;
 pub const REPLY_BYTES_PAUSE: usize = 2 << 20;
 /// ... and below which it is read again.
 pub const REPLY_BYTES_RESUME: usize = 512 << 10;
+/// Replies made and not yet taken by their clients, of all connections of one worker. Above it, connections that leave
+/// replies lying get no further ones beyond `REPLY_BYTES_LEAN`, and large replies are made one at a time; whoever reads
+/// is served as ever.
+pub const WORKER_REPLY_BYTES_MAX: usize = 512 << 20;
+pub const REPLY_BYTES_LEAN: usize = 64 << 10;
 /// Unsolicited events waiting to be written above which the client is disconnected: it cannot be paused, because
 /// events are not answers to anything it sends.
 pub const EVENT_BYTES_MAX: usize = 16 << 20;
@@ -96,6 +101,10 @@ pub const SWEEP_MS: u64 = 100;
 pub const ADDRESS_CONNECTIONS_MAX_DEFAULT: u32 = 60;
 /// Auth identities on one connection: each is checked against each ACL entry of each read.
 pub const CONNECTION_IDENTITIES_MAX: usize = 64;
+/// Watches of one connection, and bytes of the paths kept for them (only of znodes that are not there). Apache has no
+/// bound; ten times what anybody was seen to use. A connection that goes beyond is closed.
+pub const CONNECTION_WATCHES_MAX: u32 = 16 << 20;
+pub const CONNECTION_WATCH_PATH_BYTES_MAX: u32 = 1 << 30;
 /// Requests in flight before connections are not read: `zookeeper.globalOutstandingLimit`.
 pub const OUTSTANDING_REQUESTS_MAX_DEFAULT: u32 = 1000;
 /// Waiting connects in the kernel when `clientPortListenBacklog` does not say: enough for a reconnect storm.
@@ -196,6 +205,7 @@ const _: () = assert!(INTAKE_REQUESTS_MAX.is_power_of_two());
 const _: () = assert!(RING_BYTES_MAX >= 4 * BATCH_BYTES_MAX as usize);
 const _: () = assert!(INTAKE_BYTES_MAX >= 2 * FRAME_BYTES_MAX_DEFAULT as usize);
 const _: () = assert!(REPLY_BYTES_RESUME < REPLY_BYTES_PAUSE);
+const _: () = assert!(REPLY_BYTES_LEAN < REPLY_BYTES_RESUME);
 // A reply of the default size never pauses a connection by itself.
 const _: () = assert!(REPLY_BYTES_PAUSE > FRAME_BYTES_MAX_DEFAULT as usize);
 const _: () = assert!(READ_BUFFER_BYTES_FIRST <= CONNECTION_BYTES_UNAUTHENTICATED);

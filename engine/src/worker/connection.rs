@@ -4,7 +4,7 @@
 //! Memory: an idle connection holds this struct and nothing on the heap of its own; buffers come from a pool when bytes
 //! arrive or leave and go back when they are empty. Input grows with bytes received, never with bytes announced.
 
-use crate::limits::{EVENT_BYTES_MAX, READ_BUFFER_BYTES_KEPT, REPLY_BYTES_PAUSE, REPLY_BYTES_RESUME};
+use crate::limits::{EVENT_BYTES_MAX, READ_BUFFER_BYTES_KEPT, REPLY_BYTES_RESUME};
 use crate::model::{Identity, SessionId, WallMillis, Xid};
 use ostler_replication::{Moment, Zxid};
 use std::collections::VecDeque;
@@ -206,9 +206,9 @@ impl Connection {
             && matches!(self.phase, Phase::Opening | Phase::Established)
     }
 
-    /// Pauses above the bound for replies. True if it is paused now.
-    pub fn pause_if_full(&mut self) -> bool {
-        if self.output.len() > REPLY_BYTES_PAUSE {
+    /// Pauses above a bound for replies. True if it is paused now.
+    pub fn pause_if_full(&mut self, most: usize) -> bool {
+        if self.output.len() > most {
             self.flags.paused = true;
         }
         self.flags.paused
@@ -224,7 +224,7 @@ impl Connection {
 
     /// Unsolicited events have piled up beyond what we keep for anybody.
     pub fn is_hopelessly_behind(&self) -> bool {
-        self.output.event_bytes > EVENT_BYTES_MAX
+        self.output.event_bytes as usize > EVENT_BYTES_MAX
     }
 }
 
@@ -307,7 +307,9 @@ pub struct Output {
     pub bytes: Vec<u8>,
     sent: usize,
     /// Bytes of unsolicited events that are queued, at most.
-    pub event_bytes: usize,
+    pub event_bytes: u32,
+    /// What the worker's sum counts for it.
+    weighed: u32,
 }
 
 impl Output {
@@ -345,10 +347,25 @@ impl Output {
         }
     }
 
+    /// Brings the worker's sum of waiting bytes up to date.
+    #[inline]
+    pub fn weigh(&mut self, sum: &mut usize) {
+        let bytes = u32::try_from(self.len()).unwrap_or(u32::MAX);
+        if self.weighed != bytes {
+            *sum = *sum + bytes as usize - self.weighed as usize;
+            self.weighed = bytes;
+        }
+    }
+
+    /// Takes it out of the sum.
+    pub fn leave(&mut self, sum: &mut usize) {
+        *sum -= std::mem::take(&mut self.weighed) as usize;
+    }
+
     pub fn sent(&mut self, bytes: usize, pool: &mut Pool) {
         self.sent += bytes;
         // Of what is left, that many can be events: a reader that is slow but reads on is not behind for ever.
-        self.event_bytes = self.event_bytes.min(self.len());
+        self.event_bytes = self.event_bytes.min(u32::try_from(self.len()).unwrap_or(u32::MAX));
         if self.sent == self.bytes.len() {
             self.sent = 0;
             self.event_bytes = 0;
@@ -530,7 +547,7 @@ mod tests {
             assert!(!connection.is_hopelessly_behind());
             connection.output.sent(1 << 20, &mut pool);
         }
-        connection.output.event_bytes += EVENT_BYTES_MAX;
+        connection.output.event_bytes += EVENT_BYTES_MAX as u32;
         assert!(connection.is_hopelessly_behind());
     }
 

@@ -103,7 +103,7 @@ impl<P: Poll> State<P> {
             Some(stream) => stream.events.extend_from_slice(frame),
             None => connection.output.prepare(&mut self.pool).extend_from_slice(frame),
         }
-        connection.output.event_bytes += frame.len();
+        connection.output.event_bytes = connection.output.event_bytes.saturating_add(frame.len() as u32);
         connection.figures.sent += 1;
         self.counters.add(Counter::PacketsSent, 1);
         self.counters.add(Counter::BytesOfEvents, frame.len().saturating_sub(4) as u64);

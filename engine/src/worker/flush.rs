@@ -27,7 +27,7 @@ impl<P: Poll> State<P> {
     pub(super) fn flush_one(&mut self, slot: u32) {
         let Some(connection) = self.connections.get_mut(slot) else { return };
         if connection.flags.blocked {
-            return;
+            return connection.output.weigh(&mut self.reply_bytes);
         }
         if !connection.output.is_empty() {
             let waiting = connection.output.waiting();
@@ -42,6 +42,7 @@ impl<P: Poll> State<P> {
                 Err(_) => return self.drop_now(slot),
             }
         }
+        connection.output.weigh(&mut self.reply_bytes);
         if connection.resume_if_drained() {
             self.list_to_serve(slot);
             self.read_again(slot);

@@ -5,13 +5,13 @@
 use super::stream::{CHILDREN_PORTION, Stream};
 use super::watch::{Mode, WatcherType, Watches};
 use crate::limits::REPLY_BYTES_PORTION;
-use crate::model::acl::{masked, permits, perms};
-use crate::model::{Acl, ErrorCode, Identity, Schemes, Xid, path};
+use crate::model::acl::{masked, perms};
+use crate::model::{ErrorCode, Identity, Schemes, Xid, path};
 use crate::wire::jute::JutePut;
 use crate::wire::reply::{self, EventKind};
 use crate::wire::request::{MultiReadOp, SetWatches};
 use crate::wire::{AclBytes, OpCode, Request};
-use crate::world::{AclId, Node, PathHash, View};
+use crate::world::{AclId, AclList, Node, PathHash, View};
 use std::sync::Arc;
 
 /// Who asks, and what it is answered from.
@@ -287,10 +287,10 @@ pub fn lookup<'v>(
 /// Whether the ACL with this id, of this View or of its batch's changes, lets these ids do `wanted`.
 #[inline]
 pub fn acl_permits(view: &View, acl: AclId, wanted: i32, ids: &[Identity], schemes: &Schemes) -> bool {
-    acl == AclId::OPEN || listed(view, acl).is_some_and(|list| permits(list, wanted, ids, schemes))
+    acl == AclId::OPEN || listed(view, acl).is_some_and(|acl| acl.permits(wanted, ids, schemes))
 }
 
 #[cold]
-fn listed(view: &View, acl: AclId) -> Option<&[Acl]> {
-    view.acl(acl).map(|acl| &*acl.list)
+fn listed(view: &View, acl: AclId) -> Option<&AclList> {
+    view.acl(acl)
 }

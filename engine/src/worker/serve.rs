@@ -17,7 +17,10 @@ use super::turn::{Job, Source, State};
 use crate::admin::{Counter, FourLetter};
 use crate::intake::{CoreRequest, Query};
 use crate::io::poll::Poll;
-use crate::limits::{CONNECT_BYTES_MAX, CONNECTION_IDENTITIES_MAX, TURN_REQUESTS_MAX, WRONG_PROTOCOL_LOG_MS};
+use crate::limits::{
+    CONNECT_BYTES_MAX, CONNECTION_IDENTITIES_MAX, REPLY_BYTES_LEAN, REPLY_BYTES_PAUSE, TURN_REQUESTS_MAX,
+    WRONG_PROTOCOL_LOG_MS,
+};
 use crate::model::{ErrorCode, Identity, SessionId, Xid};
 use crate::wire::frame::{Front, front};
 use crate::wire::jute::JutePut;
@@ -139,9 +142,10 @@ impl<P: Poll> State<P> {
         let length_max = self.shared.frame_bytes_max;
         let mut at = 0;
         let mut served = 0;
+        let most = if self.reply_bytes > self.reply_bytes_max { REPLY_BYTES_LEAN } else { REPLY_BYTES_PAUSE };
         loop {
             let Some(connection) = self.connections.get_mut(slot) else { return at };
-            if !connection.may_serve() || connection.pause_if_full() {
+            if !connection.may_serve() || connection.pause_if_full(most) {
                 return at;
             }
             if connection.phase == Phase::Opening {
@@ -261,6 +265,11 @@ impl<P: Poll> State<P> {
         };
         let bytes = out.len() - before;
         shared.large.done(std::mem::take(&mut connection.large_bytes));
+        if watches.take_overfull() {
+            tracing::warn!(peer = %connection.peer, session = %connection.session, "watches more than any connection may: closed");
+            self.drop_now(slot);
+            return Step::Over;
+        }
         if let Some(stream) = rest {
             self.begin_stream(slot, stream);
             return Step::Served;
@@ -337,8 +346,12 @@ impl<P: Poll> State<P> {
         let from = crate::ring::ConnRef { worker: self.index, slot, generation: connection.generation };
         let session = connection.session;
         let request = match op {
-            OpCode::Sync => match Reader::new(record).buffer() {
-                Ok(path) => CoreRequest::Sync { from, session, xid, path: path.map(Box::from) },
+            // Echoed as it was understood.
+            OpCode::Sync => match Reader::new(record).string() {
+                Ok(path) => {
+                    let path = path.map(|path| Box::from(path.as_bytes()));
+                    CoreRequest::Sync { from, session, xid, path }
+                }
                 Err(_) => return self.bare_in_turn(slot, xid, op, view, ErrorCode::MarshallingError),
             },
             OpCode::GetEphemerals => match Reader::new(record).string() {
@@ -538,10 +551,27 @@ impl<P: Poll> State<P> {
         }
     }
 
-    /// One portion of each large reply.
+    /// One portion of each large reply; only of the first while too much waits for clients, and of none before they
+    /// have taken enough for one to be finished.
     pub(super) fn advance_streams(&mut self) {
-        for slot in std::mem::take(&mut self.streams) {
-            self.advance_stream(slot);
+        if self.streams.is_empty() {
+            return;
+        }
+        let streams = std::mem::take(&mut self.streams);
+        let made = |slot: &u32| self.connections.get(*slot)?.stream.as_ref().map(|stream| stream.bytes());
+        let making: usize = streams.iter().filter_map(made).sum();
+        let going = match self.reply_bytes {
+            waiting if waiting + making <= self.reply_bytes_max => streams.len(),
+            waiting if waiting <= self.reply_bytes_max / 2 => 1,
+            _ => 0,
+        };
+        self.streams_held = going == 0;
+        for (place, slot) in streams.into_iter().enumerate() {
+            if place < going {
+                self.advance_stream(slot);
+            } else {
+                self.streams.push(slot);
+            }
         }
     }
 

@@ -87,6 +87,11 @@ impl Stream {
         &self.view
     }
 
+    /// What it holds for its client.
+    pub fn bytes(&self) -> usize {
+        self.frame.len() + self.events.len()
+    }
+
     /// Produces one portion.
     pub fn portion(&mut self, schemes: &Schemes) -> Progress {
         let frame = &mut self.frame;

@@ -14,7 +14,9 @@ use crate::admin::{Counter, Counters, Summary};
 use crate::intake::{CoreRequest, Submitter};
 use crate::io::clock::{Clock, Now};
 use crate::io::poll::{Poll, Ready};
-use crate::limits::{TOUCHES_PORTION, TURN_ACCEPTS_MAX, WAIT_MS_MAX, WRONG_PROTOCOL_LOG_MS};
+use crate::limits::{
+    TOUCHES_PORTION, TURN_ACCEPTS_MAX, WAIT_MS_MAX, WORKER_REPLY_BYTES_MAX, WRONG_PROTOCOL_LOG_MS,
+};
 use crate::model::auth::ip_identity;
 use crate::model::{Identity, SessionId};
 use crate::ring::{ConnRef, Event, Subscriber};
@@ -51,7 +53,7 @@ pub struct Worker<P: Poll> {
     ring: Subscriber<Event>,
     /// The ring's current event has not been delivered to its end.
     delivering: bool,
-    state: State<P>,
+    pub(super) state: State<P>,
 }
 
 /// Everything but the ring, so that the View can be borrowed from there meanwhile.
@@ -87,8 +89,13 @@ pub(super) struct State<P: Poll> {
     pub to_serve: Vec<u32>,
     /// Connections that the core's full queue turned away.
     pub turned_away: Vec<u32>,
-    /// Connections with a large reply in production.
+    /// Connections with a large reply in production, the one that began first in front.
     pub streams: Vec<u32>,
+    /// None of them may go on before clients have taken more of what waits for them.
+    pub streams_held: bool,
+    /// Bytes made for clients and not yet taken by them, and where that is too much.
+    pub reply_bytes: usize,
+    pub reply_bytes_max: usize,
     pub to_flush: Vec<u32>,
     /// Requests to the core that no connection waits with.
     pub backlog: VecDeque<CoreRequest>,
@@ -187,6 +194,9 @@ impl<P: Poll> Worker<P> {
             to_serve: Vec::new(),
             turned_away: Vec::new(),
             streams: Vec::new(),
+            streams_held: false,
+            reply_bytes: 0,
+            reply_bytes_max: WORKER_REPLY_BYTES_MAX,
             to_flush: Vec::new(),
             backlog: VecDeque::new(),
             touched: Vec::new(),
@@ -241,7 +251,7 @@ impl<P: Poll> Worker<P> {
             || state.accept_ready && state.acceptor.is_some()
             || !state.jobs.is_empty()
             || !state.to_serve.is_empty()
-            || !state.streams.is_empty()
+            || !state.streams.is_empty() && !state.streams_held
             || !state.to_flush.is_empty()
             || !state.mail.is_empty()
     }
@@ -515,7 +525,8 @@ impl<P: Poll> State<P> {
     /// Closes without another byte.
     pub fn drop_now(&mut self, slot: u32) {
         self.part(slot);
-        let Some(connection) = self.connections.remove(slot) else { return };
+        let Some(mut connection) = self.connections.remove(slot) else { return };
+        connection.output.leave(&mut self.reply_bytes);
         self.poll.release(slot);
         self.departures.push(Departure { worker: self.index, address: connection.peer.ip() });
         self.pool.give(connection.output.bytes);

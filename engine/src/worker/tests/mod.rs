@@ -721,3 +721,78 @@ fn ephemerals_are_asked_for_one_reply_at_a_time() {
     }
     assert_eq!(rig.received(client).len(), 3);
 }
+
+#[test]
+fn clients_that_leave_their_replies_lying_are_held_to_a_sum_and_others_are_served() {
+    let mut rig = Rig::plain();
+    rig.worker.state.reply_bytes_max = 3_000_000;
+    rig.commit(&[&format!("+/big {}", "x".repeat(500_000)), "+/small x"]);
+    let lazy: Vec<Client> = (0..6).map(|_| rig.established().0).collect();
+    let many: Vec<u8> = (1..=20).flat_map(|xid| read(xid, GET_DATA, "/big", false)).collect();
+    for client in &lazy {
+        rig.pipe(*client, |pipe| pipe.window = 0);
+        rig.send(*client, &many);
+    }
+    // The one that went beyond, and a reply for each that followed; without the sum, 2.5 MB for each.
+    assert!(rig.worker.state.reply_bytes <= 3_000_000 + 2_600_000 + 4 * 500_100);
+    let (reader, _) = rig.established();
+    for xid in 1..50 {
+        rig.send(reader, &[read(xid, GET_DATA, "/big", false), ping()].concat());
+        assert_eq!(rig.received(reader).len(), 2);
+    }
+    for client in &lazy {
+        rig.open_window(*client, usize::MAX);
+        assert_eq!(rig.received(*client).len(), 20);
+    }
+    assert_eq!(rig.worker.state.reply_bytes, 0);
+}
+
+#[test]
+fn large_replies_that_nobody_takes_hold_up_further_ones_until_they_are_taken_or_dropped() {
+    let mut rig = Rig::plain();
+    rig.worker.state.reply_bytes_max = 600_000;
+    rig.commit(&["+/w"]);
+    for thousand in 0..10 {
+        let children: Vec<String> = (0..1000).map(|n| format!("+/w/child-{thousand:02}-{n:03}")).collect();
+        rig.commit(&children.iter().map(String::as_str).collect::<Vec<_>>());
+    }
+    let clients: Vec<Client> = (0..20).map(|_| rig.established().0).collect();
+    for client in &clients {
+        rig.pipe(*client, |pipe| pipe.window = 0);
+        rig.send(*client, &read(1, GET_CHILDREN, "/w", false));
+    }
+    assert!(rig.worker.state.reply_bytes < 600_000);
+    // The first two read, another hangs up: all the rest is made as they go.
+    let size = 4 + 20 + 10_000 * (4 + 12);
+    rig.hang_up(clients[2]);
+    for (at, client) in clients.iter().enumerate().filter(|(at, _)| *at != 2) {
+        rig.open_window(*client, usize::MAX);
+        assert_eq!(rig.raw(*client).len(), size, "{at}");
+    }
+    assert_eq!((rig.worker.state.reply_bytes, rig.worker.state.streams.len()), (0, 0));
+    // Those who never read are dropped, and the others go on.
+    for client in &clients[3..] {
+        rig.pipe(*client, |pipe| pipe.window = 0);
+        rig.send(*client, &read(2, GET_CHILDREN, "/w", false));
+    }
+    let last = clients[19];
+    rig.open_window(last, usize::MAX);
+    for _ in 0..200 {
+        rig.send(last, &ping());
+        rig.pass(1000);
+    }
+    assert!(rig.raw(last).len() > size);
+}
+
+#[test]
+fn a_synced_path_is_echoed_as_it_was_understood() {
+    let mut rig = Rig::plain();
+    let (client, _) = rig.established();
+    rig.send(client, &request(1, 9, |out| out.put_buffer(Some(b"/a\xff\xed\xa0\x80"))));
+    rig.send(client, &request(2, 9, |out| out.put_buffer(None)));
+    let paths = rig.asked().into_iter().map(|request| match request {
+        CoreRequest::Sync { path, .. } => path,
+        other => panic!("{other:?}"),
+    });
+    assert_eq!(paths.collect::<Vec<_>>(), [Some("/a\u{fffd}\u{fffd}".as_bytes().into()), None]);
+}

@@ -13,6 +13,7 @@ mod table;
 pub use hash::HashKey;
 pub use table::Name;
 
+use crate::limits::{CONNECTION_WATCH_PATH_BYTES_MAX, CONNECTION_WATCHES_MAX};
 use hash::PathKey;
 use owners::Owners;
 use table::{EntryId, Table, Watcher};
@@ -108,6 +109,9 @@ pub struct Watches {
     recursive: usize,
     ancestors: Vec<PathKey>,
     matched: Vec<u32>,
+    watches_max: u32,
+    path_bytes_max: u32,
+    overfull: bool,
 }
 
 impl Watches {
@@ -120,7 +124,16 @@ impl Watches {
             recursive: 0,
             ancestors: Vec::new(),
             matched: Vec::new(),
+            watches_max: CONNECTION_WATCHES_MAX,
+            path_bytes_max: CONNECTION_WATCH_PATH_BYTES_MAX,
+            overfull: false,
         }
+    }
+
+    /// True once after an `add` that took a connection beyond what one may watch: the caller closes it.
+    #[inline]
+    pub fn take_overfull(&mut self) -> bool {
+        std::mem::take(&mut self.overfull)
     }
 
     pub fn is_empty(&self) -> bool {
@@ -145,6 +158,8 @@ impl Watches {
         if before == 0 {
             let table = &self.table;
             self.owners.add(slot, id, |id| table.modes(id, slot) != 0);
+            self.owners.charge(slot, table.stored_bytes(id));
+            self.overfull |= self.owners.is_over(slot, self.watches_max, self.path_bytes_max);
         }
     }
 
@@ -166,8 +181,13 @@ impl Watches {
         if let Some(own) = own {
             let consumed = if trigger == Trigger::Deleted { DATA | CHILD } else { DATA };
             self.consume(own, consumed);
-            if trigger == Trigger::Deleted && !self.table.watchers(own).is_empty() {
-                self.table.store_name(own, path);
+            if trigger == Trigger::Deleted
+                && !self.table.watchers(own).is_empty()
+                && self.table.store_name(own, path)
+            {
+                for watcher in self.table.watchers(own).iter().filter(|watcher| watcher.modes() != 0) {
+                    self.owners.charge(watcher.slot(), path.len());
+                }
             }
         }
         if trigger != Trigger::DataChanged
@@ -198,10 +218,11 @@ impl Watches {
         if after == before {
             return false;
         }
+        let path_bytes = self.table.stored_bytes(id);
         self.table.set(id, slot, after);
         self.count(before, after);
         if after == 0 {
-            self.owners.removed(slot);
+            self.owners.removed(slot, path_bytes);
         }
         true
     }
@@ -272,13 +293,14 @@ impl Watches {
     /// Takes these one-shot modes from everybody on the path.
     fn consume(&mut self, id: EntryId, modes: u8) {
         let mut any = false;
+        let path_bytes = self.table.stored_bytes(id);
         for watcher in self.table.watchers(id) {
             let (before, after) = (watcher.modes(), watcher.modes() & !modes);
             if before != after {
                 any = true;
                 count(&mut self.counts, &mut self.recursive, before, after);
                 if after == 0 {
-                    self.owners.removed(watcher.slot());
+                    self.owners.removed(watcher.slot(), path_bytes);
                 }
             }
         }

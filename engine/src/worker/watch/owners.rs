@@ -11,6 +11,8 @@ pub(super) struct Owners {
 #[derive(Default)]
 struct Owner {
     live: u32,
+    /// Of paths that are kept for its watches, each counted in full however many share it.
+    path_bytes: u32,
     entries: Entries,
 }
 
@@ -48,12 +50,26 @@ impl Owners {
         owner.entries.push(id);
     }
 
-    /// `slot` watches one entry less.
-    pub fn removed(&mut self, slot: u32) {
+    /// A path of so many bytes is kept for one of its watches.
+    pub fn charge(&mut self, slot: u32, bytes: usize) {
+        let owner = &mut self.by_slot[slot as usize];
+        owner.path_bytes = owner.path_bytes.saturating_add(bytes.min(u32::MAX as usize) as u32);
+    }
+
+    /// Whether `slot` watches more than anybody may.
+    pub fn is_over(&self, slot: u32, most: u32, path_bytes_most: u32) -> bool {
+        let owner = &self.by_slot[slot as usize];
+        owner.live > most || owner.path_bytes > path_bytes_most
+    }
+
+    /// `slot` watches one entry less, with so many bytes of path kept.
+    pub fn removed(&mut self, slot: u32, path_bytes: usize) {
         let owner = &mut self.by_slot[slot as usize];
         owner.live -= 1;
+        owner.path_bytes = owner.path_bytes.saturating_sub(path_bytes.min(u32::MAX as usize) as u32);
         if owner.live == 0 {
             owner.entries = Entries::default();
+            owner.path_bytes = 0;
         }
     }
 

@@ -2,6 +2,9 @@
 //! znode (4 bytes each) and one watcher of very many znodes (20 bytes of entry, about 10 of index).
 //! Not here: what a mode means, what fires it (`super`).
 //!
+//! Who leaves a list only loses its modes there; the list is tidied when half of it has left. So a crowd that hangs up
+//! costs each list a few passes, not one for each of the crowd.
+//!
 //! Entries live in chunks that never move; the index is extendible hashing, so that no insertion ever rehashes more
 //! than one segment and a worker holding a million watches never stalls to grow.
 
@@ -64,6 +67,19 @@ impl Watchers {
     }
 }
 
+/// Watchers of one path by slot; some of them have left and have no modes.
+#[derive(Default)]
+struct List {
+    watchers: Vec<Watcher>,
+    left: u32,
+}
+
+impl List {
+    fn live(&self) -> usize {
+        self.watchers.len() - self.left as usize
+    }
+}
+
 const STORED: u32 = 1 << 31;
 const NO_ENTRY: u32 = u32::MAX;
 const CHUNK: usize = 512;
@@ -71,7 +87,7 @@ const CHUNK: usize = 512;
 pub struct Table {
     chunks: Vec<Box<[Entry]>>,
     free_entry: u32,
-    lists: Slab<Vec<Watcher>>,
+    lists: Slab<List>,
     names: Slab<Box<str>>,
     index: Index,
     live: usize,
@@ -109,7 +125,7 @@ impl Table {
             Name::Stored(path) => STORED | self.names.insert(path.into()),
         };
         let id = self.allocate();
-        let list = self.lists.insert(Vec::new());
+        let list = self.lists.insert(List::default());
         *self.entry_mut(id) = Entry { key, name, watchers: Watchers::list(list) };
         self.index.insert(key, id, &self.chunks);
         self.live += 1;
@@ -122,14 +138,15 @@ impl Table {
         position(watchers, slot).map_or(0, |at| watchers[at].modes())
     }
 
-    /// Everybody on this path, by slot. Empty for an entry that is gone.
+    /// Everybody on this path, by slot, and some who have left: those have no modes. Empty for an entry that is gone,
+    /// and only then.
     pub fn watchers(&self, id: EntryId) -> &[Watcher] {
         let Some(entry) = self.chunks.get(id.0 as usize / CHUNK).map(|chunk| &chunk[id.0 as usize % CHUNK])
         else {
             return &[];
         };
         match entry.watchers.as_list() {
-            Some(list) => self.lists.get(list),
+            Some(list) => &self.lists.get(list).watchers,
             None if entry.watchers == Watchers::FREE => &[],
             None => std::slice::from_ref(&entry.watchers.0),
         }
@@ -141,14 +158,16 @@ impl Table {
         let Some(list) = watchers.as_list() else {
             return self.set_single(id, watchers.0, slot, modes);
         };
-        let list = self.lists.get_mut(list);
-        match (list.binary_search_by_key(&slot, |w| w.slot()), modes) {
-            (Ok(at), 0) => drop(list.remove(at)),
-            (Ok(at), modes) => list[at] = Watcher::new(slot, modes),
+        let List { watchers, left } = self.lists.get_mut(list);
+        match (watchers.binary_search_by_key(&slot, |w| w.slot()), modes) {
+            (Ok(at), modes) => {
+                let before = std::mem::replace(&mut watchers[at], Watcher(slot << 4 | modes as u32)).modes();
+                *left = *left + (modes == 0) as u32 - (before == 0) as u32;
+            }
             (Err(_), 0) => {}
             (Err(at), modes) => {
-                grow_sparingly(list);
-                list.insert(at, Watcher::new(slot, modes));
+                grow_sparingly(watchers);
+                watchers.insert(at, Watcher::new(slot, modes));
             }
         }
         self.settle(id);
@@ -161,10 +180,12 @@ impl Table {
             let only = watchers.0;
             return self.set_single(id, only, only.slot(), only.modes() & keep);
         };
-        self.lists.get_mut(list).retain_mut(|watcher| {
+        let list = self.lists.get_mut(list);
+        list.watchers.retain_mut(|watcher| {
             *watcher = Watcher(watcher.0 & (!15 | keep as u32));
             watcher.modes() != 0
         });
+        list.left = 0;
         self.settle(id);
     }
 
@@ -175,13 +196,22 @@ impl Table {
         }
     }
 
-    /// The znode is gone, watches on its path remain: from now on the path itself is kept.
-    pub fn store_name(&mut self, id: EntryId, path: &str) {
+    /// Bytes of path that the entry keeps.
+    pub fn stored_bytes(&self, id: EntryId) -> usize {
+        match self.name(id) {
+            Name::Node(_) => 0,
+            Name::Stored(path) => path.len(),
+        }
+    }
+
+    /// The znode is gone, watches on its path remain: from now on the path itself is kept. False: it was already.
+    pub fn store_name(&mut self, id: EntryId, path: &str) -> bool {
         let name = self.entry(id.0).name;
         if name & STORED == 0 {
             let stored = STORED | self.names.insert(path.into());
             self.entry_mut(id.0).name = stored;
         }
+        name & STORED == 0
     }
 
     /// Every entry, in no order that means anything.
@@ -194,16 +224,23 @@ impl Table {
     fn settle(&mut self, id: EntryId) {
         let Some(number) = self.entry(id.0).watchers.as_list() else { return };
         let list = self.lists.get_mut(number);
-        match list.as_slice() {
-            [] => {
+        match list.live() {
+            0 => {
                 self.lists.remove(number);
                 self.remove(id);
             }
-            &[only] => {
+            1 => {
+                let only = list.watchers.iter().find(|watcher| watcher.modes() != 0);
+                let only = *only.expect("one is left");
                 self.lists.remove(number);
                 self.entry_mut(id.0).watchers = Watchers(only);
             }
-            _ if list.capacity() > 2 * list.len() + 16 => list.shrink_to(list.len() + list.len() / 4),
+            live if list.watchers.len() > 2 * live => {
+                list.watchers.retain(|watcher| watcher.modes() != 0);
+                list.watchers.shrink_to(live + live / 4);
+                list.left = 0;
+            }
+            live if list.watchers.capacity() > 2 * live + 16 => list.watchers.shrink_to(live + live / 4),
             _ => {}
         }
     }
@@ -213,7 +250,7 @@ impl Table {
             if modes != 0 {
                 let mut both = vec![there, Watcher::new(slot, modes)];
                 both.sort_unstable();
-                let list = self.lists.insert(both);
+                let list = self.lists.insert(List { watchers: both, left: 0 });
                 self.entry_mut(id.0).watchers = Watchers::list(list);
             }
         } else if modes != 0 {
@@ -492,9 +529,13 @@ mod tests {
             let id = table.find(key.path(&text)).expect("watched");
             assert_eq!(table.name(id), Name::Stored(&text));
             let expected: Vec<_> = watchers.iter().map(|(&slot, &modes)| Watcher::new(slot, modes)).collect();
-            assert_eq!(table.watchers(id), expected);
+            assert_eq!(present(&table, id), expected);
         }
         table
+    }
+
+    fn present(table: &Table, id: EntryId) -> Vec<Watcher> {
+        table.watchers(id).iter().copied().filter(|watcher| watcher.modes() != 0).collect()
     }
 
     fn scattered(seed: u64) -> impl Iterator<Item = u64> {
@@ -525,6 +566,29 @@ mod tests {
     fn many_watchers_on_one_path_come_and_go() {
         let order = scattered(3).take(4000).map(|r| (0, r as u32 % 1000, (r >> 20) as u8 & 3));
         check(order);
+    }
+
+    #[test]
+    fn a_crowd_that_leaves_costs_a_few_passes() {
+        let key = HashKey([7, 8]);
+        let mut table = Table::new();
+        let id = table.find_or_make(key.path("/a"), Name::Node(5));
+        let crowd = 200_000;
+        (0..crowd).for_each(|slot| table.set(id, slot, 1));
+        // Leaving in the order of coming is the worst for a sorted list: minutes, if each moved all others.
+        for slot in 0..crowd - 2 {
+            table.set(id, slot, 0);
+            let there = table.watchers(id).len() as u32;
+            assert!(there <= 2 * (crowd - slot - 1));
+        }
+        assert_eq!(present(&table, id).len(), 2);
+        table.set(id, 0, 2);
+        table.set(id, crowd - 1, 0);
+        assert_eq!(present(&table, id), [Watcher::new(0, 2), Watcher::new(crowd - 2, 1)]);
+        table.set(id, 0, 0);
+        assert_eq!(table.watchers(id), [Watcher::new(crowd - 2, 1)]);
+        table.set(id, crowd - 2, 0);
+        assert_eq!((table.len(), table.watchers(id)), (0, &[][..]));
     }
 
     #[test]

@@ -209,3 +209,32 @@ fn a_name_outlives_its_znode() {
     watches.add("/c", None, W1, Child);
     assert_eq!(names(&watches).len(), 1);
 }
+
+#[test]
+fn a_connection_beyond_its_bounds_is_told_of_once_and_what_fires_no_longer_counts() {
+    let mut watches = watches(&[]);
+    (watches.watches_max, watches.path_bytes_max) = (100, 300);
+    let mut hits = Vec::new();
+    for round in 0..1000u32 {
+        // Stored paths and nodes, fired, removed, stored because the znode went.
+        watches.add("/missing/znode", None, W1, Data);
+        watches.fire(Created, "/missing/znode", &mut hits);
+        watches.add("/missing/other", None, W1, Child);
+        assert!(watches.remove("/missing/other", W1, WatcherType::from_wire(1).expect("known")));
+        watches.add("/there", Some(round), W1, Persistent);
+        watches.fire(Deleted, "/there", &mut hits);
+        assert!(watches.remove("/there", W1, WatcherType::from_wire(4).expect("known")));
+        assert!(!watches.take_overfull());
+    }
+    (0..100).for_each(|n| watches.add(&format!("/{n}"), Some(n), W1, Data));
+    assert!(!watches.take_overfull());
+    watches.add("/one more", Some(100), W1, Data);
+    assert!(watches.take_overfull() && !watches.take_overfull());
+    watches.drop_connection(W1);
+    (0..30).for_each(|n| watches.add(&format!("/missing{n:02}"), None, W1, Data));
+    assert!(!watches.take_overfull());
+    watches.add("/more", None, W1, Data);
+    assert!(watches.take_overfull());
+    watches.add("/more", None, W2, Data);
+    assert!(!watches.take_overfull(), "another's watches are another's");
+}
