@@ -223,6 +223,7 @@ impl Server {
                 key: HashKey([random(), random()]),
             }));
         }
+        let core_stop = Arc::new(AtomicBool::new(false));
         let driver = Driver {
             core,
             intake,
@@ -241,11 +242,11 @@ impl Server {
             events: VecDeque::new(),
             in_ring: VecDeque::new(),
             in_ring_bytes: 0,
+            stop: core_stop.clone(),
             purge: purge.clone(),
             space: SpaceWatch::default(),
         };
         let log_handle = driver.log_handle();
-        let core_stop = Arc::new(AtomicBool::new(false));
         let drain = Arc::new(AtomicBool::new(false));
         let patience_ms = config.shutdown_ms_max;
         let mut draining = Vec::new();

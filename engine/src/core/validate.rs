@@ -4,7 +4,7 @@
 
 use super::Settings;
 use super::quota::Charge;
-use crate::model::acl::{self, perms};
+use crate::model::acl::{self, Networks, perms};
 use crate::model::owner::TTL_MILLIS_MAX;
 use crate::model::{Acl, ErrorCode, Identity, Owner, path};
 use crate::wire::request::{AclField, CreateRequest};
@@ -150,9 +150,12 @@ impl Judge<'_> {
 
     fn permitted(&self, node: &Node<'_>, wanted: i32) -> Checked<()> {
         let permits = match self.head.acl(node.acl_id()) {
-            Some(acl) => acl.is_open || acl::permits(&acl.list, wanted, self.ids, &self.settings.schemes),
+            Some(acl) => acl.is_open || acl.permits(wanted, self.ids, &self.settings.schemes),
             // Only damaged data leads here: nobody may, until someone who may do all repairs it.
-            None => acl::permits(&[Acl::new(0, "world", "anyone")], wanted, self.ids, &self.settings.schemes),
+            None => {
+                let nobody = [Acl::new(0, "world", "anyone")];
+                acl::permits(&nobody, &Networks::default(), wanted, self.ids, &self.settings.schemes)
+            }
         };
         if permits { Ok(()) } else { Err(ErrorCode::NoAuth) }
     }

@@ -2,7 +2,7 @@
 //! Not here: schemes (`auth`), encoding (`wire::txn::AclBytes`), and where ACLs are kept (`world`).
 
 use super::ErrorCode;
-use super::auth::Schemes;
+use super::auth::{Network, Schemes};
 use std::borrow::Cow;
 use std::collections::BTreeSet;
 
@@ -46,6 +46,10 @@ impl Acl {
         Acl { perms, id: Identity::new(scheme, id) }
     }
 
+    fn is_network(&self) -> bool {
+        &*self.id.scheme == "ip"
+    }
+
     fn is_anyone(&self) -> bool {
         &*self.id.scheme == "world" && &*self.id.id == "anyone"
     }
@@ -70,15 +74,43 @@ impl AclEntry<'_> {
     }
 }
 
-/// Whether `acl` lets somebody with these ids do any of `wanted` (semantics.md §5.3). An empty or null list permits
-/// all. The caller has asked `AclBytes::is_open` first where that is cheap.
-pub fn permits(acl: &[Acl], wanted: i32, ids: &[Identity], schemes: &Schemes) -> bool {
+/// The networks of an ACL's `ip` entries, in the order of its entries; empty when it has none. Parsed once, for a list
+/// may name tens of thousands and is looked at with each read.
+#[derive(Clone, PartialEq, Eq, Default, Debug)]
+pub struct Networks(Box<[Option<Network>]>);
+
+impl Networks {
+    pub fn of(acl: &[Acl]) -> Networks {
+        if !acl.iter().any(Acl::is_network) {
+            return Networks::default();
+        }
+        let network = |entry: &Acl| entry.is_network().then(|| Network::parse(&entry.id.id))?;
+        Networks(acl.iter().map(network).collect())
+    }
+}
+
+/// Whether `acl`, whose networks these are, lets somebody with these ids do any of `wanted` (semantics.md §5.3). An
+/// empty or null list permits all. The caller has asked `AclBytes::is_open` first where that is cheap.
+pub fn permits(acl: &[Acl], networks: &Networks, wanted: i32, ids: &[Identity], schemes: &Schemes) -> bool {
     if schemes.skip_acl || acl.is_empty() || ids.iter().any(Identity::is_super) {
         return true;
     }
-    acl.iter().filter(|entry| entry.perms & wanted != 0).any(|entry| {
-        entry.is_anyone()
-            || ids.iter().any(|id| id.scheme == entry.id.scheme && schemes.matches(id, &entry.id.id))
+    let mut asked = acl.iter().enumerate().filter(|(_, entry)| entry.perms & wanted != 0);
+    if networks.0.is_empty() {
+        return asked.any(|(_, entry)| {
+            entry.is_anyone()
+                || ids.iter().any(|id| id.scheme == entry.id.scheme && schemes.matches(id, &entry.id.id))
+        });
+    }
+    let addresses = ids.iter().filter(|id| &*id.scheme == "ip").filter_map(|id| Network::parse(&id.id));
+    let addresses: Vec<Network> = addresses.collect();
+    asked.any(|(at, entry)| match &networks.0[at] {
+        Some(network) => addresses.iter().any(|address| network.contains(address)),
+        None if entry.is_network() => false,
+        None => {
+            entry.is_anyone()
+                || ids.iter().any(|id| id.scheme == entry.id.scheme && schemes.matches(id, &entry.id.id))
+        }
     })
 }
 
@@ -252,7 +284,10 @@ mod tests {
     }
 
     fn check_permits(acl: &[Acl], wanted: i32, ids: &[Identity], expected: bool) {
-        assert_eq!(permits(acl, wanted, ids, &Schemes::default()), expected, "{acl:?} {wanted} {ids:?}");
+        for networks in [Networks::of(acl), Networks::default()] {
+            let permitted = permits(acl, &networks, wanted, ids, &Schemes::default());
+            assert_eq!(permitted, expected, "{acl:?} {wanted} {ids:?}");
+        }
     }
 
     #[test]
@@ -270,7 +305,7 @@ mod tests {
         check_permits(&[Acl::new(ALL, "ip", "10.0.0.0/8")], DELETE, ip, true);
         check_permits(&[Acl::new(ALL, "ip", "10.1.0.0/16")], DELETE, ip, false);
         let skip = Schemes { skip_acl: true, ..Schemes::default() };
-        assert!(permits(&acl, DELETE, ip, &skip));
+        assert!(permits(&acl, &Networks::of(&acl), DELETE, ip, &skip));
     }
 
     #[test]

@@ -85,7 +85,10 @@ impl Schemes {
     /// A connection's id is one an ACL entry of the same scheme, with id `wanted`, means.
     pub fn matches(&self, id: &Identity, wanted: &str) -> bool {
         match &*id.scheme {
-            "ip" => Network::parse(wanted).is_some_and(|network| network.contains(&id.id)),
+            "ip" => {
+                let both = Network::parse(wanted).zip(Network::parse(&id.id));
+                both.is_some_and(|(network, address)| network.contains(&address))
+            }
             "digest" => self.digest && *id.id == *wanted,
             "sasl" => {
                 let anybody = self.sasl_anybody.as_deref() == Some(wanted);
@@ -159,30 +162,33 @@ pub fn ip_text(remote: IpAddr) -> String {
 }
 
 /// An ACL id of scheme `ip`: an address, and of how many bits.
-struct Network {
-    address: Vec<u8>,
-    bits: usize,
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub struct Network {
+    address: [u8; 16],
+    /// Bytes of it: 4 or 16.
+    width: u8,
+    bits: u8,
 }
 
 impl Network {
-    fn parse(text: &str) -> Option<Network> {
+    pub fn parse(text: &str) -> Option<Network> {
         let (address, bits) = match text.split_once('/') {
             Some((address, bits)) => (address_bytes(address)?, Some(bits.parse::<i32>().ok()?)),
             None => (address_bytes(text)?, None),
         };
-        let width = address.len() * 8;
-        let bits = bits.map_or(Some(width), |bits| usize::try_from(bits).ok())?;
-        (bits <= width).then_some(Network { address, bits })
+        let width = address.len();
+        let bits = bits.map_or(Some(width * 8), |bits| usize::try_from(bits).ok())?;
+        let mut padded = [0; 16];
+        padded[..width].copy_from_slice(&address);
+        (bits <= width * 8).then_some(Network { address: padded, width: width as u8, bits: bits as u8 })
     }
 
-    fn contains(&self, address: &str) -> bool {
-        let Some(address) = address_bytes(address) else { return false };
-        let masked = |bytes: &[u8], at: usize| {
-            let kept = self.bits.saturating_sub(at * 8).min(8);
-            bytes[at] & !(0xff_u16 >> kept) as u8
+    /// Whether the other's address is one of these.
+    pub fn contains(&self, other: &Network) -> bool {
+        let masked = |network: &Network| {
+            u128::from_be_bytes(network.address) & !u128::MAX.checked_shr(self.bits.into()).unwrap_or(0)
         };
-        address.len() == self.address.len()
-            && (0..address.len()).all(|at| masked(&address, at) == masked(&self.address, at))
+        self.width == other.width && masked(self) == masked(other)
     }
 }
 

@@ -152,6 +152,8 @@ pub struct Driver {
     /// Of the newest events published, as many as the ring may still hold.
     pub in_ring: VecDeque<usize>,
     pub in_ring_bytes: usize,
+    /// Set when the core is to end: a snapshot under way is given up.
+    pub stop: Arc<AtomicBool>,
     /// Asked for a purge when the disk is full, and when that was.
     pub purge: Sender<()>,
     pub space: SpaceWatch,
@@ -257,8 +259,9 @@ impl Driver {
         self.log.handle()
     }
 
-    /// Syncs and closes the log, lets a running snapshot finish.
+    /// Syncs and closes the log. A running snapshot is given up: the log has all that would be in it.
     pub fn close(self) {
+        self.stop.store(true, Ordering::Relaxed);
         drop(self.snapshotter);
         self.log.stop();
     }
@@ -384,22 +387,41 @@ impl Driver {
 
     fn begin_snapshot(&mut self, view: View) {
         self.tally.snapshot_begun = Some(self.clock.now().mono);
-        let figures = self.figures.clone();
+        let (figures, stop) = (self.figures.clone(), self.stop.clone());
         let job = Job {
             source: Box::new(Pinned { view, digest: self.digest }),
             compression: self.compression,
-            go_on: Box::new(move |_: Progress| {
-                // What writers replace meanwhile cannot be freed: past the bound this one is given up.
-                match figures.retained_bytes.load(Ordering::Relaxed)
-                    > limits::SNAPSHOT_RETAINED_BYTES_MAX as u64
-                {
-                    true => ControlFlow::Break(()),
-                    false => ControlFlow::Continue(()),
-                }
-            }),
+            go_on: Box::new(move |_: Progress| goes_on(&figures, &stop)),
         };
         if self.snapshotter.offer(job).is_err() {
             self.mailbox.send(Tidings::Snapshot(None));
         }
+    }
+}
+
+/// Whether a snapshot is written on: what writers replace meanwhile cannot be freed, so that one is given up past the
+/// bound, and a server that stops does not wait for one that its log can do without.
+fn goes_on(figures: &SharedFigures, stop: &AtomicBool) -> ControlFlow<()> {
+    let retained = figures.retained_bytes.load(Ordering::Relaxed);
+    match retained > limits::SNAPSHOT_RETAINED_BYTES_MAX as u64 || stop.load(Ordering::Relaxed) {
+        true => ControlFlow::Break(()),
+        false => ControlFlow::Continue(()),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_snapshot_is_given_up_past_its_bound_and_when_the_server_stops() {
+        let check = |retained: u64, stop: bool, goes: bool| {
+            let figures = SharedFigures::default();
+            figures.retained_bytes.store(retained, Ordering::Relaxed);
+            assert_eq!(goes_on(&figures, &AtomicBool::new(stop)).is_continue(), goes);
+        };
+        check(limits::SNAPSHOT_RETAINED_BYTES_MAX as u64, false, true);
+        check(limits::SNAPSHOT_RETAINED_BYTES_MAX as u64 + 1, false, false);
+        check(0, true, false);
     }
 }

@@ -4,6 +4,7 @@
 use super::record::AclId;
 use super::table::{AclList, Unpublished};
 use super::view::Shared;
+use crate::model::acl::Networks;
 use crate::wire::AclBytes;
 use std::collections::BTreeMap;
 
@@ -46,7 +47,8 @@ impl AclWriter {
         let bytes: Box<[u8]> = acl.bytes().into();
         self.ids.insert(bytes.clone(), id);
         let list = acl.decode().into_boxed_slice();
-        shared.acls.publish(id, Box::new(AclList { bytes, list, is_open: acl.is_open() }));
+        let networks = Networks::of(&list);
+        shared.acls.publish(id, Box::new(AclList { bytes, list, networks, is_open: acl.is_open() }));
         id
     }
 

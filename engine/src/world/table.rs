@@ -7,7 +7,8 @@
 
 use super::arena::{Handle, Region};
 use super::record::{AclId, NodeId};
-use crate::model::{Acl, SessionId};
+use crate::model::acl::{Networks, permits};
+use crate::model::{Acl, Identity, Schemes, SessionId};
 use std::sync::atomic::{AtomicI32, AtomicI64, AtomicPtr, AtomicU32, AtomicU64, Ordering, fence};
 
 const NODES_MAX: usize = if cfg!(miri) { 1 << 16 } else { 1 << 30 };
@@ -97,8 +98,16 @@ pub struct AclList {
     /// As txns and snapshots carry it: a jute vector of ACLs.
     pub bytes: Box<[u8]>,
     pub list: Box<[Acl]>,
+    pub networks: Networks,
     /// world:anyone may do everything: no check is needed.
     pub is_open: bool,
+}
+
+impl AclList {
+    /// Whether somebody with these ids may do any of `wanted`.
+    pub fn permits(&self, wanted: i32, ids: &[Identity], schemes: &Schemes) -> bool {
+        permits(&self.list, &self.networks, wanted, ids, schemes)
+    }
 }
 
 /// ACLs by id. An entry is unpublished first and dropped when every View of that time is gone (retire.rs).
