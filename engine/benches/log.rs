@@ -51,14 +51,12 @@ fn encode(c: &mut Criterion) {
 fn sync(c: &mut Criterion) {
     let mut group = c.benchmark_group("append and sync");
     group.sample_size(20).measurement_time(Duration::from_secs(2)).warm_up_time(Duration::from_millis(500));
-    for method in [Method::Mapped, Method::Pwrite] {
+    for method in [Method::Direct, Method::Mapped, Method::Pwrite] {
         for records in [1, 16, 256] {
             let temp = tempfile::tempdir().unwrap();
             let disk: Arc<dyn Disk> = Arc::new(RealDisk);
             let settings = LogSettings { method, ..LogSettings::new(temp.path()) };
-            let spares =
-                Spares::open(disk.clone(), temp.path(), settings.segment_bytes, true, Box::new(|_| {}))
-                    .unwrap();
+            let spares = Spares::open(disk.clone(), &settings, true, Box::new(|_| {})).unwrap();
             let pool = spares.clone();
             let maker = std::thread::spawn(move || pool.run());
             let mut log = LogWriter::new(disk, settings, spares.clone(), Zxid(0));
@@ -127,7 +125,7 @@ fn replay(c: &mut Criterion) {
 fn fill(dir: &Path, records: u64) {
     let disk: Arc<dyn Disk> = Arc::new(RealDisk);
     let settings = LogSettings { sync: false, ..LogSettings::new(dir) };
-    let spares = Spares::open(disk.clone(), dir, settings.segment_bytes, false, Box::new(|_| {})).unwrap();
+    let spares = Spares::open(disk.clone(), &settings, false, Box::new(|_| {})).unwrap();
     let mut log = LogWriter::new(disk, settings, spares, Zxid(0));
     for from in (1..=records).step_by(1000) {
         log.append(std::iter::once(&batch(from, 1000, 300))).unwrap();

@@ -43,6 +43,9 @@ pub const CORE_AHEAD_REQUESTS: usize = 64;
 /// Log written since the last snapshot, in sizes of that snapshot, before the next is worth it: one costs about as much
 /// CPU and disk as its size in log, so this keeps snapshots at a quarter of what the log costs.
 pub const SNAPSHOT_LOG_SIZES_MIN: u64 = 4;
+/// Log written since the last snapshot before the next is worth it where nobody asked for anything else, bytes: replayed in
+/// about a second. A small tree under load would be written over and over.
+pub const SNAPSHOT_LOG_BYTES_LEAST: u64 = 128 << 20;
 /// Proposals on their way to the log thread: one in sync, one being encoded, and room for a burst.
 pub const LOG_QUEUE_PROPOSALS_MAX: usize = 16;
 /// Batches sealed and not yet durable: one sync runs while the next batch is being built.

@@ -85,7 +85,7 @@ impl Shape {
             tick_ms: *random.pick(&[100, 500, 2000]),
             snap_txns: *random.pick(&[20, 100, 100_000]),
             segment_bytes: if random.one_in(8) { 8 << 20 } else { 64 << 10 },
-            method: *random.pick(&[Method::Mapped, Method::Pwrite]),
+            method: *random.pick(&[Method::Direct, Method::Mapped, Method::Pwrite]),
             ring_events: *random.pick(&[2, 4, 64, limits::RING_EVENTS_MAX]),
             outstanding_max: *random.pick(&[2, 1000]),
             sync_nanos_most: *random.pick(&[100_000, 5_000_000]),
@@ -233,14 +233,13 @@ impl Machine {
         let told: Arc<Mutex<Vec<LogSpace>>> = Arc::default();
         let tell = told.clone();
         let tell = move |space| tell.lock().unwrap_or_else(PoisonError::into_inner).push(space);
-        let spares =
-            Spares::open(shared_disk.clone(), &paths.logs, shape.segment_bytes, false, Box::new(tell))
-                .map_err(|error| error.to_string())?;
         let settings = LogSettings {
             segment_bytes: shape.segment_bytes,
             method: shape.method,
             ..LogSettings::new(&paths.logs)
         };
+        let spares = Spares::open(shared_disk.clone(), &settings, false, Box::new(tell))
+            .map_err(|error| error.to_string())?;
         let writer = LogWriter::new(shared_disk, settings, spares.clone(), core.view().zxid());
         let log = Log { writer, spares, told, queue: VecDeque::new(), group: Vec::new(), syncing: None };
 

@@ -2,11 +2,13 @@
 //! Not here: writing it.
 
 use super::Settings;
-use crate::limits::SNAPSHOT_LOG_SIZES_MIN;
+use crate::limits::{SNAP_TXNS_DEFAULT, SNAPSHOT_LOG_BYTES_LEAST, SNAPSHOT_LOG_SIZES_MIN};
 
 pub(super) struct Snapshots {
     txns_limit: u32,
     bytes_limit: Option<u64>,
+    /// Log bytes without which no number of txns is worth a snapshot.
+    bytes_least: u64,
     /// Since the last one was begun.
     txns: u32,
     bytes: u64,
@@ -22,9 +24,13 @@ pub(super) struct Snapshots {
 impl Snapshots {
     /// `last_bytes`: size of the snapshot that recovery started from.
     pub fn new(settings: &Settings, last_bytes: u64) -> Snapshots {
+        // Who sets `snapCount` means it.
+        let chosen = settings.snap_txns != SNAP_TXNS_DEFAULT;
+        let bytes_least = if chosen { 0 } else { SNAPSHOT_LOG_BYTES_LEAST };
         let mut snapshots = Snapshots {
             txns_limit: settings.snap_txns.max(2),
             bytes_limit: settings.snap_log_bytes,
+            bytes_least,
             txns: 0,
             bytes: 0,
             txns_due: 0,
@@ -45,7 +51,8 @@ impl Snapshots {
 
     /// Whether one is to be begun now; if so, the counts begin anew.
     pub fn begin(&mut self) -> bool {
-        let enough = self.txns > self.txns_due || self.bytes_limit.is_some() && self.bytes > self.bytes_due;
+        let enough = self.txns > self.txns_due && self.bytes >= self.bytes_least
+            || self.bytes_limit.is_some() && self.bytes > self.bytes_due;
         // Rewriting a large tree for a few txns would cost more than replaying them.
         let worth_it = self.bytes > self.last_bytes.saturating_mul(SNAPSHOT_LOG_SIZES_MIN);
         if self.running || !enough || !worth_it {

@@ -10,7 +10,7 @@ use std::fs::{File, OpenOptions};
 use std::hash::{BuildHasher, Hasher, RandomState};
 use std::io;
 use std::ops::Deref;
-use std::os::unix::fs::FileExt;
+use std::os::unix::fs::{FileExt, OpenOptionsExt};
 use std::path::{Path, PathBuf};
 
 /// A file system as the engine sees it.
@@ -85,6 +85,9 @@ pub trait DiskFile: Send + Sync {
     fn allocate(&self, bytes: u64) -> io::Result<()>;
     /// Drops clean pages from the page cache; a wish.
     fn forget_cached(&self);
+    /// The same file past the page cache; `None` where the file system cannot. What is written so must not be stored or
+    /// written in another way as well.
+    fn direct(&self) -> io::Result<Option<Box<dyn DirectFile>>>;
     /// The whole file as memory to store to. The file must keep its length while the mapping lives.
     fn map(&self) -> io::Result<Box<dyn Mapping>>;
     /// The whole file to read, ahead of need and in order.
@@ -99,6 +102,16 @@ pub trait DiskFile: Send + Sync {
 pub trait Mapping: Send {
     /// Becomes visible after every earlier `store`; up to 4 bytes become visible at once. Panics outside the mapping.
     fn store(&mut self, at: u64, bytes: &[u8]);
+}
+
+/// What writes past the page cache count in, bytes: no device in use asks for more.
+pub const BLOCK_BYTES: usize = 4096;
+
+/// A file without a page cache between.
+pub trait DirectFile: Send {
+    /// Writes whole blocks; on `Ok` they are durable. `blocks` lies at a multiple of [`BLOCK_BYTES`] in memory, it goes to
+    /// one in the file, and is as long as some. A killed process or a power cut may leave any part of it.
+    fn write_blocks(&self, blocks: &[u8], at: u64) -> io::Result<()>;
 }
 
 /// A file's bytes.
@@ -244,6 +257,16 @@ impl DiskFile for RealFile {
         mapping::forget_cached(&self.file);
     }
 
+    fn direct(&self) -> io::Result<Option<Box<dyn DirectFile>>> {
+        let mut options = OpenOptions::new();
+        options.write(true).custom_flags(libc::O_DIRECT | libc::O_DSYNC);
+        match options.open(&self.path) {
+            Ok(file) => Ok(Some(Box::new(RealDirectFile(file)))),
+            Err(error) if error.kind() == io::ErrorKind::InvalidInput => Ok(None),
+            Err(error) => Err(error),
+        }
+    }
+
     fn map(&self) -> io::Result<Box<dyn Mapping>> {
         Ok(Box::new(mapping::WriteMap::new(&self.file, &self.path)?))
     }
@@ -253,6 +276,14 @@ impl DiskFile for RealFile {
             return Ok(Contents::owned(Vec::new()));
         }
         Ok(Contents(Held::Mapped(mapping::ReadMap::new(&self.file, &self.path)?)))
+    }
+}
+
+struct RealDirectFile(File);
+
+impl DirectFile for RealDirectFile {
+    fn write_blocks(&self, blocks: &[u8], at: u64) -> io::Result<()> {
+        self.0.write_all_at(blocks, at)
     }
 }
 

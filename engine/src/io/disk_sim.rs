@@ -12,7 +12,7 @@
 //! - A sync that fails leaves what it should have written to chance, also when a later one succeeds.
 //! - A killed process loses nothing that it stored.
 
-use super::disk::{Contents, Disk, DiskFile, Listed, Mapping, Open};
+use super::disk::{BLOCK_BYTES, Contents, DirectFile, Disk, DiskFile, Listed, Mapping, Open};
 use std::collections::{BTreeMap, BTreeSet};
 use std::io;
 use std::path::{Path, PathBuf};
@@ -506,6 +506,12 @@ impl DiskFile for SimFile {
         }
     }
 
+    fn direct(&self) -> io::Result<Option<Box<dyn DirectFile>>> {
+        drop(self.call(|| "direct".into())?);
+        let file = SimFile { disk: self.disk.clone(), file: self.file, path: self.path.clone() };
+        Ok(Some(Box::new(file)))
+    }
+
     fn map(&self) -> io::Result<Box<dyn Mapping>> {
         drop(self.call(|| "map".into())?);
         Ok(Box::new(SimMapping { disk: self.disk.clone(), file: self.file, path: self.path.clone() }))
@@ -514,6 +520,18 @@ impl DiskFile for SimFile {
     fn contents(&self) -> io::Result<Contents> {
         let state = self.call(|| "contents".into())?;
         Ok(Contents::owned(state.files[self.file].cached.clone()))
+    }
+}
+
+impl DirectFile for SimFile {
+    /// Block after block, so that a kill falls between two; then all of it is made durable.
+    fn write_blocks(&self, blocks: &[u8], at: u64) -> io::Result<()> {
+        let aligned = |number: usize| number.is_multiple_of(BLOCK_BYTES);
+        assert!(aligned(blocks.as_ptr().addr()) && aligned(blocks.len()) && aligned(at as usize));
+        for (number, block) in blocks.chunks(BLOCK_BYTES).enumerate() {
+            self.write_at(block, at + (number * BLOCK_BYTES) as u64)?;
+        }
+        self.sync_data()
     }
 }
 

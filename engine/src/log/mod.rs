@@ -4,6 +4,7 @@
 //! Invariants: nothing is reported durable before a sync of it returned `Ok`; a failed sync is never retried; recovery
 //! never drops what was reported durable without saying so in an error.
 
+mod blocks;
 pub mod epochs;
 pub mod mapping;
 mod mark;

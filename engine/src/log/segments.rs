@@ -1,4 +1,4 @@
-//! Log files by name, and segments made ahead of need: zero-written, synced, mapped later.
+//! Log files by name, and segments made ahead of need: zero-written, synced.
 //! Not here: what is written into a segment, the writer's state.
 //!
 //! Spares are named `spare.<hex>`: Apache reads and purges by the prefixes `log.` and `snapshot.` only. A spare of an
@@ -8,7 +8,9 @@
 //! Who runs at once: the log thread takes spares, the thread `ostler-segments` makes them, purge hands files in; all
 //! under one mutex, never held during I/O.
 
-use crate::io::disk::{Disk, DiskFile, Open, is_full};
+use super::blocks::{ZEROS_BYTES, zeros};
+use super::writer::LogSettings;
+use crate::io::disk::{DirectFile, Disk, DiskFile, Open, is_full};
 use crate::limits::{RESERVE_BYTES_FLOOR, SEGMENT_BYTES_LEAST, SEGMENT_ZERO_BYTES_STEP, SEGMENTS_SPARE};
 use ostler_replication::Zxid;
 use std::collections::VecDeque;
@@ -81,6 +83,8 @@ pub enum LogSpace {
 pub struct Spare {
     pub path: PathBuf,
     pub file: Box<dyn DiskFile>,
+    /// The way past the page cache by which it was filled, when it was.
+    pub direct: Option<Box<dyn DirectFile>>,
     pub bytes: u64,
 }
 
@@ -100,6 +104,8 @@ pub struct Spares {
     disk: Arc<dyn Disk>,
     dir: PathBuf,
     segment_bytes: u64,
+    /// Segments are filled, and will be written, past the page cache where that works.
+    direct: bool,
     state: Mutex<State>,
     changed: Condvar,
     /// Spares are made by a thread of their own; otherwise by `take`.
@@ -127,16 +133,16 @@ struct State {
 }
 
 impl Spares {
-    /// `dir` exists. `tell` hears of each change of the level, from whichever thread noticed.
+    /// The directory exists. `tell` hears of each change of the level, from whichever thread noticed.
     pub fn open(
         disk: Arc<dyn Disk>,
-        dir: &Path,
-        segment_bytes: u64,
+        settings: &LogSettings,
         background: bool,
         tell: Box<dyn Fn(LogSpace) + Send + Sync>,
     ) -> io::Result<Arc<Spares>> {
+        let dir = settings.dir.clone();
         let mut state = State::default();
-        for file in disk.list(dir)? {
+        for file in disk.list(&dir)? {
             let Some(number) =
                 file.name.strip_prefix("spare.").and_then(|hex| u64::from_str_radix(hex, 16).ok())
             else {
@@ -153,10 +159,10 @@ impl Spares {
             disk.unlink(&path)?;
         }
         let segment_bytes =
-            segment_bytes.max(SEGMENT_BYTES_LEAST).next_multiple_of(SEGMENT_ZERO_BYTES_STEP as u64);
-        let state = Mutex::new(state);
-        let dir = dir.to_path_buf();
-        Ok(Arc::new(Spares { disk, dir, segment_bytes, state, changed: Condvar::new(), background, tell }))
+            settings.segment_bytes.max(SEGMENT_BYTES_LEAST).next_multiple_of(SEGMENT_ZERO_BYTES_STEP as u64);
+        let direct = settings.is_direct();
+        let (state, changed) = (Mutex::new(state), Condvar::new());
+        Ok(Arc::new(Spares { disk, dir, segment_bytes, direct, state, changed, background, tell }))
     }
 
     /// A spare of at least `bytes_least`, waiting for one in the making. When the disk is full the caller keeps what it
@@ -330,7 +336,7 @@ impl Spares {
         if let Some((path, bytes)) = raw {
             return self.reuse(path, bytes);
         }
-        let outcome = prepare(&*self.disk, &path, bytes, &|| self.closed());
+        let outcome = self.fill(&path, bytes, Open::Create);
         if let Err(error) = &outcome {
             // What was allocated so far is of use to others; a file that stays is found by the next start.
             let _ = self.disk.unlink(&path);
@@ -346,7 +352,7 @@ impl Spares {
 
     fn reuse(&self, path: PathBuf, bytes: u64) -> Result<Spare, (PathBuf, io::Error)> {
         let bytes = bytes.max(SEGMENT_BYTES_LEAST).min(self.segment_bytes);
-        let outcome = prepare_existing(&*self.disk, &path, bytes, &|| self.closed());
+        let outcome = self.fill(&path, bytes, Open::Write);
         if outcome.as_ref().is_err_and(is_full) {
             // It had holes. Others can use its space better than we can.
             let _ = self.disk.unlink(&path);
@@ -357,7 +363,7 @@ impl Spares {
     fn take_large(&self, bytes: u64) -> Result<Spare, NoSpare> {
         let path = self.next_path(&mut self.lock());
         let bytes = bytes.next_multiple_of(SEGMENT_ZERO_BYTES_STEP as u64);
-        let outcome = prepare(&*self.disk, &path, bytes, &|| self.closed());
+        let outcome = self.fill(&path, bytes, Open::Create);
         let mut state = self.lock();
         match outcome {
             Ok(spare) => {
@@ -379,8 +385,63 @@ impl Spares {
         }
     }
 
-    fn closed(&self) -> bool {
-        self.lock().closed
+    /// Makes the file `bytes` long and all zeros, durably.
+    fn fill(&self, path: &Path, bytes: u64, how: Open) -> io::Result<Spare> {
+        let file = self.disk.open(path, how)?;
+        if file.len()? > bytes {
+            file.set_len(bytes)?;
+        }
+        file.allocate(bytes)?;
+        // Pages that an earlier reader left may sit in large folios, and lie over what is written past them.
+        file.forget_cached();
+        let direct = if self.direct { file.direct()? } else { None };
+        let direct = match direct {
+            Some(direct) => self.zero_directly(&*direct, bytes)?.then_some(direct),
+            None => None,
+        };
+        if direct.is_none() {
+            self.zero(&*file, bytes)?;
+        }
+        file.sync_data()?;
+        Ok(Spare { path: path.to_path_buf(), file, direct, bytes })
+    }
+
+    /// False: the device asks for larger blocks than ours.
+    fn zero_directly(&self, file: &dyn DirectFile, bytes: u64) -> io::Result<bool> {
+        let mut at = 0;
+        while at < bytes {
+            let step = (bytes - at).min(ZEROS_BYTES as u64);
+            match file.write_blocks(&zeros()[..step as usize], at) {
+                Err(error) if at == 0 && error.kind() == io::ErrorKind::InvalidInput => return Ok(false),
+                written => written?,
+            }
+            at += step;
+            self.go_on()?;
+        }
+        Ok(true)
+    }
+
+    /// In steps small enough that the page cache does not hold the file in large folios: with those each later sync of a
+    /// few bytes writes a whole one (design.md §4, measured 500 µs against 48).
+    fn zero(&self, file: &dyn DiskFile, bytes: u64) -> io::Result<()> {
+        let mut at = 0;
+        while at < bytes {
+            let step = (bytes - at).min(SEGMENT_ZERO_BYTES_STEP as u64);
+            file.write_at(&zeros()[..step as usize], at)?;
+            at += step;
+            if at.is_multiple_of(ZERO_BYTES_PER_SYNC) {
+                file.sync_data()?;
+                self.go_on()?;
+            }
+        }
+        Ok(())
+    }
+
+    fn go_on(&self) -> io::Result<()> {
+        match self.lock().closed {
+            true => Err(io::ErrorKind::Interrupted.into()),
+            false => Ok(()),
+        }
     }
 
     fn next_path(&self, state: &mut State) -> PathBuf {
@@ -391,41 +452,4 @@ impl Spares {
     fn lock(&self) -> MutexGuard<'_, State> {
         self.state.lock().unwrap_or_else(PoisonError::into_inner)
     }
-}
-
-fn prepare(disk: &dyn Disk, path: &Path, bytes: u64, stop: &dyn Fn() -> bool) -> io::Result<Spare> {
-    let file = disk.open(path, Open::Create)?;
-    zero(&*file, bytes, stop)?;
-    Ok(Spare { path: path.to_path_buf(), file, bytes })
-}
-
-fn prepare_existing(disk: &dyn Disk, path: &Path, bytes: u64, stop: &dyn Fn() -> bool) -> io::Result<Spare> {
-    let file = disk.open(path, Open::Write)?;
-    if file.len()? > bytes {
-        file.set_len(bytes)?;
-    }
-    zero(&*file, bytes, stop)?;
-    Ok(Spare { path: path.to_path_buf(), file, bytes })
-}
-
-/// Allocates and writes zeros, in steps small enough that the page cache does not hold the file in large folios: with
-/// those each later sync of a few bytes writes a whole one (design.md §4, measured 500 µs against 48).
-fn zero(file: &dyn DiskFile, bytes: u64, stop: &dyn Fn() -> bool) -> io::Result<()> {
-    const ZEROS: [u8; SEGMENT_ZERO_BYTES_STEP] = [0; SEGMENT_ZERO_BYTES_STEP];
-    file.allocate(bytes)?;
-    // Pages that an earlier reader left may sit in large folios.
-    file.forget_cached();
-    let mut at = 0;
-    while at < bytes {
-        let step = (bytes - at).min(SEGMENT_ZERO_BYTES_STEP as u64);
-        file.write_at(&ZEROS[..step as usize], at)?;
-        at += step;
-        if at.is_multiple_of(ZERO_BYTES_PER_SYNC) {
-            file.sync_data()?;
-            if stop() {
-                return Err(io::ErrorKind::Interrupted.into());
-            }
-        }
-    }
-    file.sync_data()
 }

@@ -94,8 +94,7 @@ impl LogThread {
         let failed = |source| LogFailure { doing: "starting on", path: settings.dir.clone(), source };
         let spares = Spares::open(
             disk.clone(),
-            &settings.dir,
-            settings.segment_bytes,
+            &settings,
             true,
             Box::new(move |level| tell_space(LogEvent::Space(level))),
         )

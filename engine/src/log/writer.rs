@@ -2,17 +2,18 @@
 //! it is new. Owned by one thread; every error that is not a full disk is final.
 //! Not here: threads and queues (`thread`), making segments (`segments`), reading (`recover`).
 //!
-//! Order of stores, because a kill may fall between any two (FORMAT.md):
-//! first everything of a batch but its first record header, then that header's checksum, last its length. Before that
-//! last store a reader finds length 0 and stops; after it the whole batch is there.
+//! Order of stores through the page cache, because a kill may fall between any two (FORMAT.md): first everything of a batch but its first record header, then that header's checksum, last its length. Before that
+//! last store a reader finds length 0 and stops; after it the whole batch is there. Past the page cache the batch is one
+//! write, of which a kill or a power cut may leave a part: a torn batch.
 //!
 //! Order of syncs: a batch is stored only after the sync of the one before returned; a new segment's header and first
 //! batch are synced before the file gets its name, and the name before anything in it is acknowledged.
 
+use super::blocks::Blocks;
 use super::mark::{self, Mark, MarkFile};
 use super::record::{FILE_HEADER_BYTES, FileId, RECORD_EXTRA_BYTES, entry_zxid, file_header, put_record};
 use super::segments::{NoSpare, Spares, log_name};
-use crate::io::disk::{Disk, DiskFile, Mapping};
+use crate::io::disk::{DirectFile, Disk, DiskFile, Mapping};
 use ostler_replication::{Proposal, Zxid};
 use std::fmt;
 use std::io;
@@ -22,8 +23,11 @@ use std::sync::Arc;
 /// How bytes reach the segment.
 #[derive(Clone, Copy, PartialEq, Eq, Debug, Default)]
 pub enum Method {
-    /// Store through a shared mapping, fdatasync the file.
+    /// Whole blocks past the page cache, durable when the write returns (`O_DIRECT`, `O_DSYNC`). As `Mapped` where the file
+    /// system cannot, and when nothing is to be synced.
     #[default]
+    Direct,
+    /// Store through a shared mapping, fdatasync the file.
     Mapped,
     /// pwrite, fdatasync.
     Pwrite,
@@ -57,6 +61,11 @@ impl LogSettings {
             sync: true,
             sync_warning_ms: crate::limits::SYNC_WARNING_MS_DEFAULT,
         }
+    }
+
+    /// Whether spares are to be made for writing past the page cache.
+    pub fn is_direct(&self) -> bool {
+        self.method == Method::Direct && self.sync
     }
 }
 
@@ -115,16 +124,25 @@ pub struct LogWriter {
     /// Last zxid on stable storage.
     last: Zxid,
     batch: Vec<u8>,
+    /// For segments without a page cache; kept from one to the next.
+    blocks: Option<Blocks>,
     mark: MarkFile,
     marked: Zxid,
     written: Written,
+}
+
+/// The way bytes take into a segment.
+enum Way {
+    Direct(Box<dyn DirectFile>),
+    Mapped(Box<dyn Mapping>),
+    Pwrite,
 }
 
 /// The segment being written.
 struct Segment {
     path: PathBuf,
     file: Box<dyn DiskFile>,
-    mapping: Option<Box<dyn Mapping>>,
+    way: Way,
     id: FileId,
     bytes: u64,
     /// Offset of the next record.
@@ -143,6 +161,7 @@ impl LogWriter {
             open: None,
             last,
             batch: Vec::new(),
+            blocks: None,
             mark: MarkFile::default(),
             marked: last,
             written: Written::default(),
@@ -237,7 +256,7 @@ impl LogWriter {
     pub fn close(&mut self) -> Result<(), LogFailure> {
         self.write_mark()?;
         let Some(mut segment) = self.open.take() else { return Ok(()) };
-        segment.mapping = None;
+        segment.way = Way::Pwrite;
         // Everything up to here is synced; zeros behind it are worth nothing.
         let end = segment.end_bytes;
         segment.file.set_len(end).map_err(failure("cutting the unused rest of", &segment.path))?;
@@ -263,22 +282,23 @@ impl LogWriter {
             }
         })?;
         let id = FileId(self.disk.fresh_id());
-        let mapping = match self.settings.method {
-            Method::Mapped => {
-                Some(spare.file.map().map_err(failure("mapping", &spare.path)).map_err(AppendError::Failed)?)
-            }
-            Method::Pwrite => None,
+        let way = match (spare.direct, self.settings.method) {
+            (Some(direct), _) => Way::Direct(direct),
+            (None, Method::Direct | Method::Mapped) => Way::Mapped(
+                spare.file.map().map_err(failure("mapping", &spare.path)).map_err(AppendError::Failed)?,
+            ),
+            (None, Method::Pwrite) => Way::Pwrite,
         };
         let mut segment = Segment {
             path: spare.path,
             file: spare.file,
-            mapping,
+            way,
             id,
             bytes: spare.bytes,
             end_bytes: 0,
             named: None,
         };
-        segment.store(0, &file_header(id)).map_err(AppendError::Failed)?;
+        segment.store_header(&file_header(id), &mut self.blocks).map_err(AppendError::Failed)?;
         segment.end_bytes = FILE_HEADER_BYTES as u64;
         Ok(segment)
     }
@@ -286,11 +306,11 @@ impl LogWriter {
     /// Stores and syncs `batch` and names the segment if it is new. On return `batch_last` is durable.
     fn store_batch(&mut self, batch_last: Zxid) -> Result<(), LogFailure> {
         let segment = self.open.as_mut().expect("a batch is encoded for an open segment");
-        segment.store_batch(&self.batch)?;
-        if self.settings.sync || segment.named.is_none() {
+        let durable = segment.store_batch(&self.batch, &mut self.blocks)?;
+        if !durable && (self.settings.sync || segment.named.is_none()) {
             segment.file.sync_data().map_err(failure("syncing", &segment.path))?;
-            self.written.syncs += 1;
         }
+        self.written.syncs += u64::from(self.settings.sync || segment.named.is_none());
         if segment.named.is_none() {
             let first = self.batch.get(12..).and_then(entry_zxid).expect("a batch has a record");
             let path = self.settings.dir.join(log_name(first));
@@ -318,21 +338,47 @@ fn name_segment(disk: &dyn Disk, dir: &Path, from: &Path, to: &Path) -> Result<(
 }
 
 impl Segment {
+    /// The first bytes of the file. Past the page cache they go with the first batch.
+    fn store_header(&mut self, header: &[u8], blocks: &mut Option<Blocks>) -> Result<(), LogFailure> {
+        if !matches!(self.way, Way::Direct(_)) {
+            return self.store(0, header);
+        }
+        let begun = match blocks {
+            Some(blocks) => blocks.begin(header),
+            None => Blocks::new().and_then(|made| blocks.insert(made).begin(header)),
+        };
+        begun.map_err(failure("buffering for", &self.path))
+    }
+
     fn store(&mut self, at: u64, bytes: &[u8]) -> Result<(), LogFailure> {
-        match &mut self.mapping {
-            Some(mapping) => mapping.store(at, bytes),
-            None => self.file.write_at(bytes, at).map_err(failure("writing", &self.path))?,
+        match &mut self.way {
+            Way::Mapped(mapping) => mapping.store(at, bytes),
+            _ => self.file.write_at(bytes, at).map_err(failure("writing", &self.path))?,
         }
         Ok(())
     }
 
-    fn store_batch(&mut self, batch: &[u8]) -> Result<(), LogFailure> {
+    /// True: it is durable already.
+    fn store_batch(&mut self, batch: &[u8], blocks: &mut Option<Blocks>) -> Result<bool, LogFailure> {
+        if let (Way::Direct(file), Some(blocks)) = (&self.way, blocks) {
+            blocks.push(batch).map_err(failure("buffering for", &self.path))?;
+            let (bytes, at) = blocks.blocks();
+            file.write_blocks(bytes, at).map_err(failure("writing and syncing", &self.path))?;
+            blocks.written();
+            return Ok(true);
+        }
+        self.store_in_order(batch)?;
+        Ok(false)
+    }
+
+    /// Such that a kill leaves the whole batch or what looks like the end.
+    fn store_in_order(&mut self, batch: &[u8]) -> Result<(), LogFailure> {
         let at = self.end_bytes;
         let (checksum, rest) = batch.split_at(8);
         let (length, bodies) = rest.split_at(4);
         let page = |at: u64| at / 4096;
         // One pwrite within a page is not cut by a kill; a longer one may be, between pages.
-        if self.mapping.is_none() && page(at) == page(at + batch.len() as u64 - 1) {
+        if !matches!(self.way, Way::Mapped(_)) && page(at) == page(at + batch.len() as u64 - 1) {
             return self.store(at, batch);
         }
         self.store(at + 12, bodies)?;

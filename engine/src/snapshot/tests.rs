@@ -2,7 +2,9 @@
 
 use super::writer::PORTION_BYTES;
 use super::*;
-use crate::io::disk::{Contents as FileContents, Disk, DiskFile, Listed, Mapping, Open, RealDisk};
+use crate::io::disk::{
+    Contents as FileContents, DirectFile, Disk, DiskFile, Listed, Mapping, Open, RealDisk,
+};
 use crate::model::{Owner, WallMillis};
 use proptest::prelude::*;
 use std::io;
@@ -408,6 +410,9 @@ impl DiskFile for WatchedFile {
     fn forget_cached(&self) {}
     fn map(&self) -> io::Result<Box<dyn Mapping>> {
         unreachable!("snapshots are written, not mapped")
+    }
+    fn direct(&self) -> io::Result<Option<Box<dyn DirectFile>>> {
+        unreachable!("snapshots go through the page cache")
     }
     fn contents(&self) -> io::Result<FileContents> {
         self.1.contents()

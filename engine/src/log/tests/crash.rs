@@ -52,8 +52,8 @@ fn live_syncing(disk: &SimDisk, method: Method, sync: bool, promised: &mut Promi
         let (recovered, _) = replay(disk, dir(), 0).map_err(|error| text(&error))?;
         let settings = LogSettings { sync, ..settings(dir(), method) };
         writer::open_dir(disk, dir()).map_err(|error| text(&error))?;
-        let spares = Spares::open(shared.clone(), dir(), settings.segment_bytes, false, Box::new(|_| {}))
-            .map_err(|error| text(&error))?;
+        let spares =
+            Spares::open(shared.clone(), &settings, false, Box::new(|_| {})).map_err(|error| text(&error))?;
         let mut log = LogWriter::new(shared.clone(), settings, spares.clone(), recovered.last);
         for (step, records) in [1, 9, 1, 700, 2].into_iter().enumerate() {
             let from = log.last().0 + 1;
@@ -237,6 +237,11 @@ fn crash_everywhere(method: Method) {
 }
 
 #[test]
+fn any_crash_leaves_all_that_was_acknowledged_direct() {
+    crash_everywhere(Method::Direct);
+}
+
+#[test]
 fn any_crash_leaves_all_that_was_acknowledged_mapped() {
     crash_everywhere(Method::Mapped);
 }
@@ -300,7 +305,7 @@ fn a_crash_inside_recovery_is_recovered() {
 
 #[test]
 fn every_failing_call_stops_the_log_and_loses_nothing() {
-    for method in [Method::Mapped, Method::Pwrite] {
+    for method in [Method::Direct, Method::Mapped, Method::Pwrite] {
         let calls = trace_of_a_life(method);
         for errno in [libc::EIO, libc::ENOSPC] {
             for (at, place) in calls.iter().enumerate() {
@@ -336,8 +341,7 @@ fn a_full_disk_is_told_and_passes() {
     let teller = told.clone();
     let spares = Spares::open(
         shared.clone(),
-        dir(),
-        64 << 10,
+        &settings(dir(), Method::Mapped),
         false,
         Box::new(move |level| teller.lock().unwrap().push(level)),
     )

@@ -56,7 +56,7 @@ fn our_record_is_apaches_with_a_trailer() {
 
 #[test]
 fn what_is_written_is_replayed() {
-    for method in [Method::Mapped, Method::Pwrite] {
+    for method in [Method::Direct, Method::Mapped, Method::Pwrite] {
         let temp = tempfile::tempdir().unwrap();
         let disk: Arc<dyn Disk> = Arc::new(RealDisk);
         let mut log = writer(&disk, settings(temp.path(), method), Zxid(0)).unwrap();

@@ -47,8 +47,7 @@ fn settings(dir: &Path, method: Method) -> LogSettings {
 fn writer(disk: &Arc<dyn Disk>, settings: LogSettings, last: Zxid) -> Result<LogWriter, LogFailure> {
     writer::open_dir(&**disk, &settings.dir)?;
     let failed = |source| LogFailure { doing: "starting", path: settings.dir.clone(), source };
-    let spares = Spares::open(disk.clone(), &settings.dir, settings.segment_bytes, false, Box::new(|_| {}))
-        .map_err(failed)?;
+    let spares = Spares::open(disk.clone(), &settings, false, Box::new(|_| {})).map_err(failed)?;
     Ok(LogWriter::new(disk.clone(), settings, spares, last))
 }
 

@@ -11,14 +11,13 @@ proptest! {
     fn anything_written_is_replayed(
         batches in prop::collection::vec(prop::collection::vec(0_usize..3000, 1..20), 1..20),
         roll_bytes in prop::option::of(500_u64..70_000),
-        mapped in any::<bool>(),
+        method in prop::sample::select(vec![Method::Direct, Method::Mapped, Method::Pwrite]),
         closes in prop::collection::vec(any::<bool>(), 20),
         base in any::<prop::sample::Index>(),
     ) {
         let dir = Path::new("/log");
         let disk = SimDisk::new();
         let shared: Arc<dyn Disk> = Arc::new(disk.clone());
-        let method = if mapped { Method::Mapped } else { Method::Pwrite };
         let settings = LogSettings { roll_bytes, ..settings(dir, method) };
         let mut zxid = 0;
         let mut expected = Vec::new();
