@@ -62,7 +62,7 @@ fn dispatch(command: BenchCommand) -> io::Result<bool> {
         BenchCommand::Limit(args) => limit(&args),
         BenchCommand::Compare(args) => run_comparison(&args),
         BenchCommand::EchoServer { port, value } => {
-            crate::echo::serve(std::net::TcpListener::bind(("127.0.0.1", port))?, value)?;
+            crate::echo::serve(crate::echo::listen(port)?, value)?;
             Ok(true)
         }
     }

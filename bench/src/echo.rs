@@ -1,5 +1,6 @@
 //! `limit echo`: the ceiling for any server behind this protocol. A bare epoll loop takes frames apart and answers each
-//! with a reply of the right shape and size, and does nothing else: no tree, no log, no session.
+//! with a reply of the right shape and size, and does nothing else: no tree, no log. Of sessions it knows only how they
+//! begin and end: a connect is greeted, and behind the answer to closeSession the connection is closed, as servers do.
 
 use std::io::{self, Read, Write};
 use std::net::SocketAddr;
@@ -12,6 +13,9 @@ use crate::frames;
 const LISTENER: Token = Token(usize::MAX);
 const READ_BYTES: usize = 256 * 1024;
 const STAT_BYTES: usize = 68;
+/// Connects waiting in the kernel: as many as it allows, so that a storm is not slowed by retransmitted SYNs.
+const BACKLOG: i32 = 65_535;
+const CLOSE_SESSION: &[u8] = &(-11i32).to_be_bytes();
 
 struct Client {
     stream: TcpStream,
@@ -19,6 +23,51 @@ struct Client {
     output: Vec<u8>,
     written: usize,
     greeted: bool,
+    closing: bool,
+}
+
+/// Connections by token; slots of closed ones are taken again, so that a storm finds one without a search.
+#[derive(Default)]
+struct Clients {
+    slots: Vec<Option<Client>>,
+    free: Vec<usize>,
+}
+
+impl Clients {
+    fn insert(&mut self, poll: &Poll, mut stream: TcpStream) -> io::Result<()> {
+        let index = self.free.pop().unwrap_or(self.slots.len());
+        poll.registry().register(&mut stream, Token(index), Interest::READABLE | Interest::WRITABLE)?;
+        let client = Client {
+            stream,
+            input: Vec::new(),
+            output: Vec::new(),
+            written: 0,
+            greeted: false,
+            closing: false,
+        };
+        match self.slots.get_mut(index) {
+            Some(slot) => *slot = Some(client),
+            None => self.slots.push(Some(client)),
+        }
+        Ok(())
+    }
+
+    fn turn(&mut self, index: usize, scratch: &mut [u8], data: &[u8]) {
+        let Some(client) = self.slots.get_mut(index).and_then(Option::as_mut) else { return };
+        if !client.turn(scratch, data).unwrap_or(false) {
+            self.slots[index] = None;
+            self.free.push(index);
+        }
+    }
+}
+
+/// A listener on a loopback port (0: one the kernel picks) with room for a storm of connects.
+pub fn listen(port: u16) -> io::Result<std::net::TcpListener> {
+    let socket = socket2::Socket::new(socket2::Domain::IPV4, socket2::Type::STREAM, None)?;
+    socket.set_reuse_address(true)?;
+    socket.bind(&SocketAddr::from(([127, 0, 0, 1], port)).into())?;
+    socket.listen(BACKLOG)?;
+    Ok(socket.into())
 }
 
 /// Serves on `listener` until the process ends. `value_bytes`: data in the answer to getData.
@@ -28,39 +77,29 @@ pub fn serve(listener: std::net::TcpListener, value_bytes: usize) -> io::Result<
     let mut poll = Poll::new()?;
     poll.registry().register(&mut listener, LISTENER, Interest::READABLE)?;
     let mut events = Events::with_capacity(1024);
-    let mut clients: Vec<Option<Client>> = Vec::new();
+    let mut clients = Clients::default();
     let mut scratch = vec![0; READ_BYTES];
     let data = vec![b'x'; value_bytes];
     loop {
         poll.poll(&mut events, None)?;
         for event in &events {
-            if event.token() == LISTENER {
-                accept(&poll, &listener, &mut clients)?;
-                continue;
-            }
-            let slot = &mut clients[event.token().0];
-            let keep = slot.as_mut().is_some_and(|client| client.turn(&mut scratch, &data).unwrap_or(false));
-            if !keep {
-                *slot = None;
+            match event.token() {
+                LISTENER => accept(&poll, &listener, &mut clients)?,
+                Token(index) => clients.turn(index, &mut scratch, &data),
             }
         }
     }
 }
 
-fn accept(poll: &Poll, listener: &TcpListener, clients: &mut Vec<Option<Client>>) -> io::Result<()> {
+fn accept(poll: &Poll, listener: &TcpListener, clients: &mut Clients) -> io::Result<()> {
     loop {
-        let mut stream = match listener.accept() {
-            Ok((stream, _)) => stream,
+        match listener.accept() {
+            Ok((stream, _)) => {
+                stream.set_nodelay(true)?;
+                clients.insert(poll, stream)?;
+            }
             Err(e) if e.kind() == io::ErrorKind::WouldBlock => return Ok(()),
             Err(e) => return Err(e),
-        };
-        stream.set_nodelay(true)?;
-        let index = clients.iter().position(Option::is_none).unwrap_or(clients.len());
-        poll.registry().register(&mut stream, Token(index), Interest::READABLE | Interest::WRITABLE)?;
-        let client = Client { stream, input: Vec::new(), output: Vec::new(), written: 0, greeted: false };
-        match clients.get_mut(index) {
-            Some(slot) => *slot = Some(client),
-            None => clients.push(Some(client)),
         }
     }
 }
@@ -84,6 +123,7 @@ impl Client {
         let mut at = 0;
         while let Some(length) = frames::whole_frame(&self.input[at..]) {
             if self.greeted {
+                self.closing |= self.input.get(at + 8..at + 12) == Some(CLOSE_SESSION);
                 answer(&mut self.output, &self.input[at + 4..at + length], data);
             } else {
                 greet(&mut self.output);
@@ -101,7 +141,7 @@ impl Client {
         }
         self.output.clear();
         self.written = 0;
-        Ok(true)
+        Ok(!self.closing)
     }
 }
 
@@ -138,7 +178,7 @@ fn answer(out: &mut Vec<u8>, request: &[u8], data: &[u8]) {
 /// Starts the loop on a thread of this process, on a port the kernel picks: for smoke tests. Measurements run it as a
 /// process of its own, pinned.
 pub fn start_thread(value_bytes: usize) -> io::Result<SocketAddr> {
-    let listener = std::net::TcpListener::bind("127.0.0.1:0")?;
+    let listener = listen(0)?;
     let address = listener.local_addr()?;
     std::thread::Builder::new().name("echo".into()).spawn(move || {
         if let Err(e) = serve(listener, value_bytes) {
@@ -180,6 +220,30 @@ mod tests {
             assert!(outcome.recording.completed() > 100, "{pace:?}: {}", outcome.recording.completed());
             assert!(outcome.recording.errors.is_empty());
             assert_eq!(outcome.per_target.iter().sum::<u64>(), outcome.recording.completed());
+        }
+    }
+
+    #[test]
+    fn a_session_ends_with_its_connection() {
+        use crate::swarm::{Happening, Swarm};
+        let mut swarm = Swarm::new(vec![start_thread(100).unwrap()], 30_000).unwrap();
+        let limit = Duration::from_secs(20);
+        for _ in 0..2 {
+            swarm.open(300, 300, limit).unwrap();
+            for index in 0..300 {
+                swarm.send(index, |out| frames::close(out, 1)).unwrap();
+            }
+            let (mut answers, mut closed) = (0, 0);
+            while closed < 300 {
+                swarm
+                    .turn(std::time::Instant::now() + limit, &mut |happening| match happening {
+                        Happening::Frame(..) => answers += 1,
+                        Happening::Closed(_) => closed += 1,
+                        Happening::Established(..) => panic!("nobody dialled"),
+                    })
+                    .unwrap();
+            }
+            assert_eq!((answers, swarm.len()), (300, 0));
         }
     }
 }

@@ -12,6 +12,10 @@ use mio::{Events, Interest, Poll, Token};
 use crate::frames;
 
 const READ_BYTES: usize = 64 * 1024;
+/// Connects started between two looks at what has come: handshakes go on while a storm is still being dialled.
+const DIALS_PER_TURN: usize = 64;
+/// How long a turn waits for readiness.
+const PATIENCE: Duration = Duration::from_millis(200);
 
 #[derive(Clone, Copy, PartialEq, Eq)]
 enum State {
@@ -33,6 +37,8 @@ struct Member {
 pub struct Swarm {
     poll: Poll,
     members: Vec<Option<Member>>,
+    /// Indices of members that have gone.
+    free: Vec<usize>,
     targets: Vec<SocketAddr>,
     session_timeout_ms: i32,
     scratch: Vec<u8>,
@@ -56,6 +62,7 @@ impl Swarm {
         Ok(Swarm {
             poll: Poll::new()?,
             members: Vec::new(),
+            free: Vec::new(),
             targets,
             session_timeout_ms,
             scratch: vec![0; READ_BYTES],
@@ -63,18 +70,21 @@ impl Swarm {
         })
     }
 
-    /// Opens sessions until there are `count`, `burst` handshakes under way at a time; gives each handshake's time.
+    /// Opens `count` sessions more, `burst` handshakes under way at a time; gives each handshake's time.
     pub fn open(&mut self, count: usize, burst: usize, limit: Duration) -> io::Result<Vec<Duration>> {
         let deadline = Instant::now() + limit;
         let mut times = Vec::with_capacity(count);
         let mut opened = 0;
         while times.len() < count {
-            while opened < count && opened - times.len() < burst {
+            let dials = burst.saturating_sub(opened - times.len()).min(count - opened).min(DIALS_PER_TURN);
+            for _ in 0..dials {
                 self.dial()?;
-                opened += 1;
             }
+            opened += dials;
+            let more = opened < count && opened - times.len() < burst;
+            let patience = if more { Duration::ZERO } else { PATIENCE };
             let mut failed = None;
-            self.turn(deadline, &mut |happening| match happening {
+            self.turn_within(patience, deadline, &mut |happening| match happening {
                 Happening::Established(_, time) => times.push(time),
                 Happening::Closed(index) | Happening::Refused(index) => failed = Some(index),
                 Happening::Frame(..) => {}
@@ -91,10 +101,21 @@ impl Swarm {
 
     /// Starts one more session; its index.
     pub fn dial(&mut self) -> io::Result<usize> {
-        let index = self.members.iter().position(Option::is_none).unwrap_or(self.members.len());
+        let index = self.vacancy();
         let timeout_ms = self.session_timeout_ms;
         self.dial_at(index, |out| frames::connect(out, timeout_ms))?;
         Ok(index)
+    }
+
+    /// An index that no member has.
+    fn vacancy(&mut self) -> usize {
+        while let Some(index) = self.free.pop() {
+            // `dial_at` may have taken it meanwhile.
+            if self.members[index].is_none() {
+                return index;
+            }
+        }
+        self.members.len()
     }
 
     /// Connects member `index` anew and sends what `write` appends, a connect request; an earlier connection is dropped.
@@ -118,6 +139,7 @@ impl Swarm {
 
     pub fn hang_up(&mut self, index: usize) {
         self.members[index] = None;
+        self.free.push(index);
     }
 
     pub fn len(&self) -> usize {
@@ -145,10 +167,19 @@ impl Swarm {
 
     /// Waits for the next readiness, or until `deadline`, which is an error.
     pub fn turn(&mut self, deadline: Instant, seen: &mut dyn FnMut(Happening<'_>)) -> io::Result<()> {
+        self.turn_within(PATIENCE, deadline, seen)
+    }
+
+    fn turn_within(
+        &mut self,
+        patience: Duration,
+        deadline: Instant,
+        seen: &mut dyn FnMut(Happening<'_>),
+    ) -> io::Result<()> {
         let left = deadline
             .checked_duration_since(Instant::now())
             .ok_or_else(|| io::Error::new(io::ErrorKind::TimedOut, "the server did not answer in time"))?;
-        self.poll.poll(&mut self.ready, Some(left.min(Duration::from_millis(200))))?;
+        self.poll.poll(&mut self.ready, Some(left.min(patience)))?;
         for event in &self.ready {
             let index = event.token().0;
             let Some(member) = self.members.get_mut(index).and_then(Option::as_mut) else { continue };
@@ -162,6 +193,7 @@ impl Swarm {
                 State::Open => {}
                 ended => {
                     self.members[index] = None;
+                    self.free.push(index);
                     seen(if ended == State::Refused {
                         Happening::Refused(index)
                     } else {
