@@ -65,6 +65,15 @@ pub enum ShapeArg {
     Production,
 }
 
+impl ShapeArg {
+    pub fn shape(self) -> Shape {
+        match self {
+            ShapeArg::Flat => Shape::Flat,
+            ShapeArg::Production => Shape::Production,
+        }
+    }
+}
+
 #[derive(Args, Clone, Debug)]
 pub struct LoadArgs {
     /// host:port of each server; connections are spread over them
@@ -116,6 +125,9 @@ pub struct LoadArgs {
     pub population: usize,
     #[arg(long, default_value_t = 0)]
     pub elsewhere: usize,
+    /// `sessions`: --population sessions connect at once, instead of --connections that come and go
+    #[arg(long)]
+    pub at_once: bool,
     #[arg(long)]
     pub data_dir: Option<PathBuf>,
     /// The keys are there already
@@ -182,13 +194,15 @@ pub struct CompareArgs {
     #[arg(long, default_value_t = 7)]
     pub rounds: usize,
     /// Seconds measured in one round of one cell
-    #[arg(long, default_value_t = 3.0)]
+    #[arg(long, default_value_t = 2.0)]
     pub duration: f64,
-    #[arg(long, default_value_t = 1.0)]
+    #[arg(long, default_value_t = 0.4)]
     pub warmup: f64,
-    /// Znodes of production shape under the load
+    /// Znodes under the load
     #[arg(long, default_value_t = 1_000_000)]
     pub keys: u64,
+    #[arg(long, value_enum, default_value = "production")]
+    pub shape: ShapeArg,
     /// CPU of the servers; the load takes another
     #[arg(long, default_value_t = 0)]
     pub server_cpu: usize,
@@ -203,6 +217,12 @@ pub struct CompareArgs {
     /// Only cells whose name contains this
     #[arg(long)]
     pub only: Option<String>,
+    /// Goals with a measurement of their own instead of the table's cells, such as P7,P9; `all`: the table, then all of them
+    #[arg(long, value_delimiter = ',')]
+    pub lines: Vec<String>,
+    /// With --lines: full sizes (10 M znodes, ten minutes), which take long
+    #[arg(long)]
+    pub long: bool,
     /// Where data and logs of the servers go; a temporary directory when left out
     #[arg(long)]
     pub dir: Option<PathBuf>,
@@ -238,6 +258,29 @@ fn parse_mix(text: &str) -> Result<Vec<(Op, u64)>, String> {
 }
 
 impl LoadArgs {
+    /// The settings in words, for reports.
+    pub fn described(&self) -> Vec<(String, String)> {
+        let pace = match self.rate {
+            Some(rate) if self.poisson => format!("open loop, {rate}/s with exponential gaps"),
+            Some(rate) => format!("open loop, {rate}/s evenly spaced"),
+            None => "closed loop".to_string(),
+        };
+        let choice = self.zipf.map_or("uniform".to_string(), |exponent| format!("Zipf {exponent}"));
+        [
+            ("servers", self.servers.join(", ")),
+            ("connections", self.connections.to_string()),
+            ("depth", self.depth.to_string()),
+            ("pace", pace),
+            ("mix", self.mix.clone().unwrap_or_else(|| format!("{} reads:writes", self.ratio))),
+            ("znodes", format!("{} of {:?} shape, {} bytes, {choice}", self.keys, self.shape, self.value)),
+            ("measured", format!("{} s after {} s of warm-up", self.duration, self.warmup)),
+            ("population", self.population.to_string()),
+            ("seed", self.seed.to_string()),
+        ]
+        .map(|(name, value)| (name.to_string(), value))
+        .to_vec()
+    }
+
     /// `name`: the scenario, which decides the mix unless `--mix` does.
     pub fn settings(&self, name: &str) -> Result<Settings, String> {
         let targets = self.servers.iter().map(|server| resolve(server)).collect::<Result<Vec<_>, _>>()?;
@@ -251,10 +294,7 @@ impl LoadArgs {
         if self.connections == 0 || self.depth == 0 || self.keys == 0 {
             return Err("--connections, --depth and --keys are at least 1".into());
         }
-        let shape = match self.shape {
-            ShapeArg::Flat => Shape::Flat,
-            ShapeArg::Production => Shape::Production,
-        };
+        let shape = self.shape.shape();
         let choice = match self.zipf {
             Some(exponent) if exponent > 0.0 => Choice::Zipf(Zipf::new(self.keys, exponent)),
             Some(exponent) => return Err(format!("--zipf {exponent}: want an exponent above 0")),

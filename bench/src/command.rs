@@ -6,10 +6,11 @@ use std::time::{Duration, Instant};
 
 use clap::Parser;
 
-use crate::args::{Bench, BenchCommand, CompareArgs, LimitArgs, LimitKind, LoadArgs, OutArgs, RestartArgs};
+use crate::args::{Bench, BenchCommand, CompareArgs, LimitArgs, LimitKind, LoadArgs, RestartArgs};
 use crate::circumstances::circumstances;
-use crate::compare::{self, Comparison};
+use crate::compare::{self, Comparison, ComparisonResult, Narrator, Step};
 use crate::frames::Op;
+use crate::goals;
 use crate::keys::{Choice, Keys, Shape};
 use crate::load::{Pace, Progress};
 use crate::report;
@@ -104,6 +105,7 @@ fn load(name: &str, args: &LoadArgs) -> io::Result<bool> {
     let mut show = shower(name.to_string());
     let result = match name {
         "preload" => scenario::preload(&settings, &mut show)?,
+        "sessions" if args.at_once => scenario::crowd(&settings)?,
         "sessions" => scenario::sessions(&settings, &mut show)?,
         "idle" => scenario::idle(&settings, &mut show)?,
         "watch" => scenario::watch(&settings, &mut show)?,
@@ -112,22 +114,37 @@ fn load(name: &str, args: &LoadArgs) -> io::Result<bool> {
         name => scenario::sustained(name, &settings, &mut show)?,
     };
     end_of_line();
-    deliver(&result, &args.out)
+    deliver(&result, args)
 }
 
-fn deliver(result: &Report, out: &OutArgs) -> io::Result<bool> {
+fn deliver(result: &Report, args: &LoadArgs) -> io::Result<bool> {
     print!("{}", report::terminal(result));
-    let circumstances = circumstances(Path::new("."));
+    let out = &args.out;
+    if out.json.is_some() || out.hgrm.is_some() || out.html.is_some() {
+        write_out(result, args)?;
+    }
+    Ok(result.invalid.is_empty())
+}
+
+fn write_out(result: &Report, args: &LoadArgs) -> io::Result<()> {
+    let out = &args.out;
+    let mut circumstances = circumstances(args.data_dir.as_deref().unwrap_or(Path::new(".")));
+    for server in &args.servers {
+        if let Some(address) = std::net::ToSocketAddrs::to_socket_addrs(server)?.next() {
+            circumstances.describe(server, address);
+        }
+    }
+    let settings = args.described();
     if let Some(path) = &out.json {
-        report::write_json(path, &circumstances, result)?;
+        report::write_json(path, &circumstances, &settings, result)?;
     }
     if let Some(path) = &out.hgrm {
         std::fs::write(path, report::hgrm(result))?;
     }
     if let Some(path) = &out.html {
-        std::fs::write(path, report::html(&circumstances, result))?;
+        std::fs::write(path, report::html(&circumstances, &settings, result))?;
     }
-    Ok(result.invalid.is_empty())
+    Ok(())
 }
 
 /// Kills the server that listens on the first target, starts it anew by the given command, and waits for the first
@@ -158,9 +175,10 @@ fn restart(args: &RestartArgs) -> io::Result<bool> {
         // Between two tries at another process there is nothing to wait on but time.
         std::thread::park_timeout(Duration::from_millis(1));
     }
-    let seconds = begin.elapsed().as_secs_f64();
-    println!("restart\n  first served read after {seconds:.3} s, {} znodes", settings.keys.count);
-    Ok(true)
+    let mut result = Report::empty("restart");
+    result.figure("first served read", begin.elapsed().as_secs_f64(), "s");
+    result.figure("znodes", settings.keys.count as f64, "znodes");
+    deliver(&result, &args.load)
 }
 
 fn this_binary() -> io::Result<PathBuf> {
@@ -212,17 +230,18 @@ fn limit(args: &LimitArgs) -> io::Result<bool> {
     Ok(true)
 }
 
-fn run_comparison(args: &CompareArgs) -> io::Result<bool> {
+fn kinds(args: &CompareArgs) -> io::Result<Vec<ServerKind>> {
     let binary = this_binary()?;
-    let mut kinds = vec![ServerKind::ostler(&binary)];
+    let mut kinds = Vec::new();
     if let Some(classpath) = &args.apache_classpath {
-        kinds.push(ServerKind::apache(classpath, "NIOServerCnxnFactory", "apache-nio"));
-        kinds.push(ServerKind::apache(classpath, "NettyServerCnxnFactory", "apache-netty"));
+        kinds.push(ServerKind::apache(classpath, "NIOServerCnxnFactory", compare::NIO));
+        kinds.push(ServerKind::apache(classpath, "NettyServerCnxnFactory", compare::NETTY));
     } else {
         eprintln!(
             "no --apache-classpath: Apache is left out (tests/setup fetches it and says where it lies)"
         );
     }
+    kinds.push(ServerKind::ostler(&binary));
     for peer in &args.peer {
         let (name, command) = peer
             .split_once('=')
@@ -230,27 +249,55 @@ fn run_comparison(args: &CompareArgs) -> io::Result<bool> {
         let command = command.split_whitespace().map(String::from).collect();
         kinds.push(ServerKind { name: name.to_string(), command, real: true });
     }
-    kinds.push(ServerKind::echo(&binary, 100));
+    kinds.push(ServerKind::echo(&binary, compare::VALUE_BYTES));
+    Ok(kinds)
+}
+
+fn minutes(duration: Duration) -> String {
+    let seconds = duration.as_secs();
+    format!("{}:{:02}", seconds / 60, seconds % 60)
+}
+
+/// On a terminal one live line; elsewhere a line each time something new begins, at most one in ten seconds.
+fn narrate() -> impl FnMut(&Step) {
+    let live = io::stderr().is_terminal();
+    let mut told: Option<Duration> = None;
+    move |step| {
+        let clock = format!("[{} of about {}]", minutes(step.elapsed), minutes(step.expected));
+        if live {
+            eprint!("\r\x1b[K{clock} {}", step.text);
+            let _ = io::stderr().flush();
+        } else if !step.passing
+            && told.is_none_or(|told| step.elapsed.saturating_sub(told) >= Duration::from_secs(10))
+        {
+            told = Some(step.elapsed);
+            eprintln!("{clock} {}", step.text);
+        }
+    }
+}
+
+fn run_comparison(args: &CompareArgs) -> io::Result<bool> {
     let temporary = std::env::temp_dir().join(format!("ostler-compare-{}", std::process::id()));
     let dir = args.dir.clone().unwrap_or_else(|| temporary.clone());
     let comparison = Comparison {
-        kinds,
-        rounds: args.rounds,
-        duration: Duration::from_secs_f64(args.duration),
-        warmup: Duration::from_secs_f64(args.warmup),
-        keys: args.keys,
+        kinds: kinds(args)?,
+        rounds: args.rounds.max(1),
+        duration: Duration::from_secs_f64(args.duration.max(0.05)),
+        warmup: Duration::from_secs_f64(args.warmup.max(0.0)),
+        keys: args.keys.max(1),
+        shape: args.shape.shape(),
         server_cpu: args.server_cpu,
         load_cpu: args.load_cpu,
         only: args.only.clone(),
         dir,
     };
-    let live = io::stderr().is_terminal();
-    let result = compare::run(&comparison, &mut |text| {
-        if live {
-            eprint!("\r\x1b[K{text}");
-        }
-    })?;
-    end_of_line();
+    let expected = comparison.expected();
+    eprintln!("{} rounds; this takes about {} minutes", comparison.rounds, minutes(expected));
+    let outcome = measure(&comparison, expected);
+    if args.dir.is_none() && temporary.exists() {
+        std::fs::remove_dir_all(&temporary)?;
+    }
+    let result = outcome?;
     print!("{}", report::comparison_terminal(&result));
     if let Some(path) = &args.out.json {
         report::write_comparison_json(path, &result)?;
@@ -258,8 +305,14 @@ fn run_comparison(args: &CompareArgs) -> io::Result<bool> {
     if let Some(path) = &args.out.html {
         std::fs::write(path, report::comparison_html(&result))?;
     }
-    if args.dir.is_none() {
-        std::fs::remove_dir_all(&temporary)?;
-    }
-    Ok(result.cells.iter().all(|cell| cell.series.iter().all(|series| series.invalid.is_empty())))
+    Ok(true)
+}
+
+fn measure(comparison: &Comparison, expected: Duration) -> io::Result<ComparisonResult> {
+    let mut say = narrate();
+    let mut narrator = Narrator::new(expected, &mut say);
+    let mut result = compare::run(comparison, &mut narrator)?;
+    end_of_line();
+    result.lines = goals::lines(&result);
+    Ok(result)
 }

@@ -1,37 +1,57 @@
 //! `compare`: servers side by side. Rounds alternate (A B A B) so that a machine that drifts drifts for all; every cell
-//! has its limit measured in the same round; medians with 95 % intervals, ratios paired round by round.
+//! has its limits measured in the same round.
+//! Not here: what the rounds mean for the goals (goals), how it is shown (report).
 
 use std::io;
 use std::path::{Path, PathBuf};
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
-use crate::circumstances::{Circumstances, circumstances};
+use crate::circumstances::{self, Circumstances};
 use crate::frames::Op;
 use crate::keys::{Choice, Keys, Shape};
-use crate::load::{Pace, Progress};
+use crate::load::Pace;
 use crate::scenario::{self, Report, Settings};
-use crate::server::{Server, ServerKind};
-use crate::sync_limit::{self, Method, SyncResult};
+use crate::server::{self, Server, ServerKind};
+use crate::statistics::{Interval, Line, interval, median};
+use crate::sync_limit::{self, Probe, SyncResult};
 
-const START_LIMIT: Duration = Duration::from_secs(120);
-const VALUE_BYTES: usize = 100;
+pub const START_LIMIT: Duration = Duration::from_secs(120);
+pub const VALUE_BYTES: usize = 100;
+/// What one setData of 100 bytes takes in a log: the unit of raw group commit.
+pub const RECORD_BYTES: usize = 300;
+/// Sessions that connect at once in the last row.
+pub const CROWD: usize = 10_000;
+const PROBE: Duration = Duration::from_millis(200);
+/// Load before the first round, so that just-in-time compilers have seen the paths.
+const HEATING: Duration = Duration::from_secs(3);
+
+/// What a cell's load does.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum Kind {
+    Load {
+        reads: u64,
+        writes: u64,
+    },
+    /// Sessions that come and go, so many at a time.
+    Storm,
+    /// All sessions at once, once.
+    Crowd,
+}
 
 /// One row of the table.
 #[derive(Clone, Copy, Debug)]
 struct Cell {
     name: &'static str,
-    scenario: &'static str,
-    reads: u64,
-    writes: u64,
+    kind: Kind,
     sessions: usize,
     depth: usize,
 }
 
 const fn cell(name: &'static str, reads: u64, writes: u64, sessions: usize, depth: usize) -> Cell {
-    Cell { name, scenario: "mixed", reads, writes, sessions, depth }
+    Cell { name, kind: Kind::Load { reads, writes }, sessions, depth }
 }
 
-const CELLS: [Cell; 11] = [
+const CELLS: [Cell; 12] = [
     cell("read, 1 session, depth 1", 1, 0, 1, 1),
     cell("read, 100 sessions, depth 1", 1, 0, 100, 1),
     cell("read, 10 sessions, depth 16", 1, 0, 10, 16),
@@ -42,15 +62,19 @@ const CELLS: [Cell; 11] = [
     cell("10:1, 100 sessions, depth 1", 10, 1, 100, 1),
     cell("10:1, 10 sessions, depth 16", 10, 1, 10, 16),
     cell("10:1, 100 sessions, depth 16", 10, 1, 100, 16),
-    Cell {
-        name: "session storm, 100 at once",
-        scenario: "sessions",
-        reads: 0,
-        writes: 0,
-        sessions: 100,
-        depth: 1,
-    },
+    Cell { name: "session storm, 100 at once", kind: Kind::Storm, sessions: 100, depth: 1 },
+    Cell { name: "10 000 sessions connect at once", kind: Kind::Crowd, sessions: CROWD, depth: 1 },
 ];
+
+impl Cell {
+    fn writes(&self) -> bool {
+        !matches!(self.kind, Kind::Load { writes: 0, .. })
+    }
+
+    fn outstanding(&self) -> usize {
+        self.sessions * self.depth
+    }
+}
 
 /// What to run.
 pub struct Comparison {
@@ -59,35 +83,58 @@ pub struct Comparison {
     pub duration: Duration,
     pub warmup: Duration,
     pub keys: u64,
+    pub shape: Shape,
     pub server_cpu: usize,
     pub load_cpu: usize,
     pub only: Option<String>,
     pub dir: PathBuf,
 }
 
-/// One server's rounds of one cell.
-#[derive(Clone, Debug, serde::Serialize)]
+/// One server's rounds of one cell. A round that says nothing has a reason in `invalid`.
+#[derive(Clone, Debug, serde::Serialize, serde::Deserialize)]
 pub struct Series {
     pub server: String,
     pub ops_per_second: Vec<f64>,
     pub server_cpu_us: Vec<f64>,
+    /// User-space instructions per operation; empty where the machine does not count them.
+    pub instructions: Vec<f64>,
+    /// Syncs of the log per operation, as the server counts them; empty for the limit.
+    pub syncs_per_op: Vec<f64>,
     pub p50_us: Vec<f64>,
     pub p99_us: Vec<f64>,
     pub max_us: Vec<f64>,
-    pub invalid: Vec<String>,
-    /// The last round, whole.
-    pub last: Option<Report>,
+    /// By round, as above.
+    pub invalid: Vec<Option<String>>,
+    /// All rounds together, as (value in ns, count).
+    pub histogram: Vec<(u64, u64)>,
 }
 
-#[derive(Clone, Debug, serde::Serialize)]
+/// Raw group commit in one round of a cell that writes.
+#[derive(Clone, Debug, serde::Serialize, serde::Deserialize)]
+pub struct RawSync {
+    /// One record at a time: latency of a commit, and CPU it costs.
+    pub p50_us: f64,
+    pub cpu_us: f64,
+    /// Records a second when each commit takes all that is outstanding.
+    pub records_per_second: f64,
+}
+
+#[derive(Clone, Debug, serde::Serialize, serde::Deserialize)]
 pub struct CellResult {
     pub name: String,
+    pub sessions: usize,
+    pub depth: usize,
+    pub reads: u64,
+    pub writes: u64,
     pub series: Vec<Series>,
+    /// By round; empty for cells that do not write.
+    pub raw_sync: Vec<RawSync>,
 }
 
-#[derive(Debug, serde::Serialize)]
+#[derive(Debug, serde::Serialize, serde::Deserialize)]
 pub struct ComparisonResult {
     pub circumstances: Circumstances,
+    pub settings: Vec<(String, String)>,
     pub keys: u64,
     pub rounds: usize,
     pub seconds: f64,
@@ -97,161 +144,275 @@ pub struct ComparisonResult {
     pub rss_bytes: Vec<(String, u64)>,
     /// Seconds each server took to build the tree.
     pub preload_seconds: Vec<(String, f64)>,
+    pub lines: Vec<Line>,
+    /// Scenario runs behind lines that are not cells, named; for plots over time.
+    pub runs: Vec<(String, Report)>,
 }
 
-/// Median of a series; NaN when empty.
-pub fn median(values: &[f64]) -> f64 {
-    let mut sorted = values.to_vec();
-    sorted.sort_by(f64::total_cmp);
-    match (sorted.len(), sorted.len() / 2) {
-        (0, _) => f64::NAN,
-        (n, half) if n % 2 == 1 => sorted[half],
-        (_, half) => (sorted[half - 1] + sorted[half]) / 2.0,
+/// Where a comparison stands, for the live line.
+#[derive(Clone, Debug)]
+pub struct Step {
+    pub text: String,
+    pub elapsed: Duration,
+    pub expected: Duration,
+    /// Nothing new happens but time: shown on terminals only.
+    pub passing: bool,
+}
+
+pub type Say<'a> = &'a mut dyn FnMut(&Step);
+
+/// Says how far a comparison is; expects the whole to take what was told at first.
+pub struct Narrator<'a> {
+    begin: Instant,
+    expected: Duration,
+    say: Say<'a>,
+}
+
+impl<'a> Narrator<'a> {
+    pub fn new(expected: Duration, say: Say<'a>) -> Narrator<'a> {
+        Narrator { begin: Instant::now(), expected, say }
+    }
+
+    fn tell(&mut self, text: String, passing: bool) {
+        (self.say)(&Step { text, elapsed: self.begin.elapsed(), expected: self.expected, passing });
+    }
+
+    pub fn step(&mut self, text: impl Into<String>) {
+        self.tell(text.into(), false);
+    }
+
+    pub fn pass(&mut self, text: impl Into<String>) {
+        self.tell(text.into(), true);
     }
 }
 
-/// 95 % interval of the median of the pairwise ratios a/b, by order statistics (exact for any distribution); the
-/// extremes when there are fewer than six pairs, which then cover less.
-pub fn ratio_interval(a: &[f64], b: &[f64]) -> (f64, f64, f64) {
-    let mut ratios: Vec<f64> = a.iter().zip(b).map(|(a, b)| a / b).collect();
-    ratios.sort_by(f64::total_cmp);
-    let count = ratios.len();
-    if count == 0 {
-        return (f64::NAN, f64::NAN, f64::NAN);
+impl Comparison {
+    fn cells(&self) -> Vec<&'static Cell> {
+        let wanted = |cell: &&Cell| self.only.as_ref().is_none_or(|only| cell.name.contains(only.as_str()));
+        CELLS.iter().filter(wanted).collect()
     }
-    // Largest k with P(Binomial(n, 1/2) < k) <= 2.5 %.
-    let (mut below, mut term, mut k) = (0.0, 0.5f64.powi(count as i32), 0);
-    while below + term <= 0.025 && k < count / 2 {
-        below += term;
-        term *= (count - k) as f64 / (k + 1) as f64;
-        k += 1;
+
+    /// What `run` will take, told up front.
+    pub fn expected(&self) -> Duration {
+        // Measured on two cores: creates a second while building, seconds of a crowd with its leaving.
+        let building: f64 = self
+            .kinds
+            .iter()
+            .map(|kind| match (kind.real, kind.name.starts_with("apache")) {
+                (true, true) => self.keys as f64 / 35_000.0 + 2.0,
+                (true, false) => self.keys as f64 / 200_000.0,
+                (false, _) => 0.0,
+            })
+            .sum();
+        let turn = (self.duration + self.warmup).as_secs_f64() + 0.1;
+        let crowd = 2.5;
+        let round: f64 = self
+            .cells()
+            .iter()
+            .map(|cell| {
+                let one = if cell.kind == Kind::Crowd { crowd } else { turn };
+                let sync = if cell.writes() { 2.0 * PROBE.as_secs_f64() } else { 0.0 };
+                one * self.kinds.len() as f64 + sync
+            })
+            .sum();
+        let heating = HEATING.as_secs_f64() * self.kinds.len() as f64;
+        Duration::from_secs_f64(building + heating + 6.0 + round * self.rounds as f64)
     }
-    let low = k.saturating_sub(1);
-    (median(&ratios), ratios[low], ratios[count - 1 - low])
+
+    fn settings(&self, server: &Server, cell: &Cell) -> Settings {
+        let (reads, writes) = match cell.kind {
+            Kind::Load { reads, writes } => (reads, writes),
+            _ => (1, 0),
+        };
+        Settings {
+            targets: vec![server.address],
+            connections: cell.sessions,
+            depth: cell.depth,
+            mix: vec![(Op::Read, reads), (Op::Write, writes)],
+            keys: Keys { shape: self.shape, count: self.keys },
+            choice: Choice::Uniform,
+            value_bytes: VALUE_BYTES,
+            pace: Pace::Closed,
+            warmup: self.warmup,
+            duration: self.duration,
+            session_timeout_ms: 30_000,
+            seed: 1,
+            server_pids: vec![server.pid()],
+            population: cell.sessions,
+            elsewhere: 0,
+            data_dir: None,
+        }
+    }
 }
 
-pub fn run(comparison: &Comparison, say: &mut dyn FnMut(&str)) -> io::Result<ComparisonResult> {
-    crate::server::pin_self(comparison.load_cpu)?;
-    let mut servers = Vec::new();
-    let mut rss_bytes = Vec::new();
-    let mut preload_seconds = Vec::new();
+/// Runs every cell; the result's `lines` are still empty.
+pub fn run(comparison: &Comparison, narrator: &mut Narrator<'_>) -> io::Result<ComparisonResult> {
+    server::pin_self(comparison.load_cpu)?;
+    std::fs::create_dir_all(&comparison.dir)?;
+    narrator.step("measuring the disk");
+    let sync_limits = sync_limit::measure_all(&comparison.dir, RECORD_BYTES, 3, Duration::from_millis(150))?;
+    let best = sync_limits
+        .iter()
+        .max_by(|a, b| a.syncs_per_second.total_cmp(&b.syncs_per_second))
+        .ok_or_else(|| io::Error::other("no way to sync works in the data directory"))?;
+    let probe = Probe::new(&comparison.dir, best.method)?;
+    let mut circumstances = circumstances::circumstances(&comparison.dir);
+    let (mut servers, mut rss_bytes, mut preload_seconds) = (Vec::new(), Vec::new(), Vec::new());
     for kind in &comparison.kinds {
-        say(&format!("starting {}", kind.name));
+        narrator.step(format!("starting {}", kind.name));
         let dir = comparison.dir.join(&kind.name);
         let server = Server::start(kind, &dir, Some(comparison.server_cpu), START_LIMIT)?;
         if kind.real {
-            let settings = settings(comparison, &server, &CELLS[0]);
-            let report = scenario::preload(&settings, &mut |p: Progress| {
-                say(&format!("{}: {} znodes built", kind.name, p.completed));
+            let settings = comparison.settings(&server, &CELLS[0]);
+            let report = scenario::preload(&settings, &mut |p| {
+                narrator.pass(format!("{}: {} znodes built", kind.name, p.completed));
             })?;
             rss_bytes.push((kind.name.clone(), report.server_rss_bytes.unwrap_or(0)));
             let rate = report.value("throughput").unwrap_or(f64::NAN);
             preload_seconds.push((kind.name.clone(), comparison.keys as f64 / rate));
+            circumstances.describe(&kind.name, server.address);
         }
         servers.push(server);
     }
-    let cells: Vec<&Cell> = CELLS
-        .iter()
-        .filter(|cell| comparison.only.as_ref().is_none_or(|only| cell.name.contains(only.as_str())))
-        .collect();
-    let mut results = Vec::new();
-    for cell in cells {
-        results.push(run_cell(comparison, cell, &servers, say)?);
+    for server in &servers {
+        narrator.step(format!("heating {}", server.kind.name));
+        let mut settings = comparison.settings(server, &CELLS[9]);
+        (settings.duration, settings.warmup) = (HEATING, Duration::ZERO);
+        scenario::sustained("heating", &settings, &mut |_| {})?;
     }
-    drop(servers);
-    say("measuring the disk");
-    let sync_limits = sync_limits(&comparison.dir)?;
+    let mut cells = Vec::new();
+    for cell in comparison.cells() {
+        cells.push(run_cell(comparison, cell, &servers, &probe, narrator)?);
+    }
     Ok(ComparisonResult {
-        circumstances: circumstances(&comparison.dir),
+        circumstances,
+        settings: described(comparison, best),
         keys: comparison.keys,
         rounds: comparison.rounds,
         seconds: comparison.duration.as_secs_f64(),
-        cells: results,
+        cells,
         sync_limits,
         rss_bytes,
         preload_seconds,
+        lines: Vec::new(),
+        runs: Vec::new(),
     })
 }
 
-pub fn sync_limits(dir: &Path) -> io::Result<Vec<SyncResult>> {
-    let mut results = Vec::new();
-    for method in sync_limit::METHODS {
-        match sync_limit::measure(dir, method, 300, Duration::from_millis(700)) {
-            Ok(result) => results.push(result),
-            // Not every file system and sandbox has these two.
-            Err(_) if matches!(method, Method::DirectDsync | Method::IoUring) => {}
-            Err(e) => return Err(e),
-        }
-    }
-    Ok(results)
-}
-
-fn settings(comparison: &Comparison, server: &Server, cell: &Cell) -> Settings {
-    Settings {
-        targets: vec![server.address],
-        connections: cell.sessions,
-        depth: cell.depth,
-        mix: vec![(Op::Read, cell.reads), (Op::Write, cell.writes)],
-        keys: Keys { shape: Shape::Production, count: comparison.keys },
-        choice: Choice::Uniform,
-        value_bytes: VALUE_BYTES,
-        pace: Pace::Closed,
-        warmup: comparison.warmup,
-        duration: comparison.duration,
-        session_timeout_ms: 30_000,
-        seed: 1,
-        server_pids: vec![server.pid()],
-        population: 0,
-        elsewhere: 0,
-        data_dir: None,
-    }
+fn described(comparison: &Comparison, best: &SyncResult) -> Vec<(String, String)> {
+    let seconds = |duration: Duration| format!("{:.2} s", duration.as_secs_f64());
+    [
+        ("znodes", format!("{} of {:?} shape, {VALUE_BYTES} bytes", comparison.keys, comparison.shape)),
+        ("rounds", format!("{}, servers take turns inside each", comparison.rounds)),
+        ("one round of one cell", seconds(comparison.duration)),
+        ("warm-up before it", seconds(comparison.warmup)),
+        ("servers on", format!("CPU {}", comparison.server_cpu)),
+        ("load on", format!("CPU {}", comparison.load_cpu)),
+        ("raw group commit by", format!("{:?}, the fastest here", best.method)),
+    ]
+    .map(|(name, value)| (name.to_string(), value))
+    .to_vec()
 }
 
 fn run_cell(
     comparison: &Comparison,
     cell: &Cell,
     servers: &[Server],
-    say: &mut dyn FnMut(&str),
+    probe: &Probe,
+    narrator: &mut Narrator<'_>,
 ) -> io::Result<CellResult> {
-    let mut series: Vec<Series> = servers
-        .iter()
-        .map(|server| Series {
-            server: server.kind.name.clone(),
+    let (reads, writes) = match cell.kind {
+        Kind::Load { reads, writes } => (reads, writes),
+        _ => (0, 0),
+    };
+    let mut result = CellResult {
+        name: cell.name.to_string(),
+        sessions: cell.sessions,
+        depth: cell.depth,
+        reads,
+        writes,
+        series: servers.iter().map(|server| Series::new(&server.kind.name)).collect(),
+        raw_sync: Vec::new(),
+    };
+    for round in 0..comparison.rounds {
+        for (server, series) in servers.iter().zip(&mut result.series) {
+            let place = format!("{}: round {} of {}", cell.name, round + 1, comparison.rounds);
+            narrator.step(format!("{place}: {}", server.kind.name));
+            let mut settings = comparison.settings(server, cell);
+            settings.seed = round as u64 + 1;
+            let began = Instant::now();
+            let syncs = server::sync_count(server);
+            let report = match cell.kind {
+                Kind::Storm => scenario::sessions(&settings, &mut |_| {})?,
+                Kind::Crowd => scenario::crowd(&settings)?,
+                Kind::Load { .. } => scenario::sustained(cell.name, &settings, &mut |p| {
+                    let rate = p.completed as f64
+                        / (p.elapsed.as_secs_f64() - settings.warmup.as_secs_f64()).max(0.1);
+                    narrator.pass(format!("{place}: {} {rate:.0}/s", server.kind.name));
+                })?,
+            };
+            let syncs = server::sync_count(server).zip(syncs).map(|(after, before)| (after - before) as f64);
+            series.take(&report, syncs, began.elapsed());
+        }
+        if cell.writes() {
+            result.raw_sync.push(raw_sync(probe, cell.outstanding())?);
+        }
+    }
+    Ok(result)
+}
+
+fn raw_sync(probe: &Probe, outstanding: usize) -> io::Result<RawSync> {
+    let one = probe.measure(RECORD_BYTES, PROBE)?;
+    let all =
+        if outstanding == 1 { one.clone() } else { probe.measure(RECORD_BYTES * outstanding, PROBE)? };
+    Ok(RawSync {
+        p50_us: one.latency.p50_us,
+        cpu_us: one.cpu_us,
+        records_per_second: all.syncs_per_second * outstanding as f64,
+    })
+}
+
+impl Series {
+    fn new(server: &str) -> Series {
+        Series {
+            server: server.to_string(),
             ops_per_second: Vec::new(),
             server_cpu_us: Vec::new(),
+            instructions: Vec::new(),
+            syncs_per_op: Vec::new(),
             p50_us: Vec::new(),
             p99_us: Vec::new(),
             max_us: Vec::new(),
             invalid: Vec::new(),
-            last: None,
-        })
-        .collect();
-    for round in 0..comparison.rounds {
-        for (server, series) in servers.iter().zip(&mut series) {
-            say(&format!(
-                "{}: round {} of {}: {}",
-                cell.name,
-                round + 1,
-                comparison.rounds,
-                server.kind.name
-            ));
-            let mut settings = settings(comparison, server, cell);
-            settings.seed = round as u64 + 1;
-            let report = match cell.scenario {
-                "sessions" => scenario::sessions(&settings, &mut |_| {})?,
-                name => scenario::sustained(name, &settings, &mut |_| {})?,
-            };
-            let figure = |name| report.value(name).unwrap_or(f64::NAN);
-            series.ops_per_second.push(figure("throughput"));
-            series.p50_us.push(figure("p50"));
-            series.p99_us.push(figure("p99"));
-            series.max_us.push(figure("max"));
-            series.server_cpu_us.push(report.server_cpu_us_per_op.unwrap_or(f64::NAN));
-            series.invalid.extend(report.invalid.iter().cloned());
-            series.last = Some(report);
+            histogram: Vec::new(),
         }
     }
-    Ok(CellResult { name: cell.name.to_string(), series })
+
+    /// One round: its report, the syncs the server counted meanwhile, and how long it took with the warm-up.
+    fn take(&mut self, report: &Report, syncs: Option<f64>, took: Duration) {
+        let figure = |name| report.value(name).unwrap_or(0.0);
+        let rate = figure("throughput");
+        self.ops_per_second.push(rate);
+        self.p50_us.push(figure("p50"));
+        self.p99_us.push(figure("p99"));
+        self.max_us.push(figure("max"));
+        self.server_cpu_us.push(report.server_cpu_us_per_op.unwrap_or(0.0));
+        self.instructions.extend(report.value("instructions"));
+        self.syncs_per_op.extend(syncs.map(|syncs| syncs / (rate * took.as_secs_f64()).max(1.0)));
+        let mut reasons = report.invalid.clone();
+        reasons
+            .extend(report.errors.iter().map(|(code, count)| format!("{count} replies with error {code}")));
+        self.invalid.push((!reasons.is_empty()).then(|| reasons.join("; ")));
+        let mut all: std::collections::BTreeMap<u64, u64> = self.histogram.drain(..).collect();
+        for (value, count) in &report.histogram {
+            *all.entry(*value).or_default() += count;
+        }
+        self.histogram = all.into_iter().collect();
+    }
+
+    pub fn valid(&self, round: usize) -> bool {
+        self.invalid.get(round).is_some_and(Option::is_none)
+    }
 }
 
 impl CellResult {
@@ -259,33 +420,51 @@ impl CellResult {
         self.series.iter().find(|series| series.server == server)
     }
 
-    /// Throughput of `a` over `b`, paired by round: median, low, high.
-    pub fn ratio(&self, a: &str, b: &str) -> Option<(f64, f64, f64)> {
-        Some(ratio_interval(&self.of(a)?.ops_per_second, &self.of(b)?.ops_per_second))
+    /// One figure for each round in which all of `servers` are valid.
+    pub fn paired(&self, servers: &[&str], figure: impl Fn(usize, &[&Series]) -> Option<f64>) -> Vec<f64> {
+        let series: Option<Vec<&Series>> = servers.iter().map(|name| self.of(name)).collect();
+        let Some(series) = series else { return Vec::new() };
+        let rounds = series.iter().map(|s| s.ops_per_second.len()).min().unwrap_or(0);
+        (0..rounds)
+            .filter(|round| series.iter().all(|s| s.valid(*round)))
+            .filter_map(|round| figure(round, &series))
+            .filter(|value| value.is_finite())
+            .collect()
     }
 
-    /// Server CPU per operation of `b` over `a`: how many times cheaper `a` is.
-    pub fn cpu_ratio(&self, a: &str, b: &str) -> Option<(f64, f64, f64)> {
-        Some(ratio_interval(&self.of(b)?.server_cpu_us, &self.of(a)?.server_cpu_us))
+    /// Throughput of `a` over `b`, paired by round.
+    pub fn ratio(&self, a: &str, b: &str) -> Interval {
+        interval(&self.paired(&[a, b], |at, s| Some(s[0].ops_per_second[at] / s[1].ops_per_second[at])))
+    }
+
+    /// The ceiling of a round in operations per second: the echo's rate; for cells that only write no more than raw
+    /// group commit; for mixes the echo's cost plus `syncs_per_op` times what a raw sync costs.
+    pub fn limit(&self, round: usize, echo: &Series, syncs_per_op: f64) -> Option<f64> {
+        let echo = *echo.ops_per_second.get(round)?;
+        let raw = self.raw_sync.get(round);
+        match (self.reads, self.writes, raw) {
+            (1.., 1.., Some(raw)) => Some(1e6 / (1e6 / echo + syncs_per_op * raw.cpu_us)),
+            (_, _, Some(raw)) => Some(echo.min(raw.records_per_second)),
+            (_, _, None) => Some(echo),
+        }
+    }
+
+    /// Median over the rounds of `limit`, with the syncs that `server` needed.
+    pub fn limit_median(&self, server: &str) -> Option<f64> {
+        let limits = self.paired(&[server, ECHO], |at, s| {
+            self.limit(at, s[1], s[0].syncs_per_op.get(at).copied().unwrap_or(0.0))
+        });
+        (!limits.is_empty()).then(|| median(&limits))
     }
 }
 
-#[cfg(test)]
-mod tests {
-    use super::*;
+/// Names of the servers in results.
+pub const OSTLER: &str = "ostler";
+pub const NIO: &str = "apache-nio";
+pub const NETTY: &str = "apache-netty";
+pub const ECHO: &str = "echo";
 
-    #[test]
-    fn medians() {
-        assert_eq!(median(&[3.0, 1.0, 2.0]), 2.0);
-        assert_eq!(median(&[4.0, 1.0, 2.0, 3.0]), 2.5);
-        assert!(median(&[]).is_nan());
-    }
-
-    #[test]
-    fn seven_pairs_give_the_whole_range_nine_leave_the_extremes_out() {
-        let ones = vec![1.0; 9];
-        let a: Vec<f64> = (1..=9).map(f64::from).collect();
-        assert_eq!(ratio_interval(&a[..7], &ones[..7]), (4.0, 1.0, 7.0));
-        assert_eq!(ratio_interval(&a, &ones), (5.0, 2.0, 8.0));
-    }
+/// Short measurements of every method, for `limit sync`.
+pub fn sync_limits(dir: &Path) -> io::Result<Vec<SyncResult>> {
+    sync_limit::measure_all(dir, RECORD_BYTES, 3, Duration::from_millis(250))
 }

@@ -10,6 +10,7 @@ use mio::net::TcpStream;
 use mio::{Events, Interest, Poll, Token};
 
 use crate::frames::{self, Op};
+use crate::instructions::Instructions;
 use crate::keys::{Choice, Keys, Random};
 use crate::measure::{Recording, Usage};
 
@@ -89,6 +90,8 @@ pub struct Outcome {
     pub own: Usage,
     /// Sum over the server processes; `None` when none is local.
     pub server: Option<Usage>,
+    /// User-space instructions of the servers per operation, where the machine counts them.
+    pub instructions: Option<f64>,
     /// Replies per target, in the order of the plan.
     pub per_target: Vec<u64>,
 }
@@ -241,6 +244,7 @@ impl<'a> Engine<'a> {
         self.closes_ns = self.opens_ns + self.plan.duration.as_nanos() as u64;
         self.next_due_ns = start as f64;
         let mut usage = None;
+        let instructions = Instructions::of(&self.plan.server_pids);
         let mut scratch = vec![0; READ_BYTES];
         let mut events = Events::with_capacity(1024);
         let mut shown_ns = start;
@@ -256,7 +260,8 @@ impl<'a> Engine<'a> {
                 break;
             }
             if usage.is_none() && now >= self.opens_ns {
-                usage = Some(self.usages());
+                let counted = instructions.as_ref().and_then(|i| i.count().ok());
+                usage = Some((self.usages(), counted));
             }
             if now - shown_ns > 250_000_000 {
                 shown_ns = now;
@@ -270,13 +275,18 @@ impl<'a> Engine<'a> {
                 self.handle(event.token().0, event.is_writable(), &mut scratch)?;
             }
         }
-        let (own, server) = usage.unwrap_or_else(|| self.usages());
+        let ((own, server), counted) = usage.unwrap_or_else(|| (self.usages(), None));
         let (own_end, server_end) = self.usages();
+        let counted_end = instructions.as_ref().and_then(|i| i.count().ok());
+        let completed = self.recording.completed().max(1) as f64;
         Ok(Outcome {
             recording: std::mem::take(&mut self.recording),
             window: self.plan.duration,
             own: own_end.since(&own),
             server: server_end.zip(server).map(|(end, begin)| end.since(&begin)),
+            instructions: counted_end
+                .zip(counted)
+                .map(|(end, begin)| end.saturating_sub(begin) as f64 / completed),
             per_target: self.per_target.clone(),
         })
     }

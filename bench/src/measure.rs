@@ -13,7 +13,7 @@ pub fn new_histogram() -> Histogram<u64> {
 }
 
 /// One second of a run.
-#[derive(Clone, Copy, Default, Debug, serde::Serialize)]
+#[derive(Clone, Copy, Default, Debug, serde::Serialize, serde::Deserialize)]
 pub struct Second {
     pub completed: u64,
     pub max_ns: u64,
@@ -83,7 +83,7 @@ impl Recording {
 }
 
 /// The figures people quote, in microseconds.
-#[derive(Clone, Copy, Debug, serde::Serialize)]
+#[derive(Clone, Copy, Debug, serde::Serialize, serde::Deserialize)]
 pub struct Percentiles {
     pub count: u64,
     pub mean_us: f64,
@@ -112,7 +112,7 @@ impl Percentiles {
 }
 
 /// CPU time and memory of a process of this machine, from /proc.
-#[derive(Clone, Copy, Default, Debug, serde::Serialize)]
+#[derive(Clone, Copy, Default, Debug, serde::Serialize, serde::Deserialize)]
 pub struct Usage {
     pub user: Duration,
     pub system: Duration,

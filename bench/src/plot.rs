@@ -2,8 +2,9 @@
 
 use plotters::prelude::*;
 
-use crate::compare::{ComparisonResult, median};
+use crate::compare::{CellResult, ComparisonResult};
 use crate::measure::Second;
+use crate::statistics::median;
 
 const SIZE: (u32, u32) = (960, 360);
 const COLOURS: [RGBColor; 6] = [
@@ -139,6 +140,96 @@ pub fn bars(result: &ComparisonResult) -> String {
         root.present()?;
         Ok(())
     })
+}
+
+/// Throughput over requests outstanding: a curve for each server, a figure for each mix with three cells or more.
+pub fn concurrency(result: &ComparisonResult) -> String {
+    let mut mixes: Vec<(u64, u64)> = Vec::new();
+    for cell in result.cells.iter().filter(|cell| cell.reads + cell.writes > 0) {
+        if !mixes.contains(&(cell.reads, cell.writes)) {
+            mixes.push((cell.reads, cell.writes));
+        }
+    }
+    let of_mix = |mix: &(u64, u64)| {
+        let mut cells: Vec<&CellResult> =
+            result.cells.iter().filter(|cell| (cell.reads, cell.writes) == *mix).collect();
+        cells.sort_by_key(|cell| cell.sessions * cell.depth);
+        let what = match mix {
+            (_, 0) => "reads".to_string(),
+            (0, _) => "writes".to_string(),
+            (reads, writes) => format!("{reads}:{writes}"),
+        };
+        let names: Vec<&str> = cells[0].series.iter().map(|s| s.server.as_str()).collect();
+        let curves: Vec<(&str, Vec<(f64, f64)>)> = names
+            .into_iter()
+            .map(|name| {
+                let point = |cell: &&CellResult| {
+                    let rate = median(&cell.of(name)?.ops_per_second);
+                    Some(((cell.sessions * cell.depth) as f64, rate))
+                };
+                (name, cells.iter().filter_map(point).collect())
+            })
+            .collect();
+        if cells.len() < 3 { String::new() } else { curve_figure(&what, "requests outstanding", &curves) }
+    };
+    mixes.iter().map(of_mix).collect()
+}
+
+/// Throughput over anything that is turned up, both logarithmic.
+pub fn curve_figure(what: &str, x_name: &str, curves: &[(&str, Vec<(f64, f64)>)]) -> String {
+    let points = || curves.iter().flat_map(|(_, curve)| curve);
+    if points().count() < 2 {
+        return String::new();
+    }
+    figure(&format!("{what}: operations per second over {x_name}, both logarithmic"), |svg| {
+        let right = points().map(|p| p.0).fold(1.0, f64::max) * 1.2;
+        let left = points().map(|p| p.0).fold(f64::MAX, f64::min) / 1.2;
+        let top = points().map(|p| p.1).fold(1.0, f64::max) * 1.5;
+        let bottom = points().map(|p| p.1).fold(f64::MAX, f64::min) / 1.5;
+        let root = SVGBackend::with_string(svg, SIZE).into_drawing_area();
+        root.fill(&WHITE)?;
+        let mut chart = ChartBuilder::on(&root)
+            .margin(10)
+            .x_label_area_size(40)
+            .y_label_area_size(90)
+            .build_cartesian_2d((left..right).log_scale(), (bottom.max(1.0)..top).log_scale())?;
+        chart
+            .configure_mesh()
+            .light_line_style(WHITE)
+            .x_desc(x_name)
+            .y_desc("ops/s")
+            .x_label_formatter(&|x| short(*x))
+            .y_label_formatter(&|y| short(*y))
+            .draw()?;
+        for (at, (name, curve)) in curves.iter().enumerate() {
+            let colour = COLOURS[at % COLOURS.len()];
+            chart
+                .draw_series(LineSeries::new(curve.iter().copied(), colour.stroke_width(2)))?
+                .label(name.to_string())
+                .legend(move |(x, y)| PathElement::new([(x, y), (x + 16, y)], colour.stroke_width(2)));
+            chart.draw_series(curve.iter().map(|point| Circle::new(*point, 3, colour.filled())))?;
+        }
+        chart
+            .configure_series_labels()
+            .position(SeriesLabelPosition::UpperLeft)
+            .background_style(WHITE.mix(0.8))
+            .border_style(BLACK.mix(0.3))
+            .draw()?;
+        drop(chart);
+        root.present()?;
+        Ok(())
+    })
+}
+
+/// 1500000 as 1.5 M.
+fn short(value: f64) -> String {
+    let (scaled, suffix) = match value {
+        v if v >= 1e6 => (v / 1e6, " M"),
+        v if v >= 1e3 => (v / 1e3, " k"),
+        v => (v, ""),
+    };
+    let text = format!("{scaled:.1}");
+    format!("{}{suffix}", text.strip_suffix(".0").unwrap_or(&text))
 }
 
 #[cfg(test)]

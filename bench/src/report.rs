@@ -6,9 +6,10 @@ use std::io;
 use std::path::Path;
 
 use crate::circumstances::Circumstances;
-use crate::compare::{ComparisonResult, median};
+use crate::compare::{ComparisonResult, OSTLER};
 use crate::plot;
 use crate::scenario::Report;
+use crate::statistics::{Line, Verdict, median};
 
 /// One scenario on the terminal.
 pub fn terminal(report: &Report) -> String {
@@ -64,11 +65,17 @@ fn number(value: f64) -> String {
 #[derive(serde::Serialize)]
 struct Whole<'a> {
     circumstances: &'a Circumstances,
+    settings: &'a [(String, String)],
     report: &'a Report,
 }
 
-pub fn write_json(path: &Path, circumstances: &Circumstances, report: &Report) -> io::Result<()> {
-    std::fs::write(path, serde_json::to_string_pretty(&Whole { circumstances, report })?)
+pub fn write_json(
+    path: &Path,
+    circumstances: &Circumstances,
+    settings: &[(String, String)],
+    report: &Report,
+) -> io::Result<()> {
+    std::fs::write(path, serde_json::to_string_pretty(&Whole { circumstances, settings, report })?)
 }
 
 pub fn write_comparison_json(path: &Path, result: &ComparisonResult) -> io::Result<()> {
@@ -103,7 +110,8 @@ const STYLE: &str = "body{font:15px/1.5 system-ui,sans-serif;max-width:70rem;mar
 table{border-collapse:collapse;margin:1rem 0;font-variant-numeric:tabular-nums}\
 th,td{padding:.25rem .75rem;border-bottom:1px solid #d8dee4;text-align:right}\
 th:first-child,td:first-child{text-align:left}th{font-weight:600}\
-.bad{color:#b42318}figure{margin:1.5rem 0}figcaption{color:#57606a}svg{max-width:100%;height:auto}";
+.lines td,.lines th,.pairs td{text-align:left;vertical-align:top}.pairs td:first-child{white-space:nowrap;color:#57606a}\
+.figures td,.figures th{white-space:nowrap}.bad{color:#b42318}figure{margin:1.5rem 0}figcaption{color:#57606a}svg{max-width:100%;height:auto}";
 
 fn page(title: &str, body: &str) -> String {
     format!(
@@ -121,13 +129,23 @@ fn circumstances_table(c: &Circumstances) -> String {
         ("memory", format!("{} MiB", c.memory_mib)),
         ("kernel", c.kernel.clone()),
         ("file system", c.file_system.clone()),
+        ("disk", c.disk.clone()),
         ("congestion control", c.congestion_control.clone()),
     ];
-    let rows: String = rows.map(|(name, value)| table_row(&[name.to_string(), value], "td")).concat();
-    format!("<h2>Circumstances</h2><table>{rows}</table>")
+    let mut rows: Vec<(String, String)> =
+        rows.map(|(name, value)| (name.to_string(), value)).into_iter().collect();
+    rows.extend(c.versions.iter().map(|(name, version)| (format!("version of {name}"), version.clone())));
+    rows.extend(c.sync_checks.iter().map(|(name, text)| (format!("does {name} sync?"), text.clone())));
+    format!("<h2>Circumstances</h2>{}", pairs_table(&rows))
 }
 
-pub fn html(circumstances: &Circumstances, report: &Report) -> String {
+/// Names and values.
+fn pairs_table(rows: &[(String, String)]) -> String {
+    let rows: String = rows.iter().map(|(n, v)| table_row(&[n.clone(), v.clone()], "td")).collect();
+    format!("<table class=\"pairs\">{rows}</table>")
+}
+
+pub fn html(circumstances: &Circumstances, settings: &[(String, String)], report: &Report) -> String {
     let mut body = String::new();
     for reason in &report.invalid {
         let _ = write!(body, "<p class=\"bad\">Invalid: {}</p>", escape(reason));
@@ -140,103 +158,240 @@ pub fn html(circumstances: &Circumstances, report: &Report) -> String {
     let _ = write!(body, "<table>{rows}</table>");
     body.push_str(&plot::throughput(&report.seconds, &report.marks));
     body.push_str(&plot::latency(&[(report.scenario.as_str(), report.histogram.as_slice())]));
+    let _ = write!(body, "<h2>Settings</h2>{}", pairs_table(settings));
     body.push_str(&circumstances_table(circumstances));
     page(&format!("ostler bench {}", escape(&report.scenario)), &body)
 }
 
-/// The comparison's table: medians per server, then ratios of the first server to the others.
-pub fn comparison_table(result: &ComparisonResult) -> Vec<Vec<String>> {
-    let names: Vec<&str> = result
-        .cells
-        .first()
-        .map(|cell| cell.series.iter().map(|s| s.server.as_str()).collect())
-        .unwrap_or_default();
-    let mut header = vec!["cell".to_string()];
-    header.extend(names.iter().map(|name| format!("{name} ops/s (CPU us)")));
-    header.extend(names.iter().skip(1).map(|name| format!("{} / {name} [95 %]", names[0])));
+/// Medians by server, the ceiling last.
+fn figures_table(result: &ComparisonResult) -> Vec<Vec<String>> {
+    let names = server_names(result);
+    let mut header = vec!["ops/s (server CPU us/op)".to_string()];
+    header.extend(names.iter().map(|name| name.to_string()));
+    header.push("limit".into());
     let mut rows = vec![header];
     for cell in &result.cells {
         let mut row = vec![cell.name.clone()];
         for series in &cell.series {
-            let mark = if series.invalid.is_empty() { "" } else { " (!)" };
-            row.push(format!(
-                "{} ({}){mark}",
-                number(median(&series.ops_per_second)),
-                number(median(&series.server_cpu_us))
-            ));
+            let mark = if series.invalid.iter().any(Option::is_some) { " (!)" } else { "" };
+            let ops = number(median(&series.ops_per_second));
+            row.push(format!("{ops} ({}){mark}", number(median(&series.server_cpu_us))));
         }
-        for name in names.iter().skip(1) {
-            let (mid, low, high) = cell.ratio(names[0], name).unwrap_or((f64::NAN, f64::NAN, f64::NAN));
-            row.push(format!("{mid:.2} [{low:.2}, {high:.2}]"));
+        row.push(cell.limit_median(OSTLER).map_or("-".into(), number));
+        rows.push(row);
+    }
+    rows
+}
+
+/// Ostler over the others, paired round by round.
+fn ratios_table(result: &ComparisonResult) -> Vec<Vec<String>> {
+    let names: Vec<&str> = server_names(result).into_iter().filter(|name| *name != OSTLER).collect();
+    let mut header = vec!["ostler over [95 %]".to_string()];
+    header.extend(names.iter().map(|name| name.to_string()));
+    let mut rows = vec![header];
+    for cell in &result.cells {
+        let mut row = vec![cell.name.clone()];
+        for name in &names {
+            let ratio = cell.ratio(OSTLER, name);
+            row.push(format!("{:.2} [{:.2}, {:.2}]", ratio.median, ratio.low, ratio.high));
         }
         rows.push(row);
     }
     rows
 }
 
-pub fn comparison_terminal(result: &ComparisonResult) -> String {
-    let rows = comparison_table(result);
+/// User-space instructions per operation; empty where the machine counts none.
+fn instructions_table(result: &ComparisonResult) -> Vec<Vec<String>> {
+    let mut header = vec!["user-space instructions/op".to_string()];
+    header.extend(server_names(result).iter().map(|name| name.to_string()));
+    let mut rows = vec![header];
+    for cell in result.cells.iter().filter(|cell| cell.series.iter().any(|s| !s.instructions.is_empty())) {
+        let mut row = vec![cell.name.clone()];
+        row.extend(cell.series.iter().map(|series| number(median(&series.instructions))));
+        rows.push(row);
+    }
+    if rows.len() == 1 { Vec::new() } else { rows }
+}
+
+fn lines_table(lines: &[Line]) -> Vec<Vec<String>> {
+    let mut rows =
+        vec![["goal", "what", "wanted", "measured [95 %]", "verdict", "note"].map(String::from).to_vec()];
+    for line in lines {
+        let figure = |value: f64| if value.abs() < 100.0 { format!("{value:.3}") } else { number(value) };
+        let measured = match line.measured {
+            Some(m) if m.low == m.high => format!("{} {}", figure(m.median), line.unit),
+            Some(m) => format!("{} [{}, {}] {}", figure(m.median), figure(m.low), figure(m.high), line.unit),
+            None => "-".into(),
+        };
+        let verdict = match &line.verdict {
+            Verdict::Met => "met".into(),
+            Verdict::Missed => "MISSED".into(),
+            Verdict::NotJudged(why) => format!("not judged: {why}"),
+        };
+        rows.push(vec![
+            line.id.clone(),
+            line.what.clone(),
+            line.goal(),
+            measured.trim_end().into(),
+            verdict,
+            line.note.clone(),
+        ]);
+    }
+    if rows.len() == 1 { Vec::new() } else { rows }
+}
+
+fn server_names(result: &ComparisonResult) -> Vec<&str> {
+    let first = result.cells.first();
+    first.map(|cell| cell.series.iter().map(|s| s.server.as_str()).collect()).unwrap_or_default()
+}
+
+/// Why rounds do not count, each reason once.
+fn invalid_rounds(result: &ComparisonResult) -> Vec<String> {
+    let mut texts = Vec::new();
+    for cell in &result.cells {
+        for series in &cell.series {
+            let reasons: Vec<&String> = series.invalid.iter().flatten().collect();
+            if let Some(first) = reasons.first() {
+                texts.push(format!(
+                    "{}, {}: {} of {} rounds do not count: {first}",
+                    cell.name,
+                    series.server,
+                    reasons.len(),
+                    series.invalid.len()
+                ));
+            }
+        }
+    }
+    texts
+}
+
+/// `text_columns` are aligned left.
+fn aligned(rows: &[Vec<String>], text_columns: usize) -> String {
     let columns = rows.first().map_or(0, Vec::len);
     let width = |at: usize| rows.iter().map(|row| row[at].chars().count()).max().unwrap_or(0);
     let widths: Vec<usize> = (0..columns).map(width).collect();
     let mut text = String::new();
-    for row in &rows {
+    for row in rows {
+        let mut line = String::new();
         for (at, cell) in row.iter().enumerate() {
-            let pad = widths[at] - cell.chars().count();
-            let (before, after) = if at == 0 { (0, pad) } else { (pad, 0) };
-            let _ = write!(text, "{}{cell}{}  ", " ".repeat(before), " ".repeat(after));
+            let pad = " ".repeat(widths[at] - cell.chars().count());
+            let _ =
+                if at < text_columns { write!(line, "{cell}{pad}  ") } else { write!(line, "{pad}{cell}  ") };
         }
-        text.push('\n');
-    }
-    for limit in &result.sync_limits {
-        let _ = writeln!(
-            text,
-            "sync {:?}: {} /s, p50 {} us",
-            limit.method,
-            number(limit.syncs_per_second),
-            number(limit.latency.p50_us)
-        );
-    }
-    for (name, bytes) in &result.rss_bytes {
-        let each = *bytes as f64 / result.keys as f64;
-        let _ =
-            writeln!(text, "{name}: {} bytes resident per znode after {} znodes", number(each), result.keys);
+        let _ = writeln!(text, "{}", line.trim_end());
     }
     text
 }
 
-pub fn comparison_html(result: &ComparisonResult) -> String {
-    let rows = comparison_table(result);
-    let mut body = String::from("<table>");
-    for (at, row) in rows.iter().enumerate() {
-        body.push_str(&table_row(row, if at == 0 { "th" } else { "td" }));
+pub fn comparison_terminal(result: &ComparisonResult) -> String {
+    let mut text = String::new();
+    if !result.cells.is_empty() {
+        let _ = writeln!(text, "{}", aligned(&figures_table(result), 1));
+        let _ = writeln!(text, "{}", aligned(&ratios_table(result), 1));
+        match instructions_table(result) {
+            rows if rows.is_empty() => {
+                text.push_str("this machine does not count instructions\n\n");
+            }
+            rows => drop(writeln!(text, "{}", aligned(&rows, 1))),
+        }
     }
-    body.push_str("</table><p>Medians over rounds; ratios are paired round by round, with 95 % intervals. (!) marks cells with an invalid round.</p>");
+    let _ = writeln!(text, "{}", aligned(&lines_table(&result.lines), 6));
+    for reason in invalid_rounds(result) {
+        let _ = writeln!(text, "(!) {reason}");
+    }
+    for limit in &result.sync_limits {
+        let _ = writeln!(
+            text,
+            "raw group commit, {:<12} {:>8} /s   p50 {:>7} us   CPU {:>6} us",
+            format!("{:?}:", limit.method),
+            number(limit.syncs_per_second),
+            number(limit.latency.p50_us),
+            number(limit.cpu_us)
+        );
+    }
+    for (name, bytes) in &result.rss_bytes {
+        let each = *bytes as f64 / result.keys as f64;
+        let _ = writeln!(
+            text,
+            "{name}: {} bytes resident per znode behind {} creates",
+            number(each),
+            number(result.keys as f64)
+        );
+    }
+    for (name, checked) in &result.circumstances.sync_checks {
+        let _ = writeln!(text, "{name}: {checked}");
+    }
+    text
+}
+
+fn html_table(rows: &[Vec<String>], class: &str) -> String {
+    let mut table = format!("<table class=\"{class}\">");
+    for (at, row) in rows.iter().enumerate() {
+        table.push_str(&table_row(row, if at == 0 { "th" } else { "td" }));
+    }
+    table.push_str("</table>");
+    table
+}
+
+pub fn comparison_html(result: &ComparisonResult) -> String {
+    let mut body = String::new();
+    if !result.lines.is_empty() {
+        let _ = write!(body, "<h2>Goals</h2>{}", html_table(&lines_table(&result.lines), "lines"));
+    }
+    if !result.cells.is_empty() {
+        let _ = write!(
+            body,
+            "<h2>Throughput</h2>{}<p>Medians over rounds. The limit is the bare echo loop, for writes the lower of echo \
+             and raw group commit, for mixes the echo's cost plus that of the syncs. (!): rounds that do not count.</p>{}\
+             <p>Paired round by round, with 95 % intervals.</p>",
+            html_table(&figures_table(result), "figures"),
+            html_table(&ratios_table(result), "figures")
+        );
+        match instructions_table(result) {
+            rows if rows.is_empty() => body.push_str("<p>This machine does not count instructions.</p>"),
+            rows => body.push_str(&html_table(&rows, "figures")),
+        }
+    }
+    for reason in invalid_rounds(result) {
+        let _ = write!(body, "<p class=\"bad\">(!) {}</p>", escape(&reason));
+    }
     body.push_str(&plot::bars(result));
+    body.push_str(&plot::concurrency(result));
+    for (name, run) in &result.runs {
+        let plots = plot::throughput(&run.seconds, &run.marks);
+        if !plots.is_empty() {
+            let _ = write!(body, "<h3>{}</h3>{plots}", escape(name));
+        }
+    }
+    if !result.cells.is_empty() {
+        body.push_str("<h2>Latency</h2>");
+    }
     for cell in &result.cells {
-        let lines: Vec<(&str, &[(u64, u64)])> = cell
-            .series
-            .iter()
-            .filter_map(|series| Some((series.server.as_str(), series.last.as_ref()?.histogram.as_slice())))
-            .collect();
+        let lines: Vec<(&str, &[(u64, u64)])> =
+            cell.series.iter().map(|series| (series.server.as_str(), series.histogram.as_slice())).collect();
         let _ = write!(body, "<h3>{}</h3>{}", escape(&cell.name), plot::latency(&lines));
     }
-    let limits: String = result
-        .sync_limits
-        .iter()
-        .map(|limit| {
-            let row = [
-                format!("{:?}", limit.method),
-                format!("{} /s", number(limit.syncs_per_second)),
-                format!("p50 {} us", number(limit.latency.p50_us)),
-                format!("p99 {} us", number(limit.latency.p99_us)),
-            ];
-            table_row(&row, "td")
-        })
-        .collect();
-    let _ = write!(body, "<h2>Raw group commit of 300 bytes</h2><table>{limits}</table>");
+    body.push_str(&disk_section(result));
+    let _ = write!(body, "<h2>Settings</h2>{}", pairs_table(&result.settings));
     body.push_str(&circumstances_table(&result.circumstances));
     page("ostler bench compare", &body)
+}
+
+fn disk_section(result: &ComparisonResult) -> String {
+    if result.sync_limits.is_empty() {
+        return String::new();
+    }
+    let mut rows = vec![["method", "commits/s", "p50 us", "p99 us", "CPU us"].map(String::from).to_vec()];
+    rows.extend(result.sync_limits.iter().map(|limit| {
+        vec![
+            format!("{:?}", limit.method),
+            number(limit.syncs_per_second),
+            number(limit.latency.p50_us),
+            number(limit.latency.p99_us),
+            number(limit.cpu_us),
+        ]
+    }));
+    format!("<h2>Raw group commit of 300 bytes</h2>{}", html_table(&rows, "figures"))
 }
 
 #[cfg(test)]

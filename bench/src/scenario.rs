@@ -49,15 +49,15 @@ pub struct Settings {
 }
 
 /// A named figure with its unit.
-#[derive(Clone, Debug, serde::Serialize)]
+#[derive(Clone, Debug, serde::Serialize, serde::Deserialize)]
 pub struct Figure {
     pub name: String,
     pub value: f64,
-    pub unit: &'static str,
+    pub unit: String,
 }
 
 /// What one scenario gave.
-#[derive(Clone, Debug, serde::Serialize)]
+#[derive(Clone, Debug, serde::Serialize, serde::Deserialize)]
 pub struct Report {
     pub scenario: String,
     pub figures: Vec<Figure>,
@@ -76,7 +76,7 @@ pub struct Report {
 }
 
 impl Report {
-    fn empty(scenario: &str) -> Report {
+    pub fn empty(scenario: &str) -> Report {
         Report {
             scenario: scenario.to_string(),
             figures: Vec::new(),
@@ -92,8 +92,8 @@ impl Report {
         }
     }
 
-    fn figure(&mut self, name: &str, value: f64, unit: &'static str) {
-        self.figures.push(Figure { name: name.to_string(), value, unit });
+    pub fn figure(&mut self, name: &str, value: f64, unit: &str) {
+        self.figures.push(Figure { name: name.to_string(), value, unit: unit.to_string() });
     }
 
     pub fn value(&self, name: &str) -> Option<f64> {
@@ -168,6 +168,9 @@ fn report_of(name: &str, settings: &Settings, outcome: &load::Outcome) -> Report
     report.own_cpu_share = outcome.own_cpu_share();
     if let Some(server) = outcome.server {
         report.figure("server CPU", server.cpu().as_secs_f64() / outcome.window.as_secs_f64(), "CPUs");
+    }
+    if let Some(count) = outcome.instructions {
+        report.figure("instructions", count, "user-space instructions/op");
     }
     judge(&mut report, settings, outcome);
     report
@@ -305,6 +308,33 @@ pub fn sessions(settings: &Settings, show: Show<'_>) -> io::Result<Report> {
         report.server_cpu_us_per_op = Some(cpu / histogram.len().max(1) as f64);
     }
     memory(&mut report, settings, None);
+    Ok(report)
+}
+
+/// `--at-once` of `sessions`: `population` sessions connect at once; from the first dial until the last one stands. They
+/// are closed in order afterwards, outside the window.
+pub fn crowd(settings: &Settings) -> io::Result<Report> {
+    let mut swarm = Swarm::new(settings.targets.clone(), settings.session_timeout_ms)?;
+    let limit = Duration::from_secs(120);
+    let before = usage(settings);
+    let own = Usage::of(std::process::id()).unwrap_or_default();
+    let begin = Instant::now();
+    let times = swarm.open(settings.population, settings.population, limit)?;
+    let elapsed = begin.elapsed();
+    let after = usage(settings);
+    let mut histogram = new_histogram();
+    times.iter().for_each(|time| histogram.saturating_record(time.as_nanos() as u64));
+    let mut report = Report::empty("sessions");
+    report.figure("throughput", times.len() as f64 / elapsed.as_secs_f64(), "sessions/s");
+    report.latencies(&histogram);
+    if let (Some(before), Some(after)) = (before, after) {
+        let cpu = after.since(&before).cpu().as_secs_f64();
+        report.server_cpu_us_per_op = Some(cpu * 1e6 / times.len().max(1) as f64);
+    }
+    memory(&mut report, settings, before.map(|before| (before, settings.population)));
+    report.own_cpu_share = Usage::of(std::process::id()).unwrap_or_default().since(&own).cpu().as_secs_f64()
+        / elapsed.as_secs_f64();
+    swarm.leave(limit)?;
     Ok(report)
 }
 

@@ -8,7 +8,7 @@ use std::process::{Child, Command, Stdio};
 use std::time::{Duration, Instant};
 
 /// A server that `compare` starts. In a command `{port}` and `{dir}` stand for the client port and the data directory.
-#[derive(Clone, Debug, serde::Serialize)]
+#[derive(Clone, Debug)]
 pub struct ServerKind {
     pub name: String,
     pub command: Vec<String>,
@@ -178,6 +178,16 @@ pub fn four_letter_word(address: SocketAddr, word: &str) -> io::Result<String> {
     let mut text = String::new();
     stream.read_to_string(&mut text)?;
     Ok(text)
+}
+
+/// Syncs of the log since the server started, by its own count; `None` when it does not tell.
+pub fn sync_count(server: &Server) -> Option<u64> {
+    if !server.kind.real {
+        return None;
+    }
+    let text = four_letter_word(server.address, "mntr").ok()?;
+    let line = text.lines().find_map(|line| line.strip_prefix("zk_cnt_fsynctime\t"))?;
+    line.trim().parse::<f64>().ok().map(|count| count as u64)
 }
 
 /// The process of this machine that listens on a TCP port; `None` when it cannot be told.

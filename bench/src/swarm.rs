@@ -14,6 +14,8 @@ use crate::frames;
 const READ_BYTES: usize = 64 * 1024;
 /// Connects started between two looks at what has come: handshakes go on while a storm is still being dialled.
 const DIALS_PER_TURN: usize = 64;
+/// closeSessions under way while a swarm leaves.
+const CLOSES_AT_A_TIME: usize = 512;
 /// How long a turn waits for readiness.
 const PATIENCE: Duration = Duration::from_millis(200);
 
@@ -97,6 +99,26 @@ impl Swarm {
             }
         }
         Ok(times)
+    }
+
+    /// Ends every session with closeSession and waits until the server has closed every connection.
+    pub fn leave(&mut self, limit: Duration) -> io::Result<()> {
+        let deadline = Instant::now() + limit;
+        let mut todo: Vec<usize> =
+            (0..self.members.len()).filter(|index| self.members[*index].is_some()).collect();
+        let mut under_way = 0usize;
+        while !todo.is_empty() || under_way > 0 {
+            while under_way < CLOSES_AT_A_TIME
+                && let Some(index) = todo.pop()
+            {
+                self.send(index, |out| frames::close(out, 1))?;
+                under_way += 1;
+            }
+            self.turn(deadline, &mut |happening| {
+                under_way = under_way.saturating_sub(matches!(happening, Happening::Closed(_)).into());
+            })?;
+        }
+        Ok(())
     }
 
     /// Starts one more session; its index.

@@ -1,0 +1,162 @@
+//! The goals that follow from the comparison's cells: P1 to P4 and P14. Pure: rounds in, lines out.
+//! Not here: goals with a measurement of their own (proofs).
+
+use crate::compare::{CellResult, ComparisonResult, ECHO, NETTY, NIO, OSTLER};
+use crate::statistics::Line;
+use crate::statistics::Sense::{AtLeast, AtMost};
+
+const MIX_DEEP: &str = "10:1, 100 sessions, depth 16";
+const MIX_FLAT: &str = "10:1, 100 sessions, depth 1";
+const WRITE_DEEP: &str = "write, 100 sessions, depth 16";
+const WRITE_ONE: &str = "write, 1 session, depth 1";
+const CROWD: &str = "10 000 sessions connect at once";
+
+/// All lines whose cells are in `result`.
+pub fn lines(result: &ComparisonResult) -> Vec<Line> {
+    let cell = |name: &str| result.cells.iter().find(|cell| cell.name == name);
+    let mut lines = Vec::new();
+    if let Some(cell) = cell(MIX_DEEP) {
+        lines.push(faster("P1", cell, NETTY, 13.0));
+        lines.push(faster("P1", cell, NIO, 15.0));
+    }
+    lines.extend(cell(MIX_FLAT).map(|cell| of_limit("P1", cell, 0.85)));
+    for name in ["read, 1 session, depth 1", "read, 100 sessions, depth 1"] {
+        lines.extend(cell(name).map(|cell| of_limit("P2", cell, 0.92)));
+    }
+    for name in ["read, 10 sessions, depth 16", "read, 100 sessions, depth 16"] {
+        lines.extend(cell(name).map(own_cost));
+    }
+    if let Some(cell) = cell(WRITE_DEEP) {
+        lines.push(faster("P4", cell, NETTY, 12.0));
+        lines.push(faster("P4", cell, NIO, 12.0));
+        lines.push(of_limit("P4", cell, 0.35));
+    }
+    lines.extend(cell(WRITE_ONE).map(lone_writer));
+    if let Some(cell) = cell(CROWD) {
+        lines.push(of_limit("P14", cell, 0.8));
+        lines.push(faster("P14", cell, NETTY, 1.6));
+        lines.push(faster("P14", cell, NIO, 1.6));
+    }
+    lines
+}
+
+fn faster(id: &str, cell: &CellResult, peer: &str, bound: f64) -> Line {
+    let what = format!("{}, against {peer}", cell.name);
+    if cell.of(peer).is_none() {
+        return Line::absent(id, &what, AtLeast, bound, "times", "this peer did not run");
+    }
+    let ratios =
+        cell.paired(&[OSTLER, peer], |at, s| Some(s[0].ops_per_second[at] / s[1].ops_per_second[at]));
+    let cheaper = cell.paired(&[OSTLER, peer], |at, s| Some(s[1].server_cpu_us[at] / s[0].server_cpu_us[at]));
+    let cheaper = crate::statistics::median(&cheaper);
+    Line::rounds(id, &what, AtLeast, bound, "times", &ratios)
+        .note(format!("{cheaper:.1} times per server CPU-second"))
+}
+
+fn of_limit(id: &str, cell: &CellResult, bound: f64) -> Line {
+    let what = format!("{}, of its limit", cell.name);
+    let syncs = |at: usize, s: &[&crate::compare::Series]| s[0].syncs_per_op.get(at).copied();
+    let shares = cell.paired(&[OSTLER, ECHO], |at, s| {
+        Some(s[0].ops_per_second[at] / cell.limit(at, s[1], syncs(at, s).unwrap_or(0.0))?)
+    });
+    let line = Line::rounds(id, &what, AtLeast, bound, "", &shares);
+    if cell.reads == 0 || cell.writes == 0 {
+        return line;
+    }
+    // The strict reading counts a sync's CPU; the lenient one all the time it takes.
+    let slow = cell.paired(&[OSTLER, ECHO], |at, s| {
+        let cost = 1e6 / s[1].ops_per_second[at] + syncs(at, s)? * cell.raw_sync.get(at)?.p50_us;
+        Some(s[0].ops_per_second[at] * cost / 1e6)
+    });
+    let per_op = crate::statistics::median(&cell.paired(&[OSTLER], syncs));
+    let slow = crate::statistics::median(&slow);
+    line.note(format!("{per_op:.4} syncs per op; {slow:.2} if a sync costs its whole time, not its CPU"))
+}
+
+fn own_cost(cell: &CellResult) -> Line {
+    let costs =
+        cell.paired(&[OSTLER, ECHO], |at, s| Some((s[0].server_cpu_us[at] - s[1].server_cpu_us[at]) * 1e3));
+    Line::rounds("P3", &format!("{}, CPU above the echo", cell.name), AtMost, 250.0, "ns", &costs)
+}
+
+fn lone_writer(cell: &CellResult) -> Line {
+    let ratios = cell.paired(&[OSTLER, ECHO], |at, s| {
+        Some(s[0].p50_us[at] / (s[1].p50_us[at] + cell.raw_sync.get(at)?.p50_us))
+    });
+    let what = format!("{}, p50 over echo round trip + raw sync", cell.name);
+    Line::rounds("P4", &what, AtMost, 1.3, "times", &ratios)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::compare::{RawSync, Series};
+    use crate::statistics::Verdict;
+
+    fn series(server: &str, ops: f64, cpu_us: f64, p50_us: f64) -> Series {
+        let all = |value: f64| vec![value; 7];
+        Series {
+            server: server.into(),
+            ops_per_second: all(ops),
+            server_cpu_us: all(cpu_us),
+            instructions: Vec::new(),
+            syncs_per_op: if server == ECHO { Vec::new() } else { all(0.01) },
+            p50_us: all(p50_us),
+            p99_us: all(p50_us),
+            max_us: all(p50_us),
+            invalid: vec![None; 7],
+            histogram: Vec::new(),
+        }
+    }
+
+    fn cell(name: &str, reads: u64, writes: u64) -> CellResult {
+        let raw = RawSync { p50_us: 50.0, cpu_us: 20.0, records_per_second: 400_000.0 };
+        CellResult {
+            name: name.into(),
+            sessions: 100,
+            depth: 16,
+            reads,
+            writes,
+            series: vec![
+                series(OSTLER, 160_000.0, 5.0, 110.0),
+                series(NIO, 10_000.0, 90.0, 200.0),
+                series(ECHO, 200_000.0, 4.8, 50.0),
+            ],
+            raw_sync: if writes > 0 { vec![raw; 7] } else { Vec::new() },
+        }
+    }
+
+    #[track_caller]
+    fn check(line: &Line, measured: f64, verdict: Verdict) {
+        let found = line.measured.unwrap().median;
+        assert!((found - measured).abs() < 1e-6 * measured, "{line:?}");
+        assert_eq!(line.verdict, verdict, "{line:?}");
+    }
+
+    #[test]
+    fn limits_follow_the_kind_of_cell() {
+        // 5 us of echo and 0.01 syncs of 20 us of CPU: 5.2 us an operation.
+        check(&of_limit("P1", &cell(MIX_FLAT, 10, 1), 0.8), 160_000.0 * 5.2e-6, Verdict::Met);
+        check(&of_limit("P2", &cell("read", 1, 0), 0.92), 0.8, Verdict::Missed);
+        check(&of_limit("P4", &cell(WRITE_DEEP, 0, 1), 0.35), 0.8, Verdict::Met);
+        check(&faster("P1", &cell(MIX_DEEP, 10, 1), NIO, 15.0), 16.0, Verdict::Met);
+        check(&own_cost(&cell("read", 1, 0)), 200.0, Verdict::Met);
+        check(&lone_writer(&cell(WRITE_ONE, 0, 1)), 1.1, Verdict::Met);
+    }
+
+    #[test]
+    fn rounds_with_a_saturated_generator_do_not_count() {
+        let mut cell = cell("read", 1, 0);
+        cell.series[2].invalid[..3].fill(Some("saturated".into()));
+        let line = of_limit("P2", &cell, 0.92);
+        assert_eq!(line.rounds, 4);
+        assert!(matches!(line.verdict, Verdict::NotJudged(_)), "{line:?}");
+    }
+
+    #[test]
+    fn a_peer_that_did_not_run_is_told_of() {
+        let line = faster("P1", &cell(MIX_DEEP, 10, 1), NETTY, 13.0);
+        assert!(line.measured.is_none());
+        assert!(matches!(line.verdict, Verdict::NotJudged(_)));
+    }
+}
