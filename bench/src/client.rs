@@ -15,9 +15,15 @@ pub struct Client {
 
 impl Client {
     pub fn connect(target: SocketAddr, timeout_ms: i32) -> io::Result<Client> {
-        let mut stream = TcpStream::connect(target)?;
+        Client::connect_within(target, timeout_ms, Duration::from_secs(60))
+    }
+
+    /// `patience`: how long each answer may take. A server that is still starting may swallow a handshake for good, so
+    /// that who waits for one had better give up soon and dial again.
+    pub fn connect_within(target: SocketAddr, timeout_ms: i32, patience: Duration) -> io::Result<Client> {
+        let mut stream = TcpStream::connect_timeout(&target, patience)?;
         stream.set_nodelay(true)?;
-        stream.set_read_timeout(Some(Duration::from_secs(60)))?;
+        stream.set_read_timeout(Some(patience))?;
         let mut out = Vec::new();
         frames::connect(&mut out, timeout_ms);
         stream.write_all(&out)?;

@@ -22,8 +22,8 @@ pub const RECORD_BYTES: usize = 300;
 /// Sessions that connect at once in the last row.
 pub const CROWD: usize = 10_000;
 const PROBE: Duration = Duration::from_millis(200);
-/// Load before the first round, so that just-in-time compilers have seen the paths.
-const HEATING: Duration = Duration::from_secs(3);
+/// Load before the first round, so that just-in-time compilers have seen the paths: so many times one round.
+const HEATING_ROUNDS: u32 = 2;
 
 /// What a cell's load does.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -215,7 +215,7 @@ impl Comparison {
                 one * self.kinds.len() as f64 + sync
             })
             .sum();
-        let heating = HEATING.as_secs_f64() * self.kinds.len() as f64;
+        let heating = (self.duration * HEATING_ROUNDS).as_secs_f64() * self.kinds.len() as f64;
         Duration::from_secs_f64(building + heating + 6.0 + round * self.rounds as f64)
     }
 
@@ -277,7 +277,7 @@ pub fn run(comparison: &Comparison, narrator: &mut Narrator<'_>) -> io::Result<C
     for server in &servers {
         narrator.step(format!("heating {}", server.kind.name));
         let mut settings = comparison.settings(server, &CELLS[9]);
-        (settings.duration, settings.warmup) = (HEATING, Duration::ZERO);
+        (settings.duration, settings.warmup) = (comparison.duration * HEATING_ROUNDS, Duration::ZERO);
         scenario::sustained("heating", &settings, &mut |_| {})?;
     }
     let mut cells = Vec::new();

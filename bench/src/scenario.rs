@@ -13,6 +13,7 @@ use crate::frames::{self, Op};
 use crate::keys::{Choice, Keys, Random};
 use crate::load::{self, CREATED_PARENT, Mix, Pace, Plan, Progress};
 use crate::measure::{Percentiles, Second, Usage, new_histogram};
+use crate::server::PROBE_PATIENCE;
 use crate::swarm::{Happening, Swarm};
 
 /// Above this share of its CPU the generator is taken for the bottleneck, and the result for invalid.
@@ -554,7 +555,8 @@ fn snapshots(dir: &std::path::Path) -> Vec<String> {
 
 /// Reads one random key; used to tell when a restarted server serves.
 pub fn read_once(settings: &Settings) -> io::Result<()> {
-    let mut client = Client::connect(settings.targets[0], settings.session_timeout_ms)?;
+    let mut client =
+        Client::connect_within(settings.targets[0], settings.session_timeout_ms, PROBE_PATIENCE)?;
     let mut path = Vec::new();
     settings.keys.path(&mut path, Random::new(settings.seed).below(settings.keys.count));
     let (header, _) = client.call(|out, xid| frames::get_data(out, xid, &path, false))?;

@@ -7,6 +7,11 @@ use std::path::{Path, PathBuf};
 use std::process::{Child, Command, Stdio};
 use std::time::{Duration, Instant};
 
+use crate::client::Client;
+
+/// How long a server that may be starting is given for one answer.
+pub const PROBE_PATIENCE: Duration = Duration::from_millis(500);
+
 /// A server that `compare` starts. In a command `{port}` and `{dir}` stand for the client port and the data directory.
 #[derive(Clone, Debug)]
 pub struct ServerKind {
@@ -88,6 +93,7 @@ impl Server {
         if let Some(cpu) = cpu {
             pin_on_start(&mut command, cpu);
         }
+        end_with_parent(&mut command);
         let child = command.spawn().map_err(|e| io::Error::new(e.kind(), format!("{}: {e}", words[0])))?;
         let mut server = Server { kind: kind.clone(), address, dir: dir.to_path_buf(), child };
         server.wait_serving(limit)?;
@@ -122,7 +128,8 @@ impl Server {
         if !self.kind.real {
             return TcpStream::connect(self.address).is_ok();
         }
-        crate::client::Client::connect(self.address, 30_000).is_ok_and(|client| client.close().is_ok())
+        let client = Client::connect_within(self.address, 30_000, PROBE_PATIENCE);
+        client.is_ok_and(|client| client.close().is_ok())
     }
 
     /// SIGKILL, as a power cut would have it for the process.
@@ -158,6 +165,20 @@ fn pin_on_start(command: &mut Command, cpu: usize) {
     };
     // SAFETY: the closure makes one async-signal-safe call and touches no lock and no allocator.
     unsafe { command.pre_exec(pin) };
+}
+
+/// A measurement that is killed leaves no server behind. Holds as long as the starting thread is the process's main one,
+/// which it is: the kernel sends the signal when that thread ends.
+fn end_with_parent(command: &mut Command) {
+    let bind = || {
+        // SAFETY: a plain system call, allowed between fork and exec.
+        match unsafe { libc::prctl(libc::PR_SET_PDEATHSIG, libc::SIGKILL) } {
+            0 => Ok(()),
+            _ => Err(io::Error::last_os_error()),
+        }
+    };
+    // SAFETY: the closure makes one async-signal-safe call and touches no lock and no allocator.
+    unsafe { command.pre_exec(bind) };
 }
 
 /// Pins the calling thread.
