@@ -49,6 +49,8 @@ pub enum BenchCommand {
     Limit(LimitArgs),
     /// Start servers, alternate rounds, report medians and ratios
     Compare(CompareArgs),
+    /// The headline table and plot of a comparison's JSON
+    Plot(PlotArgs),
     /// The echo loop as a process of its own (used by compare and limit)
     #[command(hide = true)]
     EchoServer {
@@ -130,6 +132,9 @@ pub struct LoadArgs {
     pub at_once: bool,
     #[arg(long)]
     pub data_dir: Option<PathBuf>,
+    /// Run several times and plot the curve: `servers` (the first, the first two ...), `connections=1,10,100`, `depth=1,4,16`
+    #[arg(long)]
+    pub sweep: Option<String>,
     /// The keys are there already
     #[arg(long)]
     pub no_preload: bool,
@@ -180,6 +185,21 @@ pub struct LimitArgs {
     pub duration: f64,
     #[arg(long, default_value_t = 100)]
     pub value: usize,
+}
+
+#[derive(Args, Clone, Debug)]
+pub struct PlotArgs {
+    /// What `compare --json` wrote
+    pub results: PathBuf,
+    /// Where the plot goes
+    #[arg(long)]
+    pub svg: Option<PathBuf>,
+    /// Put the headline table between the markers `<!-- bench -->` and `<!-- /bench -->` of this file
+    #[arg(long)]
+    pub readme: Option<PathBuf>,
+    /// Write the whole report anew
+    #[arg(long)]
+    pub html: Option<PathBuf>,
 }
 
 #[derive(Clone, Copy, Debug, ValueEnum, PartialEq, Eq)]
@@ -258,6 +278,28 @@ fn parse_mix(text: &str) -> Result<Vec<(Op, u64)>, String> {
 }
 
 impl LoadArgs {
+    /// The runs of `--sweep`: what is turned up, and for each run its value and its arguments.
+    pub fn sweep_runs(&self, sweep: &str) -> Result<(String, Vec<(f64, LoadArgs)>), String> {
+        let complaint = || format!("--sweep {sweep}: want servers, connections=1,10,100 or depth=1,4,16");
+        if sweep == "servers" {
+            let runs = (1..=self.servers.len()).map(|count| {
+                let servers = self.servers[..count].to_vec();
+                (count as f64, LoadArgs { servers, ..self.clone() })
+            });
+            return Ok(("servers".into(), runs.collect()));
+        }
+        let (what, values) = sweep.split_once('=').ok_or_else(complaint)?;
+        let values: Result<Vec<usize>, _> = values.split(',').map(str::parse).collect();
+        let run = |value: usize| match what {
+            "connections" => Some(LoadArgs { connections: value, ..self.clone() }),
+            "depth" => Some(LoadArgs { depth: value, ..self.clone() }),
+            _ => None,
+        };
+        let runs =
+            values.map_err(|_| complaint())?.into_iter().map(|value| Some((value as f64, run(value)?)));
+        Ok((what.to_string(), runs.collect::<Option<Vec<_>>>().ok_or_else(complaint)?))
+    }
+
     /// The settings in words, for reports.
     pub fn described(&self) -> Vec<(String, String)> {
         let pace = match self.rate {
@@ -327,6 +369,7 @@ impl LoadArgs {
             population: self.population,
             elsewhere: self.elsewhere,
             data_dir: self.data_dir.clone(),
+            created_parent: crate::load::CREATED_PARENT.into(),
         })
     }
 }

@@ -6,13 +6,14 @@ use std::time::{Duration, Instant};
 
 use clap::Parser;
 
-use crate::args::{Bench, BenchCommand, CompareArgs, LimitArgs, LimitKind, LoadArgs, RestartArgs};
-use crate::circumstances::circumstances;
+use crate::args::{Bench, BenchCommand, CompareArgs, LimitArgs, LimitKind, LoadArgs, PlotArgs, RestartArgs};
+use crate::circumstances::{Circumstances, circumstances};
 use crate::compare::{self, Comparison, ComparisonResult, Narrator, Step};
 use crate::frames::Op;
 use crate::goals;
 use crate::keys::{Choice, Keys, Shape};
 use crate::load::{Pace, Progress};
+use crate::proofs::{self, Proofs};
 use crate::report;
 use crate::scenario::{self, Report, Settings};
 use crate::server::{Server, ServerKind, pin_self};
@@ -62,6 +63,7 @@ fn dispatch(command: BenchCommand) -> io::Result<bool> {
         BenchCommand::Restart(args) => restart(&args),
         BenchCommand::Limit(args) => limit(&args),
         BenchCommand::Compare(args) => run_comparison(&args),
+        BenchCommand::Plot(args) => plot_results(&args),
         BenchCommand::EchoServer { port, value } => {
             crate::echo::serve(crate::echo::listen(port)?, value)?;
             Ok(true)
@@ -92,7 +94,36 @@ fn end_of_line() {
     }
 }
 
+/// Several runs with one setting turned up; the report is the curve.
+fn swept(name: &str, args: &LoadArgs, sweep: &str) -> io::Result<bool> {
+    let (what, runs) = args.sweep_runs(sweep).map_err(io::Error::other)?;
+    let mut points = Vec::new();
+    for (value, args) in runs {
+        let result = one_load(name, &args)?;
+        points.push(report::Point { value, report: result });
+    }
+    print!("{}", report::sweep_terminal(name, &what, &points));
+    if args.out.json.is_some() || args.out.html.is_some() {
+        let circumstances = described_circumstances(args)?;
+        if let Some(path) = &args.out.json {
+            report::write_sweep_json(path, &circumstances, &args.described(), &what, &points)?;
+        }
+        if let Some(path) = &args.out.html {
+            let page = report::sweep_html(&circumstances, &args.described(), name, &what, &points);
+            std::fs::write(path, page)?;
+        }
+    }
+    Ok(points.iter().all(|point| point.report.invalid.is_empty()))
+}
+
 fn load(name: &str, args: &LoadArgs) -> io::Result<bool> {
+    match &args.sweep {
+        Some(sweep) => swept(name, args, sweep),
+        None => deliver(&one_load(name, args)?, args),
+    }
+}
+
+fn one_load(name: &str, args: &LoadArgs) -> io::Result<Report> {
     let settings = args.settings(name).map_err(io::Error::other)?;
     if let Some(cpu) = args.cpu {
         pin_self(cpu)?;
@@ -114,7 +145,7 @@ fn load(name: &str, args: &LoadArgs) -> io::Result<bool> {
         name => scenario::sustained(name, &settings, &mut show)?,
     };
     end_of_line();
-    deliver(&result, args)
+    Ok(result)
 }
 
 fn deliver(result: &Report, args: &LoadArgs) -> io::Result<bool> {
@@ -126,14 +157,19 @@ fn deliver(result: &Report, args: &LoadArgs) -> io::Result<bool> {
     Ok(result.invalid.is_empty())
 }
 
-fn write_out(result: &Report, args: &LoadArgs) -> io::Result<()> {
-    let out = &args.out;
+fn described_circumstances(args: &LoadArgs) -> io::Result<Circumstances> {
     let mut circumstances = circumstances(args.data_dir.as_deref().unwrap_or(Path::new(".")));
     for server in &args.servers {
         if let Some(address) = std::net::ToSocketAddrs::to_socket_addrs(server)?.next() {
             circumstances.describe(server, address);
         }
     }
+    Ok(circumstances)
+}
+
+fn write_out(result: &Report, args: &LoadArgs) -> io::Result<()> {
+    let out = &args.out;
+    let circumstances = described_circumstances(args)?;
     let settings = args.described();
     if let Some(path) = &out.json {
         report::write_json(path, &circumstances, &settings, result)?;
@@ -221,6 +257,7 @@ fn limit(args: &LimitArgs) -> io::Result<bool> {
         population: 0,
         elsewhere: 0,
         data_dir: None,
+        created_parent: crate::load::CREATED_PARENT.into(),
     };
     let result = scenario::sustained("limit echo", &settings, &mut shower("echo".into()))?;
     end_of_line();
@@ -251,6 +288,26 @@ fn kinds(args: &CompareArgs) -> io::Result<Vec<ServerKind>> {
     }
     kinds.push(ServerKind::echo(&binary, compare::VALUE_BYTES));
     Ok(kinds)
+}
+
+/// Table, plot and page of a comparison that was kept.
+fn plot_results(args: &PlotArgs) -> io::Result<bool> {
+    let result = report::read_comparison_json(&args.results)?;
+    print!("{}", report::headline(&result));
+    if let Some(path) = &args.svg {
+        std::fs::write(path, crate::plot::headline(&result)?)?;
+    }
+    if let Some(path) = &args.html {
+        std::fs::write(path, report::comparison_html(&result))?;
+    }
+    if let Some(path) = &args.readme {
+        let text = report::between_markers(&std::fs::read_to_string(path)?, &report::headline(&result));
+        let text = text.ok_or_else(|| {
+            io::Error::other(format!("{}: no <!-- bench --> and <!-- /bench -->", path.display()))
+        })?;
+        std::fs::write(path, text)?;
+    }
+    Ok(true)
 }
 
 fn minutes(duration: Duration) -> String {
@@ -291,9 +348,16 @@ fn run_comparison(args: &CompareArgs) -> io::Result<bool> {
         only: args.only.clone(),
         dir,
     };
-    let expected = comparison.expected();
+    let proofs = Proofs::parse(&args.lines, args.long).map_err(io::Error::other)?;
+    let mut expected = Duration::ZERO;
+    if proofs.as_ref().is_none_or(|proofs| proofs.table) {
+        expected += comparison.expected();
+    }
+    if let Some(proofs) = &proofs {
+        expected += proofs.expected(&comparison);
+    }
     eprintln!("{} rounds; this takes about {} minutes", comparison.rounds, minutes(expected));
-    let outcome = measure(&comparison, expected);
+    let outcome = measure(&comparison, proofs.as_ref(), expected);
     if args.dir.is_none() && temporary.exists() {
         std::fs::remove_dir_all(&temporary)?;
     }
@@ -308,11 +372,19 @@ fn run_comparison(args: &CompareArgs) -> io::Result<bool> {
     Ok(true)
 }
 
-fn measure(comparison: &Comparison, expected: Duration) -> io::Result<ComparisonResult> {
+fn measure(
+    comparison: &Comparison,
+    proofs: Option<&Proofs>,
+    expected: Duration,
+) -> io::Result<ComparisonResult> {
     let mut say = narrate();
     let mut narrator = Narrator::new(expected, &mut say);
-    let mut result = compare::run(comparison, &mut narrator)?;
-    end_of_line();
+    let table = proofs.is_none_or(|proofs| proofs.table);
+    let mut result = compare::run(comparison, table, &mut narrator)?;
     result.lines = goals::lines(&result);
+    if let Some(proofs) = proofs {
+        proofs::run(proofs, comparison, &mut narrator, &mut result)?;
+    }
+    end_of_line();
     Ok(result)
 }

@@ -205,7 +205,7 @@ impl Comparison {
             })
             .sum();
         let turn = (self.duration + self.warmup).as_secs_f64() + 0.1;
-        let crowd = 2.5;
+        let crowd = 3.0;
         let round: f64 = self
             .cells()
             .iter()
@@ -241,12 +241,17 @@ impl Comparison {
             population: cell.sessions,
             elsewhere: 0,
             data_dir: None,
+            created_parent: crate::load::CREATED_PARENT.into(),
         }
     }
 }
 
-/// Runs every cell; the result's `lines` are still empty.
-pub fn run(comparison: &Comparison, narrator: &mut Narrator<'_>) -> io::Result<ComparisonResult> {
+/// Runs every cell, or with `table` false only looks at the disk; the result's `lines` are still empty.
+pub fn run(
+    comparison: &Comparison,
+    table: bool,
+    narrator: &mut Narrator<'_>,
+) -> io::Result<ComparisonResult> {
     server::pin_self(comparison.load_cpu)?;
     std::fs::create_dir_all(&comparison.dir)?;
     narrator.step("measuring the disk");
@@ -258,7 +263,8 @@ pub fn run(comparison: &Comparison, narrator: &mut Narrator<'_>) -> io::Result<C
     let probe = Probe::new(&comparison.dir, best.method)?;
     let mut circumstances = circumstances::circumstances(&comparison.dir);
     let (mut servers, mut rss_bytes, mut preload_seconds) = (Vec::new(), Vec::new(), Vec::new());
-    for kind in &comparison.kinds {
+    let kinds = if table { comparison.kinds.as_slice() } else { &[] };
+    for kind in kinds {
         narrator.step(format!("starting {}", kind.name));
         let dir = comparison.dir.join(&kind.name);
         let server = Server::start(kind, &dir, Some(comparison.server_cpu), START_LIMIT)?;
@@ -281,7 +287,7 @@ pub fn run(comparison: &Comparison, narrator: &mut Narrator<'_>) -> io::Result<C
         scenario::sustained("heating", &settings, &mut |_| {})?;
     }
     let mut cells = Vec::new();
-    for cell in comparison.cells() {
+    for cell in comparison.cells().into_iter().filter(|_| table) {
         cells.push(run_cell(comparison, cell, &servers, &probe, narrator)?);
     }
     Ok(ComparisonResult {

@@ -15,6 +15,8 @@ const READ_BYTES: usize = 256 * 1024;
 const STAT_BYTES: usize = 68;
 /// Connects waiting in the kernel: as many as it allows, so that a storm is not slowed by retransmitted SYNs.
 const BACKLOG: i32 = 65_535;
+const GET_DATA: &[u8] = &4i32.to_be_bytes();
+const SET_DATA: &[u8] = &5i32.to_be_bytes();
 const CLOSE_SESSION: &[u8] = &(-11i32).to_be_bytes();
 
 struct Client {
@@ -24,6 +26,10 @@ struct Client {
     written: usize,
     greeted: bool,
     closing: bool,
+    /// It asked for a watch.
+    watching: bool,
+    /// It changed something: every watcher is due an event.
+    fired: bool,
 }
 
 /// Connections by token; slots of closed ones are taken again, so that a storm finds one without a search.
@@ -31,6 +37,8 @@ struct Client {
 struct Clients {
     slots: Vec<Option<Client>>,
     free: Vec<usize>,
+    /// Somebody may be watching.
+    watchers: bool,
 }
 
 impl Clients {
@@ -44,6 +52,8 @@ impl Clients {
             written: 0,
             greeted: false,
             closing: false,
+            watching: false,
+            fired: false,
         };
         match self.slots.get_mut(index) {
             Some(slot) => *slot = Some(client),
@@ -54,9 +64,26 @@ impl Clients {
 
     fn turn(&mut self, index: usize, scratch: &mut [u8], data: &[u8]) {
         let Some(client) = self.slots.get_mut(index).and_then(Option::as_mut) else { return };
-        if !client.turn(scratch, data).unwrap_or(false) {
+        let open = client.turn(scratch, data).unwrap_or(false);
+        let fired = std::mem::take(&mut client.fired);
+        self.watchers |= client.watching;
+        if !open {
             self.slots[index] = None;
             self.free.push(index);
+        }
+        if fired && self.watchers {
+            self.fire();
+        }
+    }
+
+    /// One event to each watcher, each by a bare send: the ceiling for a watch that fires.
+    fn fire(&mut self) {
+        self.watchers = false;
+        for client in self.slots.iter_mut().flatten().filter(|client| client.watching) {
+            client.watching = false;
+            event(&mut client.output);
+            // Who is gone shows at its next turn.
+            let _ = client.flush();
         }
     }
 }
@@ -123,7 +150,10 @@ impl Client {
         let mut at = 0;
         while let Some(length) = frames::whole_frame(&self.input[at..]) {
             if self.greeted {
-                self.closing |= self.input.get(at + 8..at + 12) == Some(CLOSE_SESSION);
+                let op = self.input.get(at + 8..at + 12);
+                self.closing |= op == Some(CLOSE_SESSION);
+                self.watching |= op == Some(GET_DATA) && self.input.get(at + length - 1) == Some(&1);
+                self.fired |= op == Some(SET_DATA);
                 answer(&mut self.output, &self.input[at + 4..at + length], data);
             } else {
                 greet(&mut self.output);
@@ -132,16 +162,21 @@ impl Client {
             at += length;
         }
         self.input.drain(..at);
+        self.flush()?;
+        Ok(!self.closing)
+    }
+
+    fn flush(&mut self) -> io::Result<()> {
         while self.written < self.output.len() {
             match self.stream.write(&self.output[self.written..]) {
                 Ok(count) => self.written += count,
-                Err(e) if e.kind() == io::ErrorKind::WouldBlock => return Ok(true),
+                Err(e) if e.kind() == io::ErrorKind::WouldBlock => return Ok(()),
                 Err(e) => return Err(e),
             }
         }
         self.output.clear();
         self.written = 0;
-        Ok(!self.closing)
+        Ok(())
     }
 }
 
@@ -152,6 +187,17 @@ fn greet(out: &mut Vec<u8>) {
     out.extend_from_slice(&1i64.to_be_bytes());
     out.extend_from_slice(&16i32.to_be_bytes());
     out.extend_from_slice(&[0; 17]);
+}
+
+/// NodeDataChanged on a path of the length scenarios watch.
+fn event(out: &mut Vec<u8>) {
+    const PATH: &[u8] = b"/bench-watch/watched";
+    out.extend_from_slice(&((28 + PATH.len()) as i32).to_be_bytes());
+    out.extend_from_slice(&(-1i32).to_be_bytes());
+    out.extend_from_slice(&(-1i64).to_be_bytes());
+    out.extend_from_slice(&[0, 0, 0, 0, 0, 0, 0, 3, 0, 0, 0, 3]);
+    out.extend_from_slice(&(PATH.len() as i32).to_be_bytes());
+    out.extend_from_slice(PATH);
 }
 
 /// `request` begins with xid and type; the reply carries the xid and a body of the operation's size.
@@ -209,6 +255,7 @@ mod tests {
                 choice: Choice::Uniform,
                 value_bytes: 100,
                 multi_size: 2,
+                created_parent: "/created".into(),
                 pace,
                 warmup: Duration::from_millis(50),
                 duration: Duration::from_millis(300),

@@ -14,6 +14,7 @@ pub mod keys;
 pub mod load;
 pub mod measure;
 pub mod plot;
+pub mod proofs;
 pub mod report;
 pub mod scenario;
 pub mod server;

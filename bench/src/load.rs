@@ -71,6 +71,8 @@ pub struct Plan {
     pub keys: Keys,
     pub choice: Choice,
     pub value_bytes: usize,
+    /// Parent of what `create` makes.
+    pub created_parent: String,
     /// Paths in one multi.
     pub multi_size: usize,
     pub pace: Pace,
@@ -366,12 +368,13 @@ impl<'a> Engine<'a> {
         match op {
             Op::Create => {
                 self.created += 1;
-                created_path(&mut self.path, self.created);
+                created_path(&mut self.path, plan, self.created);
                 connection.created.push_back(self.created);
                 frames::create(out, xid, &self.path, &self.value, 0);
             }
             Op::Delete => {
-                created_path(&mut self.path, connection.created.pop_front().unwrap_or(0));
+                let number = connection.created.pop_front().unwrap_or(0);
+                created_path(&mut self.path, plan, number);
                 frames::delete(out, xid, &self.path);
             }
             Op::Multi => {
@@ -513,11 +516,12 @@ fn open(poll: &Poll, token: Token, plan: &Plan, target: usize) -> io::Result<Con
     })
 }
 
-/// Parent of what `create` makes.
+/// Parent of what `create` makes unless told otherwise.
 pub const CREATED_PARENT: &str = "/bench-created";
 
-fn created_path(out: &mut Vec<u8>, number: u64) {
-    out.extend_from_slice(CREATED_PARENT.as_bytes());
+/// The seed is in it: runs of one process that differ in it do not meet each other's znodes.
+fn created_path(out: &mut Vec<u8>, plan: &Plan, number: u64) {
+    out.extend_from_slice(plan.created_parent.as_bytes());
     out.push(b'/');
-    out.extend_from_slice(format!("{}-{number}", std::process::id()).as_bytes());
+    out.extend_from_slice(format!("{}-{}-{number}", std::process::id(), plan.seed).as_bytes());
 }

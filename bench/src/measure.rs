@@ -144,6 +144,13 @@ impl Usage {
     }
 }
 
+/// Anonymous resident bytes of a process: without the pages of mapped files, which are the kernel's to take back.
+pub fn anonymous_bytes(pid: u32) -> Option<u64> {
+    let status = std::fs::read_to_string(format!("/proc/{pid}/status")).ok()?;
+    let line = status.lines().find_map(|line| line.strip_prefix("RssAnon:"))?;
+    Some(line.split_whitespace().next()?.parse::<u64>().ok()? * 1024)
+}
+
 /// Nanosecond run time summed over the threads; the kernel does not split it, so all counts as user.
 fn cpu_exact(pid: u32) -> Option<(Duration, Duration)> {
     let mut total = 0;

@@ -2,7 +2,7 @@
 
 use plotters::prelude::*;
 
-use crate::compare::{CellResult, ComparisonResult};
+use crate::compare::{CellResult, ComparisonResult, ECHO};
 use crate::measure::Second;
 use crate::statistics::median;
 
@@ -106,40 +106,59 @@ fn curve(histogram: &[(u64, u64)]) -> Vec<(f64, f64)> {
         .collect()
 }
 
+/// Median throughput of every cell: the overview of a report.
 pub fn bars(result: &ComparisonResult) -> String {
     if result.cells.is_empty() {
         return String::new();
     }
-    figure("Median operations per second, logarithmic", |svg| {
-        let height = 40 + 26 * result.cells.iter().map(|cell| cell.series.len() + 1).sum::<usize>() as u32;
-        let values = || result.cells.iter().flat_map(|cell| &cell.series).map(|s| median(&s.ops_per_second));
-        let right = values().filter(|v| v.is_finite()).fold(10.0, f64::max) * 3.0;
-        let rows: usize = result.cells.iter().map(|cell| cell.series.len() + 1).sum();
-        let root = SVGBackend::with_string(svg, (SIZE.0, height)).into_drawing_area();
+    figure("Median operations per second, logarithmic", |svg| draw_bars(result, svg))
+}
+
+/// The same as a file of its own.
+pub fn headline(result: &ComparisonResult) -> std::io::Result<String> {
+    let mut svg = String::new();
+    draw_bars(result, &mut svg).map_err(|e| std::io::Error::other(format!("no plot: {e}")))?;
+    Ok(svg)
+}
+
+fn draw_bars(result: &ComparisonResult, svg: &mut String) -> Drawn {
+    let rows: usize = result.cells.iter().map(|cell| cell.series.len() + 1).sum();
+    let values = || result.cells.iter().flat_map(|cell| &cell.series).map(|s| median(&s.ops_per_second));
+    let left = 1_000.0;
+    let right = values().filter(|v| v.is_finite()).fold(10.0 * left, f64::max) * 4.0;
+    {
+        let root = SVGBackend::with_string(svg, (SIZE.0, 50 + 24 * rows as u32)).into_drawing_area();
         root.fill(&WHITE)?;
         let mut chart = ChartBuilder::on(&root)
             .margin(10)
             .x_label_area_size(30)
-            .build_cartesian_2d((1_000.0..right).log_scale(), 0.0..rows as f64)?;
-        chart.configure_mesh().disable_y_axis().disable_y_mesh().x_desc("ops/s").draw()?;
+            .build_cartesian_2d((left..right).log_scale(), 0.0..rows as f64)?;
+        chart
+            .configure_mesh()
+            .disable_y_axis()
+            .disable_y_mesh()
+            .light_line_style(WHITE)
+            .x_desc("ops/s")
+            .x_label_formatter(&|x| short(*x))
+            .draw()?;
         let mut row = rows as f64;
         for cell in &result.cells {
             row -= 1.0;
-            let bold = ("sans-serif", 15).into_font();
-            chart.draw_series([Text::new(cell.name.clone(), (1_000.0, row + 0.75), bold)])?;
+            let bold = ("sans-serif", 15).into_font().style(FontStyle::Bold);
+            chart.draw_series([Text::new(cell.name.clone(), (left, row + 0.7), bold)])?;
             for (at, series) in cell.series.iter().enumerate() {
                 row -= 1.0;
-                let value = median(&series.ops_per_second).max(1_000.0);
-                let bar = [(1_000.0, row + 0.15), (value, row + 0.95)];
+                let value = median(&series.ops_per_second).max(left);
+                let bar = [(left, row + 0.1), (value, row + 0.9)];
                 chart.draw_series([Rectangle::new(bar, COLOURS[at % COLOURS.len()].filled())])?;
-                let label = format!(" {} {value:.0}", series.server);
-                chart.draw_series([Text::new(label, (value, row + 0.8), ("sans-serif", 13))])?;
+                let name = if series.server == ECHO { "echo limit" } else { series.server.as_str() };
+                let label = format!("  {name} {}", short(value));
+                chart.draw_series([Text::new(label, (value, row + 0.75), ("sans-serif", 13))])?;
             }
         }
-        drop(chart);
         root.present()?;
-        Ok(())
-    })
+    }
+    Ok(())
 }
 
 /// Throughput over requests outstanding: a curve for each server, a figure for each mix with three cells or more.

@@ -78,6 +78,141 @@ pub fn write_json(
     std::fs::write(path, serde_json::to_string_pretty(&Whole { circumstances, settings, report })?)
 }
 
+/// One run of a sweep.
+#[derive(serde::Serialize)]
+pub struct Point {
+    pub value: f64,
+    pub report: Report,
+}
+
+#[derive(serde::Serialize)]
+struct Sweep<'a> {
+    circumstances: &'a Circumstances,
+    settings: &'a [(String, String)],
+    swept: &'a str,
+    points: &'a [Point],
+}
+
+pub fn write_sweep_json(
+    path: &Path,
+    circumstances: &Circumstances,
+    settings: &[(String, String)],
+    swept: &str,
+    points: &[Point],
+) -> io::Result<()> {
+    let sweep = Sweep { circumstances, settings, swept, points };
+    std::fs::write(path, serde_json::to_string_pretty(&sweep)?)
+}
+
+fn sweep_table(what: &str, points: &[Point]) -> Vec<Vec<String>> {
+    let mut rows =
+        vec![[what, "ops/s", "p50 us", "p99 us", "p99.9 us", "server CPU us/op"].map(String::from).to_vec()];
+    for Point { value, report } in points {
+        let figure = |name: &str| report.value(name).map_or("-".into(), number);
+        let cpu = report.server_cpu_us_per_op.map_or("-".into(), number);
+        let row =
+            [format!("{value:.0}"), figure("throughput"), figure("p50"), figure("p99"), figure("p99.9"), cpu];
+        rows.push(row.to_vec());
+    }
+    rows
+}
+
+/// The curve as a table.
+pub fn sweep_terminal(name: &str, what: &str, points: &[Point]) -> String {
+    let mut text = format!("{name} by {what}\n");
+    for line in aligned(&sweep_table(what, points), 0).lines() {
+        let _ = writeln!(text, "  {line}");
+    }
+    for Point { value, report } in points {
+        for reason in &report.invalid {
+            let _ = writeln!(text, "  INVALID at {value:.0}: {reason}");
+        }
+    }
+    text
+}
+
+pub fn sweep_html(
+    circumstances: &Circumstances,
+    settings: &[(String, String)],
+    name: &str,
+    what: &str,
+    points: &[Point],
+) -> String {
+    let mut body = String::new();
+    for Point { value, report } in points {
+        for reason in &report.invalid {
+            let _ = write!(body, "<p class=\"bad\">Invalid at {value:.0}: {}</p>", escape(reason));
+        }
+    }
+    body.push_str(&html_table(&sweep_table(what, points), "figures"));
+    let rates = points.iter().filter_map(|p| Some((p.value, p.report.value("throughput")?))).collect();
+    body.push_str(&plot::curve_figure(name, what, &[(name, rates)]));
+    let labels: Vec<String> = points.iter().map(|p| format!("{what} {:.0}", p.value)).collect();
+    let curves: Vec<(&str, &[(u64, u64)])> = labels
+        .iter()
+        .zip(points)
+        .map(|(label, point)| (label.as_str(), point.report.histogram.as_slice()))
+        .collect();
+    body.push_str(&plot::latency(&curves));
+    let _ = write!(body, "<h2>Settings</h2>{}", pairs_table(settings));
+    body.push_str(&circumstances_table(circumstances));
+    page(&format!("ostler bench {} by {}", escape(name), escape(what)), &body)
+}
+
+pub fn read_comparison_json(path: &Path) -> io::Result<ComparisonResult> {
+    let text = std::fs::read_to_string(path)?;
+    serde_json::from_str(&text).map_err(|e| io::Error::other(format!("{}: {e}", path.display())))
+}
+
+/// The table for people who read one table: Markdown, one row a cell, then the goals.
+pub fn headline(result: &ComparisonResult) -> String {
+    let mut text = String::new();
+    let markdown = |row: &[String]| format!("| {} |\n", row.join(" | ").replace('\n', " "));
+    for rows in [figures_table(result), ratios_table(result)] {
+        for (at, row) in rows.iter().enumerate() {
+            text.push_str(&markdown(row));
+            if at == 0 {
+                text.push_str(&markdown(&vec!["---".to_string(); row.len()]));
+            }
+        }
+        text.push('\n');
+    }
+    for (at, row) in lines_table(&result.lines).iter().enumerate() {
+        text.push_str(&markdown(row));
+        if at == 0 {
+            text.push_str(&markdown(&vec!["---".to_string(); row.len()]));
+        }
+    }
+    let c = &result.circumstances;
+    let _ = write!(
+        text,
+        "\nCommit {}, {}: {} rounds of {} s, {} znodes, {} ({} usable), Linux {}, {}.\n",
+        c.commit,
+        c.date,
+        result.rounds,
+        result.seconds,
+        number(result.keys as f64),
+        c.cpu,
+        c.cpus,
+        c.kernel,
+        c.disk
+    );
+    for reason in invalid_rounds(result) {
+        let _ = writeln!(text, "(!) {reason}.");
+    }
+    text
+}
+
+const MARK: &str = "<!-- bench -->\n";
+const END_MARK: &str = "<!-- /bench -->";
+
+/// `text` with what lies between the markers replaced; `None` without markers.
+pub fn between_markers(text: &str, new: &str) -> Option<String> {
+    let (before, rest) = text.split_once(MARK)?;
+    let (_, after) = rest.split_once(END_MARK)?;
+    Some(format!("{before}{MARK}{new}{END_MARK}{after}"))
+}
+
 pub fn write_comparison_json(path: &Path, result: &ComparisonResult) -> io::Result<()> {
     std::fs::write(path, serde_json::to_string(result)?)
 }
@@ -397,6 +532,13 @@ fn disk_section(result: &ComparisonResult) -> String {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn only_what_lies_between_the_markers_changes() {
+        let text = "a\n<!-- bench -->\nold\n<!-- /bench -->\nb";
+        assert_eq!(between_markers(text, "new\n").unwrap(), text.replace("old", "new"));
+        assert_eq!(between_markers("a", "new"), None);
+    }
 
     #[test]
     fn numbers_are_readable() {

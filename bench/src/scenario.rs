@@ -11,7 +11,7 @@ use hdrhistogram::Histogram;
 use crate::client::Client;
 use crate::frames::{self, Op};
 use crate::keys::{Choice, Keys, Random};
-use crate::load::{self, CREATED_PARENT, Mix, Pace, Plan, Progress};
+use crate::load::{self, Mix, Pace, Plan, Progress};
 use crate::measure::{Percentiles, Second, Usage, new_histogram};
 use crate::server::PROBE_PATIENCE;
 use crate::swarm::{Happening, Swarm};
@@ -23,6 +23,8 @@ const SEND_LAG_P99_MAX: Duration = Duration::from_millis(2);
 /// Requests outstanding while a tree is built.
 const PRELOAD_DEPTH: usize = 512;
 const LOCK_ROOT: &str = "/bench-lock";
+/// How Ostler calls a snapshot that is being written; Apache writes under the final name.
+const PARTIAL: &str = "partial-snapshot.";
 const WATCH_ROOT: &str = "/bench-watch";
 
 /// What every scenario may ask for.
@@ -47,6 +49,8 @@ pub struct Settings {
     pub elsewhere: usize,
     /// `snapshot`: where the server's snapshots appear.
     pub data_dir: Option<PathBuf>,
+    /// Parent of what `create` makes; it is made, too, when it is missing.
+    pub created_parent: String,
 }
 
 /// A named figure with its unit.
@@ -123,7 +127,7 @@ pub type Show<'a> = &'a mut dyn FnMut(Progress);
 /// `mixed`, `read`, `write`, `create`, `soak`: sustained load of one mix.
 pub fn sustained(name: &str, settings: &Settings, show: Show<'_>) -> io::Result<Report> {
     let mix = Mix::new(&settings.mix).ok_or_else(|| io::Error::other("every weight of the mix is 0"))?;
-    Client::connect(settings.targets[0], settings.session_timeout_ms)?.ensure(CREATED_PARENT)?;
+    Client::connect(settings.targets[0], settings.session_timeout_ms)?.ensure(&settings.created_parent)?;
     let plan = Plan {
         targets: settings.targets.clone(),
         connections: settings.connections,
@@ -133,6 +137,7 @@ pub fn sustained(name: &str, settings: &Settings, show: Show<'_>) -> io::Result<
         choice: settings.choice.clone(),
         value_bytes: settings.value_bytes,
         multi_size: 10,
+        created_parent: settings.created_parent.clone(),
         pace: settings.pace,
         warmup: settings.warmup,
         duration: settings.duration,
@@ -535,12 +540,13 @@ pub fn snapshot(settings: &Settings, show: Show<'_>) -> io::Result<Report> {
     let mut report = sustained("snapshot", settings, &mut |progress| {
         let now = snapshots(&dir);
         for name in now.iter().filter(|name| !known.contains(name)) {
-            marks.push((begin.elapsed().as_secs_f64() - warmup, name.clone()));
+            let what = if name.starts_with(PARTIAL) { format!("begins: {name}") } else { name.clone() };
+            marks.push((begin.elapsed().as_secs_f64() - warmup, what));
         }
         known = now;
         show(progress);
     })?;
-    if marks.is_empty() {
+    if !marks.iter().any(|(_, what)| what.starts_with("snapshot.")) {
         report.invalid.push("no snapshot was taken inside the window: write more, or lower snapCount".into());
     }
     report.marks = marks;
@@ -550,7 +556,7 @@ pub fn snapshot(settings: &Settings, show: Show<'_>) -> io::Result<Report> {
 fn snapshots(dir: &std::path::Path) -> Vec<String> {
     let entries = std::fs::read_dir(dir.join("version-2")).into_iter().flatten().flatten();
     let names = entries.filter_map(|entry| entry.file_name().into_string().ok());
-    names.filter(|name| name.starts_with("snapshot.")).collect()
+    names.filter(|name| name.starts_with("snapshot.") || name.starts_with(PARTIAL)).collect()
 }
 
 /// Reads one random key; used to tell when a restarted server serves.

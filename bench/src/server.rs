@@ -70,13 +70,24 @@ pub fn free_port() -> io::Result<u16> {
 impl Server {
     /// Starts `kind` on a fresh port with its data in `dir`, pinned to `cpu`, and waits until it serves.
     pub fn start(kind: &ServerKind, dir: &Path, cpu: Option<usize>, limit: Duration) -> io::Result<Server> {
+        Server::start_with(kind, dir, cpu, limit, "")
+    }
+
+    /// `lines`: further lines of its zoo.cfg.
+    pub fn start_with(
+        kind: &ServerKind,
+        dir: &Path,
+        cpu: Option<usize>,
+        limit: Duration,
+        lines: &str,
+    ) -> io::Result<Server> {
         std::fs::create_dir_all(dir)?;
         let port = free_port()?;
         let address = SocketAddr::from(([127, 0, 0, 1], port));
         let config = format!(
             "dataDir={}\nclientPort={port}\nclientPortAddress=127.0.0.1\ntickTime=2000\nmaxClientCnxns=0\n\
              maxSessionTimeout=600000\nadmin.enableServer=false\n4lw.commands.whitelist=*\n\
-             globalOutstandingLimit=100000\n",
+             globalOutstandingLimit=100000\n{lines}\n",
             dir.join("data").display()
         );
         std::fs::write(dir.join("zoo.cfg"), config)?;

@@ -148,6 +148,8 @@ impl Swarm {
             *slot = None;
         }
         let mut stream = TcpStream::connect(self.targets[index % self.targets.len()])?;
+        // No TIME_WAIT behind tens of thousands of short sessions: the search for a free port would be what a storm measures.
+        socket2::SockRef::from(&stream).set_linger(Some(Duration::ZERO))?;
         self.poll.registry().register(&mut stream, Token(index), Interest::READABLE | Interest::WRITABLE)?;
         let mut output = Vec::with_capacity(64);
         write(&mut output);

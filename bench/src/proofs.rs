@@ -1,0 +1,316 @@
+//! Goals with a measurement of their own, `compare --lines P7,P9,...`: each starts the servers it needs and leaves lines
+//! behind. Not here: goals that follow from the table's cells (goals), memory and time of big trees (proofs/tree),
+//! crowds of sessions and watches (proofs/crowds).
+
+use std::io;
+use std::time::Duration;
+
+use crate::compare::{Comparison, ComparisonResult, NETTY, NIO, Narrator, OSTLER, START_LIMIT, VALUE_BYTES};
+use crate::frames::Op;
+use crate::keys::{Choice, Keys};
+use crate::load::Pace;
+use crate::measure::Percentiles;
+use crate::scenario::{self, Report, Settings};
+use crate::server::{Server, ServerKind};
+use crate::statistics::Line;
+use crate::statistics::Sense::{AtLeast, AtMost};
+
+mod crowds;
+mod tree;
+
+/// Rounds of what is paired.
+const ROUNDS: u64 = 7;
+
+type Measurement = fn(&mut Lab<'_, '_>) -> io::Result<()>;
+
+/// Name, seconds it takes with a million znodes, and the measurement.
+const PROOFS: [(&str, u64, Measurement); 9] = [
+    ("P5", 50, reads_beside_writes),
+    ("P6", 100, tree::growth),
+    ("P7", 60, tree::memory),
+    ("P8", 60, tree::wide),
+    ("P9", 50, tree::snapshot),
+    ("P10", 120, tree::restart),
+    ("P12", 120, crowds::watches),
+    ("P13", 60, crowds::idle),
+    ("P15", 110, tails),
+];
+
+/// Which of them to run.
+pub struct Proofs {
+    wanted: Vec<(&'static str, u64, Measurement)>,
+    /// The table first.
+    pub table: bool,
+    long: bool,
+}
+
+impl Proofs {
+    /// `None` when nothing is named: then there is only the table.
+    pub fn parse(names: &[String], long: bool) -> Result<Option<Proofs>, String> {
+        if names.is_empty() {
+            return Ok(None);
+        }
+        if names.iter().any(|name| name == "all") {
+            return Ok(Some(Proofs { wanted: PROOFS.to_vec(), table: true, long }));
+        }
+        let mut wanted = Vec::new();
+        for name in names {
+            let proof = PROOFS.into_iter().find(|(known, ..)| known.eq_ignore_ascii_case(name));
+            let known = PROOFS.map(|(known, ..)| known).join(", ");
+            wanted.push(proof.ok_or_else(|| {
+                format!("--lines {name}: not one of {known}, all; P1 to P4 and P14 come with the table")
+            })?);
+        }
+        Ok(Some(Proofs { wanted, table: false, long }))
+    }
+
+    /// What `run` will take, roughly.
+    pub fn expected(&self, comparison: &Comparison) -> Duration {
+        let seconds: u64 = self.wanted.iter().map(|(_, seconds, _)| seconds).sum();
+        let size = (comparison.keys as f64 / 1e6).max(0.3);
+        Duration::from_secs_f64(seconds as f64 * if self.long { 10.0 } else { size })
+    }
+}
+
+/// Runs the wanted measurements, one after the other; their lines join `result`.
+pub fn run(
+    proofs: &Proofs,
+    comparison: &Comparison,
+    narrator: &mut Narrator<'_>,
+    result: &mut ComparisonResult,
+) -> io::Result<()> {
+    for (name, _, measure) in &proofs.wanted {
+        let mut lab = Lab { name, comparison, long: proofs.long, narrator, result };
+        measure(&mut lab)?;
+    }
+    Ok(())
+}
+
+/// What a measurement works with.
+struct Lab<'a, 'n> {
+    name: &'static str,
+    comparison: &'a Comparison,
+    long: bool,
+    narrator: &'a mut Narrator<'n>,
+    result: &'a mut ComparisonResult,
+}
+
+impl Lab<'_, '_> {
+    fn say(&mut self, text: &str) {
+        self.narrator.step(format!("{}: {text}", self.name));
+    }
+
+    fn kind(&self, name: &str) -> Option<ServerKind> {
+        self.comparison.kinds.iter().find(|kind| kind.name == name).cloned()
+    }
+
+    /// The faster of Apache's stacks that is there.
+    fn apache(&self) -> Option<ServerKind> {
+        self.kind(NETTY).or_else(|| self.kind(NIO))
+    }
+
+    fn ostler(&self) -> ServerKind {
+        self.kind(OSTLER).expect("every comparison has Ostler among its servers")
+    }
+
+    fn echo(&self) -> ServerKind {
+        self.kind(crate::compare::ECHO).expect("every comparison has the echo limit")
+    }
+
+    /// A server on the servers' CPU, with data of its own; `label` tells it from others of this measurement.
+    fn start(&mut self, kind: &ServerKind, label: &str) -> io::Result<Server> {
+        self.start_with(kind, label, Some(self.comparison.server_cpu), "")
+    }
+
+    fn start_with(
+        &mut self,
+        kind: &ServerKind,
+        label: &str,
+        cpu: Option<usize>,
+        lines: &str,
+    ) -> io::Result<Server> {
+        let name = format!("{}-{}-{label}", self.name, kind.name);
+        self.narrator.step(format!("{}: starting {} {label}", self.name, kind.name));
+        Server::start_with(kind, &self.comparison.dir.join(name), cpu, START_LIMIT, lines)
+    }
+
+    fn settings(&self, server: &Server, mix: &[(Op, u64)], connections: usize, depth: usize) -> Settings {
+        Settings {
+            targets: vec![server.address],
+            connections,
+            depth,
+            mix: mix.to_vec(),
+            keys: Keys { shape: self.comparison.shape, count: self.keys() },
+            choice: Choice::Uniform,
+            value_bytes: VALUE_BYTES,
+            pace: Pace::Closed,
+            warmup: self.comparison.warmup,
+            duration: self.comparison.duration,
+            session_timeout_ms: 600_000,
+            seed: 1,
+            server_pids: vec![server.pid()],
+            population: 0,
+            elsewhere: 0,
+            data_dir: None,
+            created_parent: crate::load::CREATED_PARENT.into(),
+        }
+    }
+
+    /// Znodes under a load.
+    fn keys(&self) -> u64 {
+        self.comparison.keys
+    }
+
+    fn preload(&mut self, settings: &Settings) -> io::Result<()> {
+        let name = self.name;
+        scenario::preload(settings, &mut |p| {
+            self.narrator.pass(format!("{name}: {} znodes built", p.completed));
+        })?;
+        Ok(())
+    }
+
+    fn load(&mut self, what: &str, settings: &Settings) -> io::Result<Report> {
+        let name = self.name;
+        self.narrator.step(format!("{name}: {what}"));
+        scenario::sustained(what, settings, &mut |p| {
+            self.narrator.pass(format!("{name}: {what}, {:.1} s", p.elapsed.as_secs_f64()));
+        })
+    }
+
+    fn line(&mut self, line: Line) {
+        self.result.lines.push(line);
+    }
+}
+
+/// Throughput of a load.
+fn rate(report: &Report) -> f64 {
+    report.value("throughput").unwrap_or(0.0)
+}
+
+fn of_op(report: &Report, op: Op) -> Option<&Percentiles> {
+    report.by_op.iter().find(|(name, _)| name == op.name()).map(|(_, p)| p)
+}
+
+/// What a report gives when its round counts.
+fn when_valid(reports: &[&Report], value: f64) -> Option<f64> {
+    (value.is_finite() && reports.iter().all(|report| report.invalid.is_empty())).then_some(value)
+}
+
+/// P5: reads at 30 % of capacity, with and without writes that keep a sync always in flight.
+fn reads_beside_writes(lab: &mut Lab<'_, '_>) -> io::Result<()> {
+    let kind = lab.ostler();
+    let server = lab.start(&kind, "")?;
+    let reads = [(Op::Read, 1)];
+    let mut settings = lab.settings(&server, &reads, 100, 16);
+    lab.preload(&settings)?;
+    settings.duration = Duration::from_secs(1);
+    let capacity = rate(&lab.load("capacity for reads", &settings)?);
+    // As many writes as keep the disk busy by themselves, and not more: the machine's CPU is to stay below 70 %.
+    let syncs = lab.result.sync_limits.iter().map(|limit| limit.syncs_per_second).fold(0.0, f64::max);
+    let (read_rate, write_rate) = (0.3 * capacity, 1.2 * syncs);
+    let (mut added, mut busy) = (Vec::new(), 0.0f64);
+    for round in 1..=ROUNDS {
+        let mut alone = lab.settings(&server, &reads, 100, 16);
+        (alone.pace, alone.seed) = (Pace::Poisson(read_rate), round);
+        let weights = [(Op::Read, read_rate as u64), (Op::Write, write_rate as u64)];
+        let mut beside = lab.settings(&server, &weights, 100, 16);
+        (beside.pace, beside.seed) = (Pace::Poisson(read_rate + write_rate), round);
+        let base = lab.load("reads alone", &alone)?;
+        let with = lab.load("reads beside writes", &beside)?;
+        busy = busy.max(with.value("server CPU").unwrap_or(0.0));
+        if let (Some(base_p), Some(with_p)) = (of_op(&base, Op::Read), of_op(&with, Op::Read)) {
+            added.extend(when_valid(&[&base, &with], with_p.p99_us - base_p.p99_us));
+        }
+    }
+    let line = Line::rounds(
+        "P5",
+        "read p99 added by writes, reads at 30 % of capacity",
+        AtMost,
+        100.0,
+        "us",
+        &added,
+    );
+    lab.line(line.note(format!(
+        "{read_rate:.0} reads/s, {write_rate:.0} writes/s, the server's CPU {:.0} % busy (wanted: up to 70)",
+        busy * 100.0
+    )));
+    Ok(())
+}
+
+/// P15: an open loop at 70 % of Apache's capacity.
+fn tails(lab: &mut Lab<'_, '_>) -> io::Result<()> {
+    let Some(apache) = lab.apache() else {
+        for (what, bound) in [("p99.9 over Apache's", 0.05), ("p99.99 over the echo's", 1.5)] {
+            lab.line(Line::absent(
+                "P15",
+                what,
+                AtMost,
+                bound,
+                "times",
+                "its rate is a share of Apache's capacity",
+            ));
+        }
+        return Ok(());
+    };
+    let mix = [(Op::Read, 10), (Op::Write, 1)];
+    let mut servers = Vec::new();
+    for kind in [apache, lab.ostler(), lab.echo()] {
+        let server = lab.start(&kind, "")?;
+        if kind.real {
+            let settings = lab.settings(&server, &mix, 100, 16);
+            lab.preload(&settings)?;
+        }
+        servers.push(server);
+    }
+    let mut heat = lab.settings(&servers[0], &mix, 100, 16);
+    heat.duration = Duration::from_secs(4);
+    lab.load("heating Apache", &heat)?;
+    let capacity = rate(&lab.load("capacity of Apache", &heat)?);
+    let seconds = if lab.long { 600 } else { 20 };
+    let mut reports = Vec::new();
+    for server in &servers {
+        let mut settings = lab.settings(server, &mix, 100, 16);
+        (settings.pace, settings.duration) = (Pace::Fixed(0.7 * capacity), Duration::from_secs(seconds));
+        let report = lab.load(&format!("{} at {:.0}/s", server.kind.name, 0.7 * capacity), &settings)?;
+        lab.result.runs.push((
+            format!("P15, {}: open loop at 70 % of Apache's capacity", server.kind.name),
+            report.clone(),
+        ));
+        reports.push(report);
+    }
+    let at = |server: usize, name: &str| reports[server].value(name).unwrap_or(f64::NAN);
+    let circumstances =
+        format!("{seconds} s at {:.0}/s; ostler, {}, echo", 0.7 * capacity, servers[0].kind.name);
+    let three = |name: &str| {
+        format!("{circumstances}: {:.0}, {:.0}, {:.0} us", at(1, name), at(0, name), at(2, name))
+    };
+    let invalid: Vec<&String> = reports.iter().flat_map(|report| &report.invalid).collect();
+    if let Some(why) = invalid.first() {
+        lab.line(Line::absent("P15", "p99.9 over Apache's", AtMost, 0.05, "times", why).note(three("p99.9")));
+        return Ok(());
+    }
+    let ratio = at(1, "p99.9") / at(0, "p99.9");
+    lab.line(Line::once("P15", "p99.9 over Apache's", AtMost, 0.05, "times", ratio).note(three("p99.9")));
+    // Either of two bounds is enough: the looser one of the two counts.
+    let bound = (1.5 * at(2, "p99.99") / 1e3).max(5.0);
+    let line =
+        Line::once("P15", "p99.99: 5 ms or 1.5 times the echo's", AtMost, bound, "ms", at(1, "p99.99") / 1e3);
+    lab.line(line.note(three("p99.99")));
+    Ok(())
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn goals_are_found_by_name() {
+        let parse = |names: &[&str]| {
+            Proofs::parse(&names.iter().map(|name| name.to_string()).collect::<Vec<_>>(), false)
+        };
+        assert!(parse(&[]).unwrap().is_none());
+        assert_eq!(parse(&["p7", "P9"]).unwrap().unwrap().wanted.len(), 2);
+        assert!(parse(&["all"]).unwrap().unwrap().table);
+        assert!(parse(&["P1"]).is_err());
+    }
+}
