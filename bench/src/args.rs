@@ -13,7 +13,7 @@ use crate::scenario::Settings;
 
 /// Measures any ZooKeeper server: honest latencies, whole histograms, limits beside every figure.
 #[derive(Parser, Debug)]
-#[command(name = "ostler bench")]
+#[command(name = "ostler bench", args_override_self = true)]
 pub struct Bench {
     #[command(subcommand)]
     pub command: BenchCommand,
@@ -382,6 +382,28 @@ mod tests {
     fn the_command_line_is_consistent() {
         use clap::CommandFactory;
         Bench::command().debug_assert();
+    }
+
+    #[test]
+    fn what_is_said_last_counts() {
+        let words = ["bench", "read", "--depth", "4", "--depth", "8"];
+        let BenchCommand::Read(args) = Bench::try_parse_from(words).unwrap().command else {
+            panic!("not read")
+        };
+        assert_eq!(args.depth, 8);
+    }
+
+    #[test]
+    fn sweeps() {
+        let words = ["bench", "read", "--servers", "a:1,b:2"];
+        let BenchCommand::Read(args) = Bench::try_parse_from(words).unwrap().command else {
+            panic!("not read")
+        };
+        let (what, runs) = args.sweep_runs("servers").unwrap();
+        assert_eq!((what.as_str(), runs.len(), runs[1].1.servers.len()), ("servers", 2, 2));
+        let (_, runs) = args.sweep_runs("depth=1,4").unwrap();
+        assert_eq!((runs[1].0, runs[1].1.depth), (4.0, 4));
+        assert!(args.sweep_runs("keys=1").is_err() && args.sweep_runs("depth=x").is_err());
     }
 
     #[test]

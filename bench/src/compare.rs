@@ -472,5 +472,5 @@ pub const ECHO: &str = "echo";
 
 /// Short measurements of every method, for `limit sync`.
 pub fn sync_limits(dir: &Path) -> io::Result<Vec<SyncResult>> {
-    sync_limit::measure_all(dir, RECORD_BYTES, 3, Duration::from_millis(250))
+    sync_limit::measure_all(dir, RECORD_BYTES, 3, Duration::from_millis(150))
 }

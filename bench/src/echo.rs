@@ -108,7 +108,7 @@ pub fn serve(listener: std::net::TcpListener, value_bytes: usize) -> io::Result<
     let mut scratch = vec![0; READ_BYTES];
     let data = vec![b'x'; value_bytes];
     loop {
-        poll.poll(&mut events, None)?;
+        crate::load::wait(&mut poll, &mut events, None)?;
         for event in &events {
             match event.token() {
                 LISTENER => accept(&poll, &listener, &mut clients)?,

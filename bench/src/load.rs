@@ -148,6 +148,17 @@ pub fn run(plan: &Plan, progress: &mut dyn FnMut(Progress)) -> io::Result<Outcom
     engine.drive(progress)
 }
 
+/// Waits for readiness; a signal that interrupts the wait is none of a measurement's business.
+pub fn wait(poll: &mut Poll, events: &mut Events, timeout: Option<Duration>) -> io::Result<()> {
+    match poll.poll(events, timeout) {
+        Err(e) if e.kind() == io::ErrorKind::Interrupted => {
+            events.clear();
+            Ok(())
+        }
+        other => other,
+    }
+}
+
 struct Engine<'a> {
     plan: &'a Plan,
     poll: Poll,
@@ -205,7 +216,7 @@ impl<'a> Engine<'a> {
             if self.clock.elapsed() > CONNECT_LIMIT {
                 return Err(io::Error::new(io::ErrorKind::TimedOut, "not every session was established"));
             }
-            self.poll.poll(&mut events, Some(Duration::from_millis(100)))?;
+            wait(&mut self.poll, &mut events, Some(Duration::from_millis(100)))?;
             for event in &events {
                 let index = event.token().0;
                 if event.is_writable() {
@@ -272,7 +283,8 @@ impl<'a> Engine<'a> {
                 progress(Progress { elapsed, completed: self.recording.completed(), warming });
             }
             self.start_due(now)?;
-            self.poll.poll(&mut events, Some(self.patience(now)))?;
+            let patience = self.patience(now);
+            wait(&mut self.poll, &mut events, Some(patience))?;
             for event in &events {
                 self.handle(event.token().0, event.is_writable(), &mut scratch)?;
             }

@@ -203,7 +203,7 @@ impl Swarm {
         let left = deadline
             .checked_duration_since(Instant::now())
             .ok_or_else(|| io::Error::new(io::ErrorKind::TimedOut, "the server did not answer in time"))?;
-        self.poll.poll(&mut self.ready, Some(left.min(patience)))?;
+        crate::load::wait(&mut self.poll, &mut self.ready, Some(left.min(patience)))?;
         for event in &self.ready {
             let index = event.token().0;
             let Some(member) = self.members.get_mut(index).and_then(Option::as_mut) else { continue };

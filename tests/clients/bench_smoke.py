@@ -29,7 +29,7 @@ SCENARIOS = [
     (["write"], "throughput"),
     (["create"], "throughput"),
     (["soak", "--rate", "500", "--poisson", "--duration", "1"], "least second"),
-    (["sessions"], "throughput"),
+    (["sessions", "--duration", "1"], "throughput"),
     (["sessions", "--at-once", "--population", "200"], "throughput"),
     (["idle", "--population", "100"], "opening"),
     (["watch", "--population", "50", "--elsewhere", "200"], "p50"),
