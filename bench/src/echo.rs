@@ -286,7 +286,7 @@ mod tests {
                     .turn(std::time::Instant::now() + limit, &mut |happening| match happening {
                         Happening::Frame(..) => answers += 1,
                         Happening::Closed(_) => closed += 1,
-                        Happening::Established(..) => panic!("nobody dialled"),
+                        _ => panic!("nobody dialled"),
                     })
                     .unwrap();
             }

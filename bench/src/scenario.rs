@@ -273,7 +273,7 @@ fn memory(report: &mut Report, settings: &Settings, before: Option<(Usage, usize
 
 /// `sessions`: a storm of connects; each session is closed as soon as it stands and another takes its place.
 pub fn sessions(settings: &Settings, show: Show<'_>) -> io::Result<Report> {
-    let mut swarm = Swarm::new(settings.targets.clone(), settings.session_timeout_ms)?;
+    let mut swarm = Swarm::new(settings.targets.clone(), settings.session_timeout_ms)?.leaving_no_trace();
     let begin = Instant::now();
     let before = usage(settings);
     let mut histogram = new_histogram();
@@ -320,7 +320,7 @@ pub fn sessions(settings: &Settings, show: Show<'_>) -> io::Result<Report> {
 /// `--at-once` of `sessions`: `population` sessions connect at once; from the first dial until the last one stands. They
 /// are closed in order afterwards, outside the window.
 pub fn crowd(settings: &Settings) -> io::Result<Report> {
-    let mut swarm = Swarm::new(settings.targets.clone(), settings.session_timeout_ms)?;
+    let mut swarm = Swarm::new(settings.targets.clone(), settings.session_timeout_ms)?.leaving_no_trace();
     let limit = Duration::from_secs(120);
     let before = usage(settings);
     let own = Usage::of(std::process::id()).unwrap_or_default();

@@ -41,6 +41,7 @@ pub struct Swarm {
     members: Vec<Option<Member>>,
     /// Indices of members that have gone.
     free: Vec<usize>,
+    leaves_no_trace: bool,
     targets: Vec<SocketAddr>,
     session_timeout_ms: i32,
     scratch: Vec<u8>,
@@ -65,11 +66,19 @@ impl Swarm {
             poll: Poll::new()?,
             members: Vec::new(),
             free: Vec::new(),
+            leaves_no_trace: false,
             targets,
             session_timeout_ms,
             scratch: vec![0; READ_BYTES],
             ready: Events::with_capacity(4096),
         })
+    }
+
+    /// For storms: connections that end leave no TIME_WAIT. Behind tens of thousands of them the search for a free port
+    /// would be what is measured.
+    pub fn leaving_no_trace(mut self) -> Swarm {
+        self.leaves_no_trace = true;
+        self
     }
 
     /// Opens `count` sessions more, `burst` handshakes under way at a time; gives each handshake's time.
@@ -148,8 +157,9 @@ impl Swarm {
             *slot = None;
         }
         let mut stream = TcpStream::connect(self.targets[index % self.targets.len()])?;
-        // No TIME_WAIT behind tens of thousands of short sessions: the search for a free port would be what a storm measures.
-        socket2::SockRef::from(&stream).set_linger(Some(Duration::ZERO))?;
+        if self.leaves_no_trace {
+            socket2::SockRef::from(&stream).set_linger(Some(Duration::ZERO))?;
+        }
         self.poll.registry().register(&mut stream, Token(index), Interest::READABLE | Interest::WRITABLE)?;
         let mut output = Vec::with_capacity(64);
         write(&mut output);
