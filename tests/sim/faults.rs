@@ -1,6 +1,6 @@
 //! What goes wrong, and when. Not here: what it does to whom (`run`).
 
-use crate::random::Random;
+use ostler_tests::random::Random;
 
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
 pub enum Fault {

@@ -5,7 +5,6 @@
 use crate::checker::{Checked, Checker};
 use crate::history::History;
 use crate::net::{Flag, SharedNet, SimPoll, Waker, lock};
-use crate::random::Random;
 use ostler_engine::admin::{FourLetter, Registry};
 use ostler_engine::config::Config;
 use ostler_engine::core::{Core, CoreInput, CoreOutput, Now, Settings, Space};
@@ -23,6 +22,7 @@ use ostler_engine::worker::watch::HashKey;
 use ostler_engine::worker::{AcceptLimits, Acceptor, Desk, Mailbox, Parts, Shared, Worker};
 use ostler_engine::world::{Head, Restorer, View};
 use ostler_replication::{Moment, Outputs, Proposal, Role, Solo, Zxid};
+use ostler_tests::random::Random;
 use std::collections::VecDeque;
 use std::ops::ControlFlow;
 use std::sync::atomic::{AtomicI64, AtomicU64, Ordering};

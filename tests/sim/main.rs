@@ -7,7 +7,6 @@ mod history;
 mod machine;
 mod model;
 mod net;
-mod random;
 mod run;
 mod workload;
 

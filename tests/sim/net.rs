@@ -1,9 +1,9 @@
 //! The network: byte streams in both directions that deliver late and in pieces, and the poll driver of each worker.
 //! Not here: what the bytes mean, who connects when.
 
-use crate::random::Random;
 use ostler_engine::io::poll::{Poll, Ready};
 use ostler_engine::ring::Wake;
+use ostler_tests::random::Random;
 use std::collections::{BTreeMap, VecDeque};
 use std::io::{self, ErrorKind};
 use std::net::SocketAddr;

@@ -6,9 +6,9 @@ use crate::faults::{Fault, Faults};
 use crate::history::History;
 use crate::machine::{Actor, Machine, Shape, SimClock, Stopped, check_digest};
 use crate::net::{Net, SharedNet, lock};
-use crate::random::Random;
 use crate::workload::Client;
 use ostler_engine::io::disk_sim::SimDisk;
+use ostler_tests::random::Random;
 use std::sync::{Arc, Mutex};
 
 pub struct Run {

@@ -5,8 +5,8 @@ use crate::checker::{Checked, Checker, Heard};
 use crate::history::History;
 use crate::model::{ReadKind, Request, Write, error};
 use crate::net::Net;
-use crate::random::Random;
 use ostler_tests::client::{ConnectRequest, PING_XID, framed, request};
+use ostler_tests::random::Random;
 use std::collections::BTreeSet;
 
 /// Requests that a client has under way at most.

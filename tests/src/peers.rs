@@ -115,6 +115,18 @@ impl Ostler {
     pub fn kill(self) {
         drop(self);
     }
+
+    /// How it has ended by itself, if it does within that time.
+    pub fn ended(&mut self, within: Duration) -> Option<String> {
+        let deadline = Instant::now() + within;
+        loop {
+            match self.0.child.try_wait() {
+                Ok(Some(status)) => return Some(status.to_string()),
+                Ok(None) if Instant::now() < deadline => std::thread::sleep(POLL),
+                Ok(None) | Err(_) => return None,
+            }
+        }
+    }
 }
 
 impl Server {

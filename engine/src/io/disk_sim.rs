@@ -42,8 +42,9 @@ struct State {
 
 #[derive(Clone, Default)]
 struct File {
-    cached: Vec<u8>,
-    stable: Vec<u8>,
+    /// Shared with the disks made from this one, until one of them changes it.
+    cached: Arc<Vec<u8>>,
+    stable: Arc<Vec<u8>>,
     /// Versions of each sector since the last sync, oldest first.
     sectors: BTreeMap<usize, Vec<[u8; SECTOR_BYTES]>>,
     /// Sectors that a failed sync left marked clean: a later sync does not write them, unless they change again.
@@ -194,7 +195,7 @@ impl SimDisk {
         let mut state = self.lock();
         let file = state.names[path];
         let file = &mut state.files[file];
-        change(&mut file.cached);
+        change(Arc::make_mut(&mut file.cached));
         file.stable = file.cached.clone();
     }
 
@@ -207,7 +208,8 @@ impl SimDisk {
             dir = parent.parent();
         }
         let allocated = bytes.len() as u64;
-        let file = File { cached: bytes.to_vec(), stable: bytes.to_vec(), allocated, ..File::default() };
+        let bytes = Arc::new(bytes.to_vec());
+        let file = File { cached: bytes.clone(), stable: bytes, allocated, ..File::default() };
         state.files.push(file);
         let file = state.files.len() - 1;
         state.names.insert(path.to_path_buf(), file);
@@ -272,7 +274,7 @@ impl File {
         if end > self.cached.len() {
             self.set_len(end);
         }
-        self.cached[at..end].copy_from_slice(bytes);
+        Arc::make_mut(&mut self.cached)[at..end].copy_from_slice(bytes);
         self.note_sectors(at, end);
     }
 
@@ -283,6 +285,10 @@ impl File {
             let mut version = [0; SECTOR_BYTES];
             version[..bytes.len()].copy_from_slice(bytes);
             self.forsaken.remove(&sector);
+            // What is stable there already is no other version of it.
+            if !self.sectors.contains_key(&sector) && self.is_stable(start, &version) {
+                continue;
+            }
             let versions = self.sectors.entry(sector).or_default();
             if versions.last() != Some(&version) {
                 versions.push(version);
@@ -290,9 +296,16 @@ impl File {
         }
     }
 
+    /// Whether the stable file reads like this at `start`; behind its end it reads zeros.
+    fn is_stable(&self, start: usize, version: &[u8; SECTOR_BYTES]) -> bool {
+        let rest = self.stable.get(start..).unwrap_or_default();
+        let (kept, beyond) = version.split_at(rest.len().min(SECTOR_BYTES));
+        rest.starts_with(kept) && beyond.iter().all(|byte| *byte == 0)
+    }
+
     fn set_len(&mut self, bytes: usize) {
         let before = self.cached.len();
-        self.cached.resize(bytes, 0);
+        Arc::make_mut(&mut self.cached).resize(bytes, 0);
         self.lengths.push(bytes);
         if bytes < before {
             self.allocated = self.allocated.min(bytes as u64);
@@ -304,7 +317,14 @@ impl File {
     }
 
     fn sync(&mut self) {
-        self.stable.resize(self.cached.len(), 0);
+        self.lengths.clear();
+        if self.forsaken.is_empty() {
+            self.sectors.clear();
+            self.stable = self.cached.clone();
+            return;
+        }
+        let stable = Arc::make_mut(&mut self.stable);
+        stable.resize(self.cached.len(), 0);
         for (sector, versions) in std::mem::take(&mut self.sectors) {
             if self.forsaken.contains(&sector) {
                 self.sectors.insert(sector, versions);
@@ -313,25 +333,29 @@ impl File {
             let start = sector * SECTOR_BYTES;
             let end = self.cached.len().min(start + SECTOR_BYTES);
             if start < end {
-                self.stable[start..end].copy_from_slice(&self.cached[start..end]);
+                stable[start..end].copy_from_slice(&self.cached[start..end]);
             }
         }
-        self.lengths.clear();
     }
 
     /// Clean pages are read from the disk again; those a failed sync left clean come back as they were before.
     fn forget(&mut self) {
         for sector in std::mem::take(&mut self.forsaken) {
             let start = sector * SECTOR_BYTES;
-            for at in start..self.cached.len().min(start + SECTOR_BYTES) {
-                self.cached[at] = self.stable.get(at).copied().unwrap_or_default();
+            let cached = Arc::make_mut(&mut self.cached);
+            for at in start..cached.len().min(start + SECTOR_BYTES) {
+                cached[at] = self.stable.get(at).copied().unwrap_or_default();
             }
             self.sectors.remove(&sector);
         }
     }
 
     fn after_power_cut(&self, pick: &mut dyn FnMut() -> usize) -> File {
-        let mut bytes = self.stable.clone();
+        if self.lengths.is_empty() && self.sectors.is_empty() {
+            let (cached, stable) = (self.stable.clone(), self.stable.clone());
+            return File { cached, stable, allocated: self.allocated, ..File::default() };
+        }
+        let mut bytes = self.stable.to_vec();
         let mut length = bytes.len();
         if !self.lengths.is_empty()
             && let Some(chosen) = pick().checked_sub(1)
@@ -347,6 +371,7 @@ impl File {
             bytes[start..start + SECTOR_BYTES].copy_from_slice(&versions[chosen]);
         }
         bytes.resize(length, 0);
+        let bytes = Arc::new(bytes);
         File { cached: bytes.clone(), stable: bytes, allocated: self.allocated, ..File::default() }
     }
 }
@@ -519,7 +544,7 @@ impl DiskFile for SimFile {
 
     fn contents(&self) -> io::Result<Contents> {
         let state = self.call(|| "contents".into())?;
-        Ok(Contents::owned(state.files[self.file].cached.clone()))
+        Ok(Contents::owned(state.files[self.file].cached.to_vec()))
     }
 }
 

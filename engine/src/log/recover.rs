@@ -236,6 +236,19 @@ pub fn recover(
         Some(end) => end.judge(mark.as_ref(), &mut replay)?,
         None => None,
     };
+    if let Some(mark) = &mark
+        && mark.last > replay.last
+        && let Some(zeroed) =
+            blank.iter().find(|file| file.first == mark.segment && file.bytes >= mark.end_bytes)
+    {
+        return Err(RecoverError::Corrupt {
+            segment: zeroed.path.clone(),
+            offset_bytes: 0,
+            last_good: replay.last,
+            problem: Problem::Hole,
+            proof: Proof::Mark { end_bytes: mark.end_bytes, last: mark.last },
+        });
+    }
     if let Some(mark) = mark
         && mark.last > replay.last
         && !files.iter().any(|file| file.first == mark.segment)

@@ -150,6 +150,23 @@ fn a_missing_file_is_a_gap() {
 }
 
 #[test]
+fn a_last_file_of_zeros_is_damage_when_the_mark_says_so() {
+    for (mark, cut) in [(true, false), (false, false), (true, true)] {
+        let disk = recorded(mark);
+        let last = log_files(&disk, dir()).unwrap().pop().unwrap();
+        // Shorter than its mark it was cut on purpose.
+        disk.edit(&last.path, |file| if cut { file.clear() } else { file.fill(0) });
+        match replay(&disk, dir(), 0) {
+            Ok((recovered, _)) => assert!(recovered.last == Zxid(16) && (!mark || cut)),
+            Err(RecoverError::Corrupt { segment, offset_bytes: 0, last_good: Zxid(16), .. }) => {
+                assert!(mark && !cut && segment == last.path);
+            }
+            Err(error) => panic!("{error}"),
+        }
+    }
+}
+
+#[test]
 fn damage_that_the_snapshot_covers_does_not_keep_from_starting() {
     let disk = recorded(true);
     let middle = log_files(&disk, dir()).unwrap().remove(1);
