@@ -6,7 +6,7 @@ set -uo pipefail
 cd "$(dirname "$0")/../.." || exit 1
 command -v strace >/dev/null || { echo "FAIL crash: strace is needed (apt-get install strace)"; exit 1; }
 words=(--points 3000 --processes 100 --brief)
-[ -z "${OSTLER_LONG:-}" ] || words=(--points 60000 --processes 2000)
+[ -z "${OSTLER_LONG:-}" ] || words=(--points 20000 --processes 1000)
 [ $# -eq 0 ] || words=("$@")
 cargo build -q --release -p ostler -p ostler-tests --bin ostler --bin crash || exit 1
 exec "${CARGO_TARGET_DIR:-target}/release/crash" "${words[@]}"

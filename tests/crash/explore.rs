@@ -39,6 +39,8 @@ struct Watcher {
     end_at: u64,
     wrong: Option<String>,
     name: String,
+    /// Starts until the disk is free of what a power cut has torn.
+    torn_until: u64,
 }
 
 /// So many lives, one after the other, of one script. The figures, or the story of what went wrong.
@@ -48,6 +50,7 @@ pub fn explore(seed: u64, lives: u64, subject: &Subject, effort: Effort) -> Resu
     let ledger = first_page(&shape)?;
     let mut disk = SimDisk::new();
     let mut figures = Figures::default();
+    let mut torn = false;
     for life in 0..lives {
         let watcher = Watcher {
             shape: shape.clone(),
@@ -60,6 +63,7 @@ pub fn explore(seed: u64, lives: u64, subject: &Subject, effort: Effort) -> Resu
             end_at: random.between(1, 500),
             wrong: None,
             name: format!("seed {seed}, life {life}"),
+            torn_until: lock(&ledger).starts() + u64::from(torn),
         };
         let (ended, watcher) = watch(&disk, watcher, |disk, random| {
             let server = Server::start(disk, &shape, subject, &ledger, random)?;
@@ -75,7 +79,11 @@ pub fn explore(seed: u64, lives: u64, subject: &Subject, effort: Effort) -> Resu
         {
             return Err(story(&why));
         }
-        disk = left(&disk, &mut random);
+        // A life that ended within its start has left torn what was.
+        let still = torn && lock(&ledger).starts() < watcher.torn_until;
+        let power = random.one_in(2);
+        torn = power || still;
+        disk = left(&disk, power, &mut random);
     }
     Ok(figures)
 }
@@ -87,8 +95,8 @@ pub fn first_page(shape: &Shape) -> Result<SharedLedger, String> {
 }
 
 /// What the next life finds: a killed process's disk, or that of a power cut.
-fn left(disk: &SimDisk, random: &mut Random) -> SimDisk {
-    if random.one_in(2) {
+fn left(disk: &SimDisk, power: bool, random: &mut Random) -> SimDisk {
+    if !power {
         return disk.after_kill();
     }
     let picks: Vec<usize> =
@@ -154,7 +162,9 @@ impl Watcher {
     fn judge(&mut self, disk: &SimDisk) -> Result<(), String> {
         let ledger = lock(&self.ledger).clone();
         let killed = disk.after_kill();
-        apache_stops_cleanly(&killed, &self.shape).map_err(|why| format!("killed: {why}"))?;
+        if ledger.starts() >= self.torn_until {
+            apache_stops_cleanly(&killed, &self.shape).map_err(|why| format!("killed: {why}"))?;
+        }
         if self.effort.nested_one_in > 0 && self.random.one_in(self.effort.nested_one_in) {
             self.look_at_start(&killed.after_kill(), &ledger)?;
         }
@@ -186,6 +196,7 @@ impl Watcher {
             moments: 0,
             end_at: u64::MAX,
             wrong: None,
+            torn_until: self.torn_until,
             name: format!("the start after that of call {} of {}", self.moments, self.name),
         };
         let (start, shape) = (self.subject.start, self.shape.clone());

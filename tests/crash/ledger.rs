@@ -28,12 +28,13 @@ pub struct State {
 pub struct Ledger {
     states: Vec<Arc<State>>,
     acknowledged: u64,
+    starts: u64,
 }
 
 impl Ledger {
     /// Of a server never used, whose tree has this digest.
     pub fn new(digest: u64) -> Ledger {
-        Ledger { states: vec![Arc::new(State { digest, ..State::default() })], acknowledged: 0 }
+        Ledger { states: vec![Arc::new(State { digest, ..State::default() })], acknowledged: 0, starts: 0 }
     }
 
     /// Last zxid handed to the log.
@@ -63,6 +64,12 @@ impl Ledger {
     pub fn started(&mut self, zxid: u64) {
         self.states.truncate(zxid as usize + 1);
         self.acknowledged = zxid;
+        self.starts += 1;
+    }
+
+    /// Starts so far.
+    pub fn starts(&self) -> u64 {
+        self.starts
     }
 
     /// Whether `head` is what a start may come to: nothing acknowledged lost, nothing there that was never written, the

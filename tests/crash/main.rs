@@ -69,8 +69,15 @@ fn main() -> ExitCode {
     }
 }
 
+/// Thousands of worlds are made for a few znodes each: clearing a huge page for each would take most of the time.
+fn without_huge_pages() {
+    // A wish: without it everything works, slower.
+    let _ = rustix::thread::disable_transparent_huge_pages(true);
+}
+
 fn run(options: &Options) -> Result<Figures, String> {
     let mut figures = Figures::default();
+    without_huge_pages();
     // A panic of the engine is caught and told with its place in the story.
     std::panic::set_hook(Box::new(|_| {}));
     let begun = Instant::now();

@@ -119,12 +119,14 @@ fn is_log(path: &Path) -> bool {
 
 /// What the runner says of a defect: something that holds `expected`, before the seeds are through.
 fn check_lives(subject: Subject, expected: &str) {
+    crate::without_huge_pages();
     let found = (0..40).find_map(|seed| explore(seed, 4, &subject, EFFORT).err());
     let why = found.expect("the defect was not seen");
     assert!(why.contains(expected), "{why}");
 }
 
 fn check_damage(start: crate::server::Start, expected: &str) {
+    crate::without_huge_pages();
     let why = damage(&Subject { start, ..Subject::ENGINE }, Stride(17)).err();
     let why = why.expect("the defect was not seen");
     assert!(why.contains(expected), "{why}");
@@ -132,6 +134,7 @@ fn check_damage(start: crate::server::Start, expected: &str) {
 
 #[test]
 fn the_engine_as_it_is_passes() {
+    crate::without_huge_pages();
     for seed in 0..3 {
         let figures = explore(seed, 4, &Subject::ENGINE, EFFORT).unwrap();
         assert!(figures.points.sum() > 100, "{figures:?}");

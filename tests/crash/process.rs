@@ -144,19 +144,16 @@ impl Chain {
         for point in &self.points {
             let reached =
                 self.life(dir.path(), point, &mut player).map_err(|why| format!("{point:?}: {why}"))?;
-            figures.points.add(
-                match (point, reached) {
-                    (Point::Sent(_), _) => "a real process, right behind a request",
-                    (Point::Call { .. }, Reached::Starting) => {
-                        "a real process, at a system call of its start"
-                    }
-                    (Point::Call { .. }, Reached::Serving) => {
-                        "a real process, at a system call while it serves"
-                    }
-                    (Point::Call { .. }, Reached::Never) => "a real process, at rest",
-                },
-                1,
-            );
+            let name = match (point, reached) {
+                (_, Reached::Never) => {
+                    figures.idle.add("a real process, killed at rest: its point did not come", 1);
+                    continue;
+                }
+                (Point::Sent(_), _) => "a real process, right behind a request",
+                (Point::Call { .. }, Reached::Starting) => "a real process, at a system call of its start",
+                (Point::Call { .. }, Reached::Serving) => "a real process, at a system call while it serves",
+            };
+            figures.points.add(name, 1);
         }
         // At last nobody kills it: everything is there, it goes on, and what it then does is there once more.
         for _ in 0..2 {

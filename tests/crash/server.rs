@@ -384,7 +384,7 @@ fn choose(random: &mut Random, state: &State, data_bytes_most: u64) -> Txn {
 fn change(random: &mut Random, state: &State, data_bytes_most: u64) -> Change {
     let path = format!("/n{}", random.below(20));
     let bytes = random.below(data_bytes_most);
-    let salt = random.next() as u8;
+    let salt = random.word() as u8;
     let data = (0..bytes).map(|at| (at as u8).wrapping_mul(7) ^ salt).collect();
     match state.znodes.contains_key(&path) {
         false => Change::Create { path, data, ephemeral: random.one_in(3) },

@@ -213,7 +213,7 @@ impl Machine {
             shared_disk.create_dir(dir).map_err(|error| error.to_string())?;
         }
         let registry = Registry::default();
-        let seed = [random.next(), random.next()];
+        let seed = [random.word(), random.word()];
         let recovery = recovery::recover(&disk, &paths, &config, seed, &registry.thread())
             .map_err(|error| error.to_string())?;
 
@@ -224,7 +224,7 @@ impl Machine {
         let (intake, submitters) = intake(bell.clone(), wakers());
         let now = now_of(&clock);
         let solo = Solo::new(recovery.head.zxid(), &mut Outputs::new());
-        let settings = Settings::of(&config, random.next());
+        let settings = Settings::of(&config, random.word());
         let core = Core::new(settings, recovery.head, solo, recovery.snapshot_bytes, now);
         check_digest(&core.view())?;
         let first = Event { view: core.view(), news: News::Role(Role::Standalone) };
@@ -243,7 +243,7 @@ impl Machine {
         let writer = LogWriter::new(shared_disk, settings, spares.clone(), core.view().zxid());
         let log = Log { writer, spares, told, queue: VecDeque::new(), group: Vec::new(), syncing: None };
 
-        let shared = Shared::new(&config, shape.workers, Arc::new(NoDesk), random.next(), now.mono);
+        let shared = Shared::new(&config, shape.workers, Arc::new(NoDesk), random.word(), now.mono);
         let mails: Vec<_> = flags.iter().map(|flag| Mailbox::new(Box::new(Waker(flag.clone())))).collect();
         let departures = Arc::default();
         let limits = AcceptLimits { per_address: 0, in_all: 0 };
@@ -262,7 +262,7 @@ impl Machine {
                 shared: shared.clone(),
                 counters: registry.thread(),
                 clock: Box::new(clock.clone()),
-                key: HashKey([random.next(), random.next()]),
+                key: HashKey([random.word(), random.word()]),
             });
             Seat { worker, flag, sleep: Sleep::Awake }
         });
