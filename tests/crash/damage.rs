@@ -40,7 +40,7 @@ struct Recording {
 /// Everything, on several recordings.
 pub fn damage(subject: &Subject, stride: Stride) -> Result<Figures, String> {
     let mut figures = Figures::default();
-    for (seed, method) in [(1, Method::Mapped), (2, Method::Pwrite)] {
+    for (seed, method) in [(1, Method::Mapped), (2, Method::Pwrite), (3, Method::Direct)] {
         for snapshot in [false, true] {
             let recording = Recording::new(seed, method, snapshot)?;
             let mut bench = Bench { subject, figures: &mut figures, recording: &recording };

@@ -3,7 +3,7 @@
 use crate::damage::{Stride, damage};
 use crate::explore::{Effort, explore};
 use crate::server::{Shape, Subject, engine_start};
-use ostler_engine::io::disk::{Contents, Disk, DiskFile, Listed, Mapping, Open};
+use ostler_engine::io::disk::{Contents, DirectFile, Disk, DiskFile, Listed, Mapping, Open};
 use ostler_engine::io::disk_sim::SimDisk;
 use ostler_engine::log::{At, FILE_HEADER_BYTES, FileId, Origin, log_files, origin, put_record, record_at};
 use ostler_engine::world::Head;
@@ -36,7 +36,7 @@ impl Disk for Lazy {
 
     fn open(&self, path: &Path, how: Open) -> io::Result<Box<dyn DiskFile>> {
         let file = self.disk.open(path, how)?;
-        Ok(Box::new(LazyFile { file, path: path.to_owned(), skips: self.skips }))
+        Ok(Box::new(LazyFile { disk: self.disk.clone(), file, path: path.to_owned(), skips: self.skips }))
     }
 
     fn rename(&self, from: &Path, to: &Path) -> io::Result<()> {
@@ -61,6 +61,7 @@ impl Disk for Lazy {
 }
 
 struct LazyFile {
+    disk: SimDisk,
     file: Box<dyn DiskFile>,
     path: std::path::PathBuf,
     skips: fn(&str, &Path) -> bool,
@@ -97,12 +98,36 @@ impl DiskFile for LazyFile {
         self.file.forget_cached();
     }
 
+    fn direct(&self) -> io::Result<Option<Box<dyn DirectFile>>> {
+        let Some(direct) = self.file.direct()? else { return Ok(None) };
+        let file = self.disk.open(&self.path, Open::Write)?;
+        Ok(Some(Box::new(LazyBlocks { direct, file, path: self.path.clone(), skips: self.skips })))
+    }
+
     fn map(&self) -> io::Result<Box<dyn Mapping>> {
         self.file.map()
     }
 
     fn contents(&self) -> io::Result<Contents> {
         self.file.contents()
+    }
+}
+
+struct LazyBlocks {
+    direct: Box<dyn DirectFile>,
+    file: Box<dyn DiskFile>,
+    path: std::path::PathBuf,
+    skips: fn(&str, &Path) -> bool,
+}
+
+impl DirectFile for LazyBlocks {
+    fn write_blocks(&self, blocks: &[u8], at: u64) -> io::Result<()> {
+        let zeros = blocks.iter().all(|byte| *byte == 0);
+        match () {
+            () if zeros && (self.skips)("zeros", &self.path) => Ok(()),
+            () if (self.skips)("sync", &self.path) => self.file.write_at(blocks, at),
+            () => self.direct.write_blocks(blocks, at),
+        }
     }
 }
 

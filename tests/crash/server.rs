@@ -41,7 +41,7 @@ const SEGMENT_BYTES: u64 = 64 << 10;
 impl Shape {
     pub fn chosen(random: &mut Random) -> Shape {
         Shape {
-            method: *random.pick(&[Method::Mapped, Method::Mapped, Method::Pwrite]),
+            method: *random.pick(&[Method::Direct, Method::Mapped, Method::Pwrite]),
             roll_bytes: *random.pick(&[None, Some(600), Some(4000)]),
             data_bytes_most: *random.pick(&[60, 900, 9000]),
             batch_txns_most: *random.pick(&[1, 3, 8]),
@@ -161,9 +161,7 @@ impl Server {
         random: Random,
     ) -> Result<Server, String> {
         let settings = shape.log_settings();
-        let spares =
-            Spares::open(disk.clone(), &settings.dir, settings.segment_bytes, false, Box::new(|_| {}))
-                .map_err(text)?;
+        let spares = Spares::open(disk.clone(), &settings, false, Box::new(|_| {})).map_err(text)?;
         let log = LogWriter::new(disk.clone(), settings, spares.clone(), head.zxid());
         Ok(Server {
             disk,

@@ -1,7 +1,7 @@
 //! A disk that tells before each call that changes it, and in the middle of those that a kill can tear.
 //! Not here: what is done with a moment; the disk itself.
 
-use ostler_engine::io::disk::{Contents, Disk, DiskFile, Listed, Mapping, Open};
+use ostler_engine::io::disk::{BLOCK_BYTES, Contents, DirectFile, Disk, DiskFile, Listed, Mapping, Open};
 use ostler_engine::io::disk_sim::SimDisk;
 use std::io;
 use std::path::{Path, PathBuf};
@@ -15,6 +15,9 @@ pub enum Next {
     RestOfStore,
     Write,
     RestOfWrite,
+    /// A write past the page cache, durable when it returns; or the rest of one.
+    Blocks,
+    RestOfBlocks,
     /// A page of zeros for a spare segment: nothing depends on where among them a crash falls.
     Zeros,
     Sync,
@@ -32,6 +35,8 @@ impl Next {
             Next::RestOfStore => "within a store into a mapping",
             Next::Write => "before a write",
             Next::RestOfWrite => "within a write, between pages",
+            Next::Blocks => "before a write past the page cache",
+            Next::RestOfBlocks => "within a write past the page cache, between blocks",
             Next::Zeros => "between writes of zeros for a spare",
             Next::Sync => "before a sync of a file",
             Next::SyncDirectory => "before a sync of a directory",
@@ -152,6 +157,12 @@ impl DiskFile for WatchedFile {
         self.file.forget_cached();
     }
 
+    fn direct(&self) -> io::Result<Option<Box<dyn DirectFile>>> {
+        let Some(direct) = self.file.direct()? else { return Ok(None) };
+        let file = self.disk.under.open(&self.path, Open::Write)?;
+        Ok(Some(Box::new(WatchedBlocks { disk: self.disk.clone(), direct, file, path: self.path.clone() })))
+    }
+
     fn map(&self) -> io::Result<Box<dyn Mapping>> {
         let mapping = self.file.map()?;
         Ok(Box::new(WatchedMapping { disk: self.disk.clone(), mapping, path: self.path.clone() }))
@@ -159,6 +170,30 @@ impl DiskFile for WatchedFile {
 
     fn contents(&self) -> io::Result<Contents> {
         self.file.contents()
+    }
+}
+
+struct WatchedBlocks {
+    disk: Watched,
+    direct: Box<dyn DirectFile>,
+    /// The same file, for what reaches it without being durable yet.
+    file: Box<dyn DiskFile>,
+    path: PathBuf,
+}
+
+impl DirectFile for WatchedBlocks {
+    fn write_blocks(&self, blocks: &[u8], at: u64) -> io::Result<()> {
+        if blocks.iter().all(|byte| *byte == 0) {
+            self.disk.tell(Next::Zeros, &self.path);
+            return self.direct.write_blocks(blocks, at);
+        }
+        self.disk.tell(Next::Blocks, &self.path);
+        let before_last = blocks.len().saturating_sub(BLOCK_BYTES);
+        for (number, block) in blocks[..before_last].chunks(BLOCK_BYTES).enumerate() {
+            self.file.write_at(block, at + (number * BLOCK_BYTES) as u64)?;
+            self.disk.tell(Next::RestOfBlocks, &self.path);
+        }
+        self.direct.write_blocks(blocks, at)
     }
 }
 
