@@ -65,6 +65,9 @@ pub const FANOUT_EVENTS_PORTION: usize = 4096;
 pub const REPLY_BYTES_PORTION: usize = 1 << 20;
 /// Children looked at for one portion: the names of that many fit it, and take about a millisecond.
 pub const CHILDREN_PORTION: usize = 8192;
+/// Paths of setWatches, and ephemerals of getEphemerals, done in one turn: a millisecond or two.
+pub const SET_WATCHES_PORTION: usize = 2048;
+pub const EPHEMERALS_PORTION: usize = 4096;
 /// A reply that outgrows this closes the connection: no client takes a frame of a gigabyte.
 pub const REPLY_BYTES_MAX: usize = 1 << 30;
 /// Writes of one turn for connections that were not served in it, such as those of a large fan-out.

@@ -13,6 +13,7 @@
 mod batch;
 mod close;
 mod foresee;
+mod listing;
 mod multi;
 mod quota;
 mod reap;
@@ -35,6 +36,7 @@ use crate::wire::{ConnectRequest, ConnectResponse, JutePut, TxnBody, TxnHeader, 
 use crate::world::{Head, PathHash, QuotaText, Room, TxnResult, View};
 use batch::Open;
 use close::Closings;
+use listing::Listing;
 use ostler_replication::{Broadcast, Epoch, Epochs, Input, Moment, Output, Outputs, Proposal, Zxid};
 use reap::Reaper;
 use sessions::{Due, Sessions};
@@ -133,6 +135,7 @@ pub struct Core<B> {
     broadcast_outputs: Outputs,
     sessions: Sessions,
     closings: Closings,
+    listings: VecDeque<Listing>,
     reaper: Reaper,
     snapshots: Snapshots,
     snapshot_wanted: bool,
@@ -199,6 +202,7 @@ impl<B: Broadcast> Core<B> {
             broadcast_outputs: Outputs::new(),
             sessions,
             closings,
+            listings: VecDeque::new(),
             disk: Space::Ok,
             room: Room::Ample,
             open: Open::default(),
@@ -246,6 +250,7 @@ impl<B: Broadcast> Core<B> {
         self.sealed.is_empty()
             && self.open.txns == 0
             && self.open.outcomes.is_empty()
+            && self.listings.is_empty()
             && self.outputs.is_empty()
     }
 
@@ -311,6 +316,7 @@ impl<B: Broadcast> Core<B> {
         self.room = self.head.room(self.room);
         self.due_sessions();
         self.close_portion();
+        self.list_portion();
         self.reap();
         if self.sealed.len() < BATCHES_IN_FLIGHT_MAX && !self.is_holding() {
             self.seal();
@@ -325,6 +331,7 @@ impl<B: Broadcast> Core<B> {
     pub fn has_work(&self) -> bool {
         !self.closings.is_empty() && self.space() < Space::Floor && self.wants_requests()
             || self.sessions.has_due()
+            || !self.listings.is_empty()
             || self.reaper.is_scanning()
     }
 
@@ -432,26 +439,12 @@ impl<B: Broadcast> Core<B> {
     }
 
     fn query(&mut self, from: ConnRef, xid: Xid, query: &Query) {
-        let zxid = self.head.zxid();
         match query {
             Query::Ephemerals { session, prefix } => {
                 if !self.admit(from, *session) {
                     return;
                 }
-                let prefix = prefix.as_deref().filter(|prefix| !prefix.trim().is_empty() && *prefix != "/");
-                let paths: Vec<_> = self
-                    .head
-                    .ephemerals(*session)
-                    .filter(|path| prefix.is_none_or(|prefix| path.starts_with(prefix)))
-                    .collect();
-                self.open.reply(from, zxid, xid, After::Keep, |out| {
-                    reply::frame_reply(out, xid, zxid, ErrorCode::Ok, |out| {
-                        out.put_count(paths.len());
-                        for path in &paths {
-                            out.put_string(path);
-                        }
-                    });
-                });
+                self.list_ephemerals(from, *session, xid, prefix.as_deref());
             }
         }
     }

@@ -13,6 +13,7 @@
 //! A raw OP HEX              any record
 //! A auth scheme id          from here on A's requests carry this identity
 //! A fill /p COUNT LENGTH    that many ephemerals with names of that length, without a word
+//! A .. & B delete /p        two requests with a turn in between
 //! A close  A gone  A silent TOKEN  touch A
 //! hold | durable            stop making every batch durable at once; make what waits durable and go on
 //! at MS                     time passes, in turns of 50 ms
@@ -175,6 +176,14 @@ impl Bench {
                     self.turn();
                 }
                 self.out.truncate(before);
+            }
+            [.., "&", _, _, _] => {
+                for part in line.split('&') {
+                    let (conn, request) = part.trim().split_once(' ').unwrap();
+                    self.request(conn, request);
+                    let now = self.now();
+                    self.core().turn(now);
+                }
             }
             [conn, ..] => self.request(conn, line[conn.len()..].trim()),
             [] => {}
@@ -442,7 +451,10 @@ fn reply_text(op: OpCode, frame: &[u8]) -> String {
         OpCode::SetData | OpCode::SetAcl => text.push_str(&stat(&mut reader)),
         OpCode::GetEphemerals => {
             let paths = reader.vector(|reader| reader.text()).unwrap().unwrap();
-            write!(text, " [{}]", paths.join(" ")).unwrap();
+            match paths.len() {
+                ..=8 => write!(text, " [{}]", paths.join(" ")).unwrap(),
+                count => write!(text, " [{count} paths]").unwrap(),
+            }
         }
         OpCode::Multi => loop {
             let (kind, done, error) = (reader.i32().unwrap(), reader.bool().unwrap(), reader.i32().unwrap());
@@ -590,6 +602,7 @@ transcripts! {
     full_disk
     full_memory
     stuck
+    long_listings
     stalls
     ordering
     snapshots_due

@@ -6,6 +6,7 @@
 
 use crate::limits::{EVENT_BYTES_MAX, READ_BUFFER_BYTES_KEPT, REPLY_BYTES_RESUME};
 use crate::model::{Identity, SessionId, WallMillis, Xid};
+use crate::wire::OpCode;
 use ostler_replication::{Moment, Zxid};
 use std::collections::VecDeque;
 use std::net::SocketAddr;
@@ -204,6 +205,11 @@ impl Connection {
         !self.flags.paused
             && self.stream.is_none()
             && matches!(self.phase, Phase::Opening | Phase::Established)
+    }
+
+    /// The core is answering a getEphemerals, which may take it several turns: nothing overtakes it.
+    pub fn awaits_listing(&self) -> bool {
+        self.in_flight.back().is_some_and(|request| request.op == OpCode::GetEphemerals.to_i32())
     }
 
     /// Pauses above a bound for replies. True if it is paused now.

@@ -5,6 +5,7 @@
 //! at the clock. All over the `poll` and `clock` seams, so that a simulation can drive a worker on its own thread.
 
 mod accept;
+mod catch_up;
 mod connection;
 mod deliver;
 mod duties;

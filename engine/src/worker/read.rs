@@ -2,13 +2,14 @@
 //! Not here: order and pipelining (`serve`), the tree (`world`), anything that changes state.
 //! Every reply's zxid is the View's.
 
+use super::catch_up::{self, Present};
 use super::stream::{CHILDREN_PORTION, Stream};
 use super::watch::{Mode, WatcherType, Watches};
 use crate::limits::REPLY_BYTES_PORTION;
 use crate::model::acl::{masked, perms};
 use crate::model::{ErrorCode, Identity, Schemes, Xid, path};
 use crate::wire::jute::JutePut;
-use crate::wire::reply::{self, EventKind};
+use crate::wire::reply;
 use crate::wire::request::{MultiReadOp, SetWatches};
 use crate::wire::{AclBytes, OpCode, Request};
 use crate::world::{AclId, AclList, Node, PathHash, View};
@@ -43,7 +44,7 @@ impl Reading<'_> {
             Request::GetAllChildrenNumber { path } => return self.count_all(path),
             Request::MultiRead(operations) => return self.multi_read(operations),
             Request::WhoAmI => self.who_am_i(),
-            Request::SetWatches(lists) => self.set_watches(lists),
+            Request::SetWatches(lists) => return self.set_watches(lists),
             Request::AddWatch { path, mode } => self.add_watch(path, *mode),
             Request::CheckWatches { path, kind } => self.check_watches(path, *kind),
             Request::RemoveWatches { path, kind } => self.remove_watches(path, *kind),
@@ -193,49 +194,15 @@ impl Reading<'_> {
         });
     }
 
-    /// Catches up with what a client missed while it was away (semantics.md §12.4): events first, then the reply. What
-    /// fires is not registered. No ACL is asked (hazard H14, kept).
-    fn set_watches(&mut self, lists: &SetWatches<'_>) {
-        // Signed, as the client's number is.
-        let since = lists.relative_zxid.to_wire();
-        for path in &lists.data {
-            match self.node_of(path) {
-                None => self.missed(EventKind::NodeDeleted, path),
-                Some((_, mzxid, _)) if mzxid > since => self.missed(EventKind::NodeDataChanged, path),
-                Some((id, ..)) => self.watches.add(path, Some(id), self.slot, Mode::Data),
-            }
-        }
-        for path in &lists.exist {
-            match self.node_of(path) {
-                None => self.watches.add(path, None, self.slot, Mode::Data),
-                Some(_) => self.missed(EventKind::NodeCreated, path),
-            }
-        }
-        for path in &lists.child {
-            match self.node_of(path) {
-                None => self.missed(EventKind::NodeDeleted, path),
-                Some((.., pzxid)) if pzxid > since => self.missed(EventKind::NodeChildrenChanged, path),
-                Some((id, ..)) => self.watches.add(path, Some(id), self.slot, Mode::Child),
-            }
-        }
-        for (paths, mode) in [(&lists.persistent, Mode::Persistent), (&lists.recursive, Mode::Recursive)] {
-            for path in paths {
-                let node = self.node_of(path).map(|(id, ..)| id);
-                self.watches.add(path, node, self.slot, mode);
-            }
+    /// Events first, then the reply.
+    fn set_watches(&mut self, lists: &SetWatches<'_>) -> Rest {
+        let present = Present { view: self.view, watches: self.watches, slot: self.slot };
+        if let Some(rest) = catch_up::begin(lists, present, self.out) {
+            let op = if lists.two { OpCode::SetWatches2 } else { OpCode::SetWatches };
+            return Some(Box::new(Stream::catch_up(self.xid, op.to_i32(), self.view.clone(), rest)));
         }
         self.bare(ErrorCode::Ok);
-    }
-
-    /// Node id, mzxid and pzxid.
-    fn node_of(&self, path: &str) -> Option<(u32, i64, i64)> {
-        let node = self.view.get(path)?;
-        let stat = node.persisted();
-        Some((node.id().number(), stat.mzxid.to_wire(), stat.pzxid.to_wire()))
-    }
-
-    fn missed(&mut self, kind: EventKind, path: &str) {
-        reply::frame_event(self.out, reply::ZXID_NONE, kind, path);
+        None
     }
 
     fn add_watch(&mut self, path: &str, mode: i32) {

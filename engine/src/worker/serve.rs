@@ -7,6 +7,7 @@
 //! decoded when its turn comes, under the ids of that moment, which are those of its receipt, because auth packets
 //! wait in the same line.
 
+use super::catch_up::Present;
 use super::connection::{InFlight, Phase};
 use super::opening::{Opening, recognise};
 use super::read::Reading;
@@ -219,6 +220,9 @@ impl<P: Poll> State<P> {
             return self.refuse(slot, header.xid, Zxid::ZERO, ErrorCode::SessionClosedRequireAuth);
         }
         if op.is_write() || op == OpCode::Sync {
+            if self.connections.get(slot).is_some_and(|connection| connection.awaits_listing()) {
+                return Step::Wait;
+            }
             return self.hand_over(slot, header.xid, op, record, view);
         }
         let Some(connection) = self.connections.get_mut(slot) else { return Step::Over };
@@ -233,7 +237,7 @@ impl<P: Poll> State<P> {
         self.tally.received += 1;
         match op {
             OpCode::Auth => self.authenticate(slot, header.xid, record),
-            OpCode::Sasl => self.sasl(slot, header.xid),
+            OpCode::Sasl => self.sasl(slot, header.xid, record),
             _ => self.read_op(slot, header.xid, op, record, hash, view),
         }
     }
@@ -266,8 +270,7 @@ impl<P: Poll> State<P> {
         let bytes = out.len() - before;
         shared.large.done(std::mem::take(&mut connection.large_bytes));
         if watches.take_overfull() {
-            tracing::warn!(peer = %connection.peer, session = %connection.session, "watches more than any connection may: closed");
-            self.drop_now(slot);
+            self.drop_overfull(slot);
             return Step::Over;
         }
         if let Some(stream) = rest {
@@ -321,8 +324,13 @@ impl<P: Poll> State<P> {
     }
 
     /// As a server without SASL: a null token, and nobody is the wiser.
-    fn sasl(&mut self, slot: u32, xid: Xid) -> Step {
+    fn sasl(&mut self, slot: u32, xid: Xid, record: &[u8]) -> Step {
         let Some(connection) = self.connections.get_mut(slot) else { return Step::Over };
+        if Reader::new(record).buffer().is_err() {
+            // No answer, as to an auth packet that cannot be read.
+            self.drop_now(slot);
+            return Step::Over;
+        }
         let out = connection.output.prepare(&mut self.pool);
         reply::frame_reply(out, xid, Zxid::ZERO, ErrorCode::Ok, |out| out.put_buffer(None));
         connection.figures.sent += 1;
@@ -542,6 +550,13 @@ impl<P: Poll> State<P> {
         self.drop_now(slot);
     }
 
+    fn drop_overfull(&mut self, slot: u32) {
+        if let Some(connection) = self.connections.get(slot) {
+            tracing::warn!(peer = %connection.peer, session = %connection.session, "watches more than any connection may: closed");
+        }
+        self.drop_now(slot);
+    }
+
     // --- large replies -------------------------------------------------------------------------------------------
 
     fn begin_stream(&mut self, slot: u32, stream: Box<Stream>) {
@@ -553,7 +568,7 @@ impl<P: Poll> State<P> {
 
     /// One portion of each large reply; only of the first while too much waits for clients, and of none before they
     /// have taken enough for one to be finished.
-    pub(super) fn advance_streams(&mut self) {
+    pub(super) fn advance_streams(&mut self, view: &View) {
         if self.streams.is_empty() {
             return;
         }
@@ -568,18 +583,23 @@ impl<P: Poll> State<P> {
         self.streams_held = going == 0;
         for (place, slot) in streams.into_iter().enumerate() {
             if place < going {
-                self.advance_stream(slot);
+                self.advance_stream(slot, view);
             } else {
                 self.streams.push(slot);
             }
         }
     }
 
-    fn advance_stream(&mut self, slot: u32) {
+    fn advance_stream(&mut self, slot: u32, view: &View) {
         use super::stream::Progress;
         let Some(connection) = self.connections.get_mut(slot) else { return };
         let Some(mut stream) = connection.stream.take() else { return };
-        match stream.portion(&self.shared.schemes) {
+        let mut present = Present { view, watches: &mut self.watches, slot };
+        let progress = stream.portion(&self.shared.schemes, &mut present);
+        if self.watches.take_overfull() {
+            return self.drop_overfull(slot);
+        }
+        match progress {
             Progress::More => {
                 connection.stream = Some(stream);
                 self.streams.push(slot);

@@ -4,6 +4,7 @@
 //! While one is being produced its connection is served nothing else, and watch events for it wait behind it: the
 //! request may have set the very watch that fires, and a client learns of its watch by the reply.
 
+use super::catch_up::{CatchUp, Present};
 use super::read::lookup;
 use crate::limits::REPLY_BYTES_PORTION;
 use crate::model::{ErrorCode, Identity, Schemes, Stat, Xid};
@@ -36,6 +37,8 @@ enum Work {
     /// getAllChildrenNumber.
     Count(Census),
     MultiRead(MultiRead),
+    /// setWatches: the frame is one of events until the reply comes last.
+    CatchUp(CatchUp),
 }
 
 /// A multiRead: results are produced as its operations are come to, for each may be as large as a reply of its own.
@@ -77,6 +80,10 @@ impl Stream {
         Stream::new(xid, OpCode::MultiRead.to_i32(), view, Work::MultiRead(work))
     }
 
+    pub fn catch_up(xid: Xid, op: i32, view: View, rest: CatchUp) -> Stream {
+        Stream { xid, op, view, frame: Vec::new(), events: Vec::new(), work: Work::CatchUp(rest) }
+    }
+
     fn new(xid: Xid, op: i32, view: View, work: Work) -> Stream {
         let mut frame = Vec::new();
         frame.extend_from_slice(&reply::head(reply::HEADER_BYTES, xid, view.zxid(), ErrorCode::Ok.to_wire()));
@@ -93,7 +100,7 @@ impl Stream {
     }
 
     /// Produces one portion.
-    pub fn portion(&mut self, schemes: &Schemes) -> Progress {
+    pub fn portion(&mut self, schemes: &Schemes, present: &mut Present<'_>) -> Progress {
         let frame = &mut self.frame;
         let done = match &mut self.work {
             Work::Children(listing, stat) => {
@@ -111,6 +118,13 @@ impl Stream {
                 None => false,
             },
             Work::MultiRead(work) => work.portion(&self.view, schemes, frame),
+            Work::CatchUp(rest) => {
+                if rest.portion(present, frame) {
+                    reply::frame_bare(frame, self.xid, self.view.zxid(), ErrorCode::Ok);
+                    return Progress::Done;
+                }
+                false
+            }
         };
         if frame.len() > REPLY_BYTES_MAX {
             return Progress::TooLarge;
@@ -177,6 +191,7 @@ impl MultiRead {
 
 #[cfg(test)]
 mod tests {
+    use super::super::watch::{HashKey, Watches};
     use super::*;
     use crate::model::{SessionId, WallMillis};
     use crate::wire::{AclBytes, Create, CreateKind, TxnBody, TxnHeader};
@@ -204,7 +219,9 @@ mod tests {
         let mut stream = Stream::children(Xid(1), 8, view.clone(), listing, None);
         let most = REPLY_BYTES_PORTION + (CHILDREN_STEP + 1) * 20_100;
         let (mut portions, mut before) = (1, 0);
-        while stream.portion(&Schemes::default()) == Progress::More {
+        let mut watches = Watches::new(HashKey([1, 2]));
+        let mut present = Present { view: &view, watches: &mut watches, slot: 0 };
+        while stream.portion(&Schemes::default(), &mut present) == Progress::More {
             assert!(stream.frame.len() - before <= most);
             before = stream.frame.len();
             portions += 1;

@@ -233,7 +233,7 @@ impl<P: Poll> Worker<P> {
         if self.catch_up() {
             let view = &self.ring.current().view;
             self.state.serve(view);
-            self.state.advance_streams();
+            self.state.advance_streams(view);
             self.state.answer_questions(view);
         }
         let state = &mut self.state;

@@ -264,6 +264,19 @@ impl Head {
         nodes.into_iter().flatten().map(|id| self.shared.path_of(*id))
     }
 
+    /// Some of them with their ids, behind a place (`None`: from the first), for going through them in portions.
+    pub fn ephemerals_after(
+        &self,
+        session: SessionId,
+        after: Option<NodeId>,
+    ) -> impl Iterator<Item = (NodeId, String)> + '_ {
+        let start = after.map_or(std::ops::Bound::Unbounded, std::ops::Bound::Excluded);
+        let nodes = self.writer.ephemerals.get(&session).into_iter();
+        nodes
+            .flat_map(move |nodes| nodes.range((start, std::ops::Bound::Unbounded)))
+            .map(|id| (*id, self.shared.path_of(*id)))
+    }
+
     pub fn ephemeral_count(&self, session: SessionId) -> usize {
         self.writer.ephemerals.get(&session).map_or(0, BTreeSet::len)
     }

@@ -323,6 +323,7 @@ fn auth_adds_ids_or_ends_the_connection() {
 #[test]
 fn sasl_is_answered_as_by_a_server_without_it() {
     check_bad(&request(3, 102, |out| out.put_buffer(Some(b""))), &["xid=3 zxid=0 err=0 +4"], false);
+    check_bad(&request(3, 102, |_| {}), &[], true);
 }
 
 #[test]
@@ -795,4 +796,53 @@ fn a_synced_path_is_echoed_as_it_was_understood() {
         other => panic!("{other:?}"),
     });
     assert_eq!(paths.collect::<Vec<_>>(), [Some("/a\u{fffd}\u{fffd}".as_bytes().into()), None]);
+}
+
+#[test]
+fn long_lists_of_watches_are_set_in_portions_and_miss_nothing() {
+    let mut rig = Rig::plain();
+    let (client, _) = rig.established();
+    let paths: Vec<String> = (0..10_000).map(|n| format!("/w{n:05}")).collect();
+    let bytes = request(1, 101, |out| {
+        out.put_i64(1 << 40);
+        out.put_count(0);
+        out.put_count(paths.len());
+        paths.iter().for_each(|path| out.put_string(path));
+        out.put_count(0);
+    });
+    let all = [bytes, ping(), write(2)].concat();
+    rig.pipe(client, |pipe| pipe.to_server.extend(&all));
+    rig.hang_on(client);
+    while !rig.pipe(client, |pipe| pipe.to_server.is_empty()) {
+        rig.worker.wait(std::time::Duration::ZERO).unwrap();
+        rig.worker.turn();
+    }
+    // Some are set, others are not come to; both learn of the change exactly once.
+    assert!(rig.worker.has_work() && rig.raw(client).is_empty());
+    rig.commit(&["+/w00000", "+/w04000", "+/w09999"]);
+    let received = rig.received(client);
+    for path in ["/w00000", "/w04000", "/w09999"] {
+        let events = received.iter().filter(|text| text.starts_with("event") && text.ends_with(path));
+        assert_eq!(events.count(), 1, "{path}: {received:?}");
+    }
+    assert!(received.contains(&"event zxid=-1 type=1 /w09999".to_owned()));
+    let reply = received.iter().position(|text| text == "xid=1 zxid=0 err=0 +0").expect("a reply");
+    assert!(received[reply + 1..].contains(&"xid=-2 zxid=3 err=0 +0".to_owned()), "{received:?}");
+    assert_eq!(xids(&writes(&mut rig)), [2]);
+    rig.commit(&["+/w00001", "+/w09998"]);
+    assert_eq!(rig.received(client), ["event zxid=4 type=1 /w00001", "event zxid=5 type=1 /w09998"]);
+}
+
+#[test]
+fn nothing_of_a_connection_overtakes_its_get_ephemerals() {
+    let mut rig = Rig::plain();
+    let (client, _) = rig.established();
+    rig.send(client, &[request(1, 103, |out| out.put_string("/")), write(2)].concat());
+    let asked = rig.asked();
+    let [CoreRequest::Query { from, xid, .. }] = asked[..] else { panic!("{asked:?}") };
+    let listed = frame(|out| {
+        crate::wire::reply::frame_bare(out, xid, ostler_replication::Zxid(0), crate::model::ErrorCode::Ok);
+    });
+    rig.answer(vec![(from, xid, After::Keep, Some(listed))]);
+    assert_eq!(xids(&writes(&mut rig)), [2]);
 }

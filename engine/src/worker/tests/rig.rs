@@ -242,6 +242,11 @@ impl Rig {
         self.settle();
     }
 
+    /// What is in the pipe is there to be read; no turn is taken.
+    pub fn hang_on(&self, client: Client) {
+        self.pipe(client, |pipe| pipe.news = true);
+    }
+
     pub fn hang_up(&mut self, client: Client) {
         self.pipe(client, |pipe| (pipe.client_closed, pipe.news) = (true, true));
         self.settle();
