@@ -37,11 +37,17 @@ if os.path.realpath(sys.prefix) != os.path.realpath(os.path.dirname(os.path.dirn
     os.execv(ENV["OSTLER_PYTHON"], [ENV["OSTLER_PYTHON"], *sys.argv])
 
 _checks = []
+_endings = []
 
 
 def check(function):
     _checks.append(function)
     return function
+
+
+def at_end(function):
+    """Called when the suite ends, however it does: for servers of its own."""
+    _endings.append(function)
 
 
 def owns_server(function):
@@ -244,6 +250,8 @@ def main(description, lines=()):
                 break
     finally:
         server.end()
+        for ending in _endings:
+            ending()
     # Client threads that a failed check left behind must not keep the suite alive.
     sys.stdout.flush()
     os._exit(1 if failures else 0)
