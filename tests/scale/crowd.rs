@@ -1,7 +1,7 @@
 //! Idle sessions, a znode with very many children, a large tree and very many watches on it, all at one server at once.
 
 use crate::frozen::Herd;
-use crate::load::{cpu, metric, pipeline, resident_mib};
+use crate::load::{cpu, memory_mib, metric, pipeline};
 use crate::{Outcome, Size, ensure};
 use ostler_bench::frames;
 use ostler_bench::swarm::{Happening, Swarm};
@@ -25,7 +25,7 @@ pub fn all_are_served(size: &Size) -> Outcome {
     let server = Ostler::start(dir.path(), CONFIG);
     let address = server.address();
     let mut words = Words { server, last_mib: 0.0, text: Vec::new() };
-    words.last_mib = resident_mib(&words.server)?;
+    words.last_mib = memory_mib(&words.server)?;
 
     let mut herd = words.step("sessions", size.idle_sessions, || {
         Herd::gather(vec![address], size.idle_sessions, (size.idle_timeout_ms, size.idle_timeout_ms))
@@ -94,7 +94,7 @@ impl Words {
         let began = Instant::now();
         let made = work().map_err(|error| io::Error::other(format!("{what}: {error}")))?;
         let took = began.elapsed().as_secs_f64();
-        let mib = resident_mib(&self.server)?;
+        let mib = memory_mib(&self.server)?;
         let each = (mib - self.last_mib) * f64::from(1 << 20) / count as f64;
         self.text.push(format!("{count} {what} in {took:.1} s, {each:.0} B each, {mib:.0} MiB in all"));
         self.last_mib = mib;
@@ -164,7 +164,7 @@ fn restart(server: Ostler, dir: &std::path::Path, size: &Size) -> Outcome {
     let took = began.elapsed();
     let found = metric(&server, "zk_znode_count")?;
     ensure(found == znodes, || format!("{found} of {znodes} znodes are there after the restart"))?;
-    let mib = resident_mib(&server)?;
+    let mib = memory_mib(&server)?;
     server.stop();
     Ok(format!(
         "killed and back with {found} znodes from the log in {:.2} s, {mib:.0} MiB",

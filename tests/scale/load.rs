@@ -62,10 +62,12 @@ pub fn metric(server: &Server, name: &str) -> io::Result<u64> {
         .ok_or_else(|| io::Error::other(format!("mntr says nothing of {name}: {text:?}")))
 }
 
-/// Resident memory of the server in MiB.
-pub fn resident_mib(server: &Server) -> io::Result<f64> {
-    let usage = Usage::of(server.pid()).ok_or_else(|| io::Error::other("the server is gone"))?;
-    Ok(usage.rss_bytes as f64 / f64::from(1 << 20))
+/// Memory of the server's own in MiB: what is resident and no page of the log.
+pub fn memory_mib(server: &Server) -> io::Result<f64> {
+    let status = std::fs::read_to_string(format!("/proc/{}/status", server.pid()))?;
+    let line = status.lines().find_map(|line| line.strip_prefix("RssAnon:"));
+    let kib = line.and_then(|rest| rest.trim().strip_suffix(" kB")?.trim().parse::<f64>().ok());
+    kib.map(|kib| kib / 1024.0).ok_or_else(|| io::Error::other("the server is gone"))
 }
 
 /// CPU time the server has used.
