@@ -27,9 +27,10 @@ pub fn all_are_served(size: &Size) -> Outcome {
     let mut words = Words { server, last_mib: 0.0, text: Vec::new() };
     words.last_mib = memory_mib(&words.server)?;
 
-    let mut herd = words.step("sessions", size.idle_sessions, || {
+    let herd = words.step("sessions", size.idle_sessions, || {
         Herd::gather(vec![address], size.idle_sessions, (size.idle_timeout_ms, size.idle_timeout_ms))
     })?;
+    let kept = herd.keep();
     let mut swarm = Swarm::new(vec![address], 60_000)?;
     swarm.open(LANES, LANES, Duration::from_secs(30))?;
     make_parents(address, size.znodes)?;
@@ -39,13 +40,11 @@ pub fn all_are_served(size: &Size) -> Outcome {
             frames::create(out, xid, name(number).as_bytes(), b"", 0);
         })
     })?;
-    herd.turn()?;
     words.step("znodes in production shape", size.znodes, || {
         pipeline(&mut swarm, LANES, size.znodes, |out, xid, number| {
             frames::create(out, xid, path(number).as_bytes(), &[b'd'; 46], 0);
         })
     })?;
-    herd.turn()?;
     let began = Instant::now();
     let listed = Client::connect(address, 30_000)?
         .call(op::GET_CHILDREN, &Body::new().string("/wide").bool(false).0)?;
@@ -56,16 +55,15 @@ pub fn all_are_served(size: &Size) -> Outcome {
         began.elapsed().as_secs_f64(),
         listed.body.len() >> 20
     ));
-    herd.turn()?;
     words.step("watches on existing znodes", size.watches, || {
         pipeline(&mut swarm, LANES, size.watches, |out, xid, number| {
             frames::get_data(out, xid, path(number % size.znodes).as_bytes(), true);
         })
     })?;
-    herd.turn()?;
     let watches = metric(&words.server, "zk_watch_count")?;
     ensure(watches == size.watches as u64, || format!("{watches} watches instead of {}", size.watches))?;
     words.say(fire(&mut swarm, address, size)?);
+    let mut herd = kept.end()?;
     // A third of a timeout with nothing but pings.
     let before = cpu(&words.server);
     let quiet = Duration::from_millis(size.idle_timeout_ms / 3);

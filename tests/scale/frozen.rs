@@ -10,6 +10,9 @@ use std::collections::VecDeque;
 use std::io;
 use std::net::{Ipv4Addr, SocketAddr};
 use std::process::Command;
+use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering};
+use std::thread::JoinHandle;
 use std::time::{Duration, Instant};
 
 /// All addresses of loopback, so that the clients' ports do not run out while earlier connections are still known.
@@ -256,7 +259,33 @@ fn freeze(server: &Server, size: &Size) -> io::Result<(String, Herd)> {
     Ok((words, herd))
 }
 
+/// A herd that lives on a thread of its own.
+pub struct Kept {
+    stop: Arc<AtomicBool>,
+    thread: JoinHandle<io::Result<Herd>>,
+}
+
+impl Kept {
+    pub fn end(self) -> io::Result<Herd> {
+        self.stop.store(true, Ordering::Relaxed);
+        self.thread.join().map_err(|_| io::Error::other("the herd's thread panicked"))?
+    }
+}
+
 impl Herd {
+    /// Lives on while the caller does other things.
+    pub fn keep(mut self) -> Kept {
+        let stop = Arc::new(AtomicBool::new(false));
+        let asked = stop.clone();
+        let thread = std::thread::spawn(move || {
+            while !asked.load(Ordering::Relaxed) {
+                self.turn()?;
+            }
+            Ok(self)
+        });
+        Kept { stop, thread }
+    }
+
     fn is_settled(&self) -> bool {
         self.members.iter().all(|member| matches!(member.link, Link::Up | Link::Lost))
     }
