@@ -2,7 +2,7 @@
 //! Memory grows with bytes received: a length is believed only as far as bytes come.
 
 use super::encode::{self, Checks, SEAL_BYTES, SLASH, STAT_BYTES};
-use super::{DigestSection, Restore, SnapshotNode};
+use super::{DigestSection, Restore, SnapshotNode, batches};
 use crate::model::{Owner, SessionId, StatPersisted, WallMillis};
 use ostler_replication::Zxid;
 use std::io;
@@ -29,6 +29,30 @@ pub struct Contents {
     pub footer: bool,
 }
 
+/// Where what is decoded goes, each with its offset in the uncompressed bytes.
+pub(super) trait Sink {
+    fn session(&mut self, offset: u64, id: SessionId, timeout_ms: i32) -> Result<(), Failure>;
+    fn acl(&mut self, offset: u64, key: i64, acl: &[u8]) -> Result<(), Failure>;
+    fn node(&mut self, offset: u64, node: SnapshotNode<'_>) -> Result<(), Failure>;
+}
+
+/// Straight into the state.
+pub(super) struct Straight<'a>(pub &'a mut dyn Restore);
+
+impl Sink for Straight<'_> {
+    fn session(&mut self, offset_bytes: u64, id: SessionId, timeout_ms: i32) -> Result<(), Failure> {
+        self.0.session(id, timeout_ms).map_err(|what| Failure::Damaged { offset_bytes, what })
+    }
+
+    fn acl(&mut self, offset_bytes: u64, key: i64, acl: &[u8]) -> Result<(), Failure> {
+        self.0.acl(key, acl).map_err(|what| Failure::Damaged { offset_bytes, what })
+    }
+
+    fn node(&mut self, offset: u64, node: SnapshotNode<'_>) -> Result<(), Failure> {
+        batches::plant(self.0, offset, node, None)
+    }
+}
+
 #[derive(Debug)]
 pub(super) enum Failure {
     Io(io::Error),
@@ -37,13 +61,15 @@ pub(super) enum Failure {
         offset_bytes: u64,
         what: String,
     },
+    /// Whoever takes what is decoded wants no more, and knows why.
+    GivenUp,
 }
 
 /// Reads one snapshot to its end into `into`. `field_bytes_max` bounds every path and every znode's data.
 pub(super) fn decode(
     pieces: &mut dyn Pieces,
     field_bytes_max: usize,
-    into: &mut dyn Restore,
+    into: &mut dyn Sink,
 ) -> Result<Contents, Failure> {
     let mut input =
         Input { pieces, held: Vec::new(), at: 0, checked: 0, checks: Checks::new(), field_bytes_max };
@@ -164,24 +190,24 @@ fn count(input: &mut Input<'_>, what: &str) -> Result<u64, Failure> {
     Ok(u64::try_from(input.int(what)?).unwrap_or(0))
 }
 
-fn sessions(input: &mut Input<'_>, into: &mut dyn Restore) -> Result<u64, Failure> {
+fn sessions(input: &mut Input<'_>, into: &mut dyn Sink) -> Result<u64, Failure> {
     let count = count(input, "the session count")?;
     for _ in 0..count {
         input.need(12, "the sessions")?;
         let id = SessionId(input.long("the sessions")?);
         let timeout_ms = input.int("the sessions")?;
-        into.session(id, timeout_ms).map_err(|why| input.damaged(why))?;
+        into.session(input.offset(), id, timeout_ms)?;
     }
     Ok(count)
 }
 
-fn acls(input: &mut Input<'_>, into: &mut dyn Restore) -> Result<u64, Failure> {
+fn acls(input: &mut Input<'_>, into: &mut dyn Sink) -> Result<u64, Failure> {
     let count = count(input, "the ACL count")?;
     for _ in 0..count {
         let key = input.long("the ACL table")?;
         let length = acl_length(input)?;
         let acl = &input.held[input.at..input.at + length];
-        into.acl(key, acl).map_err(|why| input.damaged(why))?;
+        into.acl(input.offset(), key, acl)?;
         input.at += length;
     }
     Ok(count)
@@ -203,7 +229,7 @@ fn acl_length(input: &mut Input<'_>) -> Result<usize, Failure> {
     Ok(length)
 }
 
-fn nodes(input: &mut Input<'_>, into: &mut dyn Restore, contents: &mut Contents) -> Result<(), Failure> {
+fn nodes(input: &mut Input<'_>, into: &mut dyn Sink, contents: &mut Contents) -> Result<(), Failure> {
     loop {
         // path, data, then ACL key and Stat, measured before anything is taken.
         let path_bytes = input.length_ahead(0, "a znode's path")?.unwrap_or(0);
@@ -224,7 +250,7 @@ fn nodes(input: &mut Input<'_>, into: &mut dyn Restore, contents: &mut Contents)
             acl: long_at(bytes, data_end),
             stat: stat_at(bytes, data_end + 8),
         };
-        into.node(node).map_err(|why| input.damaged(format!("znode {path:?}: {why}")))?;
+        into.node(input.offset(), node)?;
         contents.nodes += 1;
         contents.data_bytes += data_bytes.unwrap_or(0) as u64;
         input.at += length;

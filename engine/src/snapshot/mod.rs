@@ -3,6 +3,7 @@
 //! Not here: what a znode is in memory (world), the txn log (log), when a snapshot is due (core).
 //! Invariant: a name that starts with `snapshot.` appears only when the bytes behind it are on stable storage.
 
+mod batches;
 pub mod candidates;
 pub mod codec;
 mod decode;
@@ -17,6 +18,7 @@ mod state;
 pub mod writer;
 
 use crate::model::{SessionId, StatPersisted};
+use crate::world::{Foreseen, Foresight};
 use ostler_replication::Zxid;
 use std::ops::ControlFlow;
 
@@ -75,6 +77,19 @@ pub trait Restore {
     /// `acl` is the jute encoding of a vector of ACLs, already checked to decode.
     fn acl(&mut self, key: i64, acl: &[u8]) -> Result<(), String>;
     fn node(&mut self, node: SnapshotNode<'_>) -> Result<(), String>;
+
+    /// What another thread may compute of each znode before it comes here; `None`: nothing.
+    fn foresight(&self) -> Option<Foresight> {
+        None
+    }
+
+    /// `node`, with what the foresight said of it.
+    fn node_foreseen(&mut self, node: SnapshotNode<'_>, _: Foreseen) -> Result<(), String> {
+        self.node(node)
+    }
+
+    /// A znode of which the foresight said this comes soon.
+    fn expect(&self, _: Foreseen) {}
 }
 
 #[cfg(test)]

@@ -1,9 +1,10 @@
-//! One snapshot file to state. Reading and decompressing run on a thread of their own, ahead of checking, decoding and
-//! applying, so that loading takes as long as the slower of the two.
+//! One snapshot file to state, on three threads, so that loading takes as long as the slowest of them: reading and
+//! decompressing; checking and decoding, with all that a znode's bytes say by themselves; and the state's owner.
 //! Not here: which file to read (candidates).
 
+use super::batches::{BATCHES_AHEAD, Batch, Sender};
 use super::codec::{self, Compression};
-use super::decode::{self, Failure, Pieces};
+use super::decode::{self, Failure, Pieces, Straight};
 use super::{Restore, decode::Contents};
 use crate::io::disk::{Disk, DiskFile, Open};
 use std::fmt;
@@ -11,9 +12,9 @@ use std::io::{self, Read};
 use std::path::{Path, PathBuf};
 use std::sync::mpsc;
 
-/// Bytes read at once, and the unit handed from the reading to the applying thread.
+/// Bytes read at once, and the unit handed from the reading to the decoding thread.
 const PIECE_BYTES: usize = 1 << 20;
-/// Pieces read ahead of the applying thread: enough to cover its pauses, 8 MiB in all.
+/// Pieces read ahead of the decoding thread: enough to cover its pauses, 8 MiB in all.
 const PIECES_AHEAD: usize = 8;
 /// What Apache reads by default: `jute.maxbuffer` plus as much again.
 pub const FIELD_BYTES_MAX_DEFAULT: usize = crate::limits::ENTRY_BYTES_MAX_DEFAULT as usize;
@@ -22,7 +23,7 @@ pub const FIELD_BYTES_MAX_DEFAULT: usize = crate::limits::ENTRY_BYTES_MAX_DEFAUL
 pub struct ReadOptions {
     /// Largest path and largest znode data accepted, in bytes.
     pub field_bytes_max: usize,
-    /// Read ahead on a second thread. Off where everything must happen on one thread in one order (simulation).
+    /// Read and decode ahead on threads of their own. Off where everything must happen on one thread in one order (simulation).
     pub ahead: bool,
 }
 
@@ -52,6 +53,7 @@ impl SnapshotError {
         let path = path.to_owned();
         match failure {
             Failure::Io(source) => SnapshotError::Io { path, source },
+            Failure::GivenUp => unreachable!("whoever gives up has said why"),
             Failure::Damaged { offset_bytes, what } => SnapshotError::Damaged { path, offset_bytes, what },
         }
     }
@@ -94,7 +96,7 @@ pub fn read_stream(
     options: ReadOptions,
     into: &mut dyn Restore,
 ) -> Result<Contents, SnapshotError> {
-    decode::decode(&mut Direct(bytes), options.field_bytes_max, into)
+    decode::decode(&mut Direct(bytes), options.field_bytes_max, &mut Straight(into))
         .map_err(|failure| SnapshotError::new(path, failure))
 }
 
@@ -118,8 +120,27 @@ fn read_ahead(
             }
         });
         reading.map_err(Failure::Io)?;
-        let mut ahead = Ahead { pieces: receive };
-        decode::decode(&mut ahead, options.field_bytes_max, into)
+        let mut pieces = Ahead { pieces: receive };
+        let (batches, decoded) = mpsc::sync_channel(BATCHES_AHEAD);
+        let (emptied, empty) = mpsc::channel();
+        let foresight = into.foresight();
+        let decoding = std::thread::Builder::new().name("ostler-decode".into());
+        let decoding = decoding.spawn_scoped(scope, move || {
+            let mut sender = Sender { batches, empty, foresight, open: Batch::default() };
+            let contents = decode::decode(&mut pieces, options.field_bytes_max, &mut sender);
+            // What stands before the damage comes first: the state may refuse that.
+            sender.pass_on().and(contents)
+        });
+        let decoding = decoding.map_err(Failure::Io)?;
+        let unpacked = decoded.iter().try_for_each(|mut batch: Batch| {
+            batch.unpack(into)?;
+            // The decoding thread may be done.
+            let _ = emptied.send(batch);
+            Ok(())
+        });
+        drop(decoded);
+        let contents = decoding.join().unwrap_or_else(|panic| std::panic::resume_unwind(panic));
+        unpacked.and(contents)
     })
 }
 

@@ -5,7 +5,7 @@ use super::{OPEN_ACL_KEY, Restore, SnapshotNode, SnapshotSource};
 use crate::model::SessionId;
 use crate::wire::AclBytes;
 use crate::wire::jute::Reader;
-use crate::world::{AclId, Restorer, View};
+use crate::world::{AclId, Foreseen, Foresight, Restorer, View};
 use ostler_replication::Zxid;
 use std::ops::ControlFlow;
 
@@ -61,6 +61,19 @@ impl Restore for Restorer {
 
     fn node(&mut self, node: SnapshotNode<'_>) -> Result<(), String> {
         Restorer::node(self, node.path, node.data, node.acl, node.stat).map_err(|error| error.to_string())
+    }
+
+    fn foresight(&self) -> Option<Foresight> {
+        Some(Restorer::foresight(self))
+    }
+
+    fn node_foreseen(&mut self, node: SnapshotNode<'_>, foreseen: Foreseen) -> Result<(), String> {
+        let SnapshotNode { path, data, acl, stat } = node;
+        Restorer::node_foreseen(self, path, data, acl, stat, foreseen).map_err(|error| error.to_string())
+    }
+
+    fn expect(&self, foreseen: Foreseen) {
+        Restorer::expect(self, foreseen);
     }
 }
 

@@ -367,6 +367,62 @@ fn a_state_that_refuses_a_node_refuses_the_file() {
     assert!(error.to_string().contains("znode \"/t\": has no parent"), "{error}");
 }
 
+#[test]
+fn ahead_and_straight_say_the_same_of_any_damage() {
+    let dir = tempfile::tempdir().unwrap();
+    let mut image = small();
+    let template = image.nodes[5].clone();
+    let children = (0..2_000).map(|n| ImageNode { path: format!("/t/{n}").into(), ..template.clone() });
+    image.nodes.extend(children);
+    let bytes = bytes_of(&image, true);
+    let path = dir.path().join("snapshot.9");
+    let outcome = |ahead: bool| {
+        let mut back = Image::default();
+        let options = ReadOptions { ahead, ..ReadOptions::default() };
+        let read = reader::read(&RealDisk, &path, options, &mut back);
+        read.map(|contents| (contents, back)).map_err(|error| error.to_string())
+    };
+    for at in (0..bytes.len()).step_by(bytes.len() / 60).chain([bytes.len()]) {
+        let mut damaged = bytes.clone();
+        if let Some(byte) = damaged.get_mut(at) {
+            *byte ^= 0x41;
+        }
+        std::fs::write(&path, damaged).unwrap();
+        assert_eq!(outcome(true), outcome(false), "byte {at}");
+    }
+}
+
+#[test]
+fn a_refusal_ends_the_threads_ahead_and_names_the_place() {
+    struct Few(usize);
+    impl Restore for Few {
+        fn session(&mut self, _: SessionId, _: i32) -> Result<(), String> {
+            Ok(())
+        }
+        fn acl(&mut self, _: i64, _: &[u8]) -> Result<(), String> {
+            Ok(())
+        }
+        fn node(&mut self, _: SnapshotNode<'_>) -> Result<(), String> {
+            self.0 = self.0.checked_sub(1).ok_or("one too many")?;
+            Ok(())
+        }
+    }
+    let dir = tempfile::tempdir().unwrap();
+    let mut image = small();
+    let template = ImageNode { data: Some(vec![0; 1_000].into()), ..image.nodes[5].clone() };
+    // Far more than is read and decoded ahead.
+    let children = (0..40_000).map(|n| ImageNode { path: format!("/t/{n}").into(), ..template.clone() });
+    image.nodes.extend(children);
+    let path = dir.path().join("snapshot.9");
+    std::fs::write(&path, bytes_of(&image, true)).unwrap();
+    let outcome = |ahead: bool| {
+        let options = ReadOptions { ahead, ..ReadOptions::default() };
+        reader::read(&RealDisk, &path, options, &mut Few(100)).unwrap_err().to_string()
+    };
+    assert!(outcome(true).contains("one too many"));
+    assert_eq!(outcome(true), outcome(false));
+}
+
 /// Counts and fails: what a disk did and the step at which it breaks.
 #[derive(Clone, Default)]
 struct Watched {

@@ -3,9 +3,10 @@
 //! skipped, because replay from a fuzzy snapshot of Apache's meets its own future.
 //! Invariant: the state is a function of the txns alone.
 
+use super::foresight::{Foreseen, Foresight};
 use super::head::{Data, Head, OpenSession, Writer};
 use super::quota::{self, QuotaText, stats_path};
-use super::record::{AclId, Fields, NodeId, Record};
+use super::record::{AclId, Fields, NodeId};
 use super::retire::Undo;
 use super::view::{Found, Shared, Walk, is_root};
 use super::view::{NEWEST, Node};
@@ -249,7 +250,10 @@ impl Txn<'_> {
         let stat = StatPersisted::created(self.zxid, self.time, owner);
         let fields = Fields::leaf(parent.0, stat, acl);
         let id = match known {
-            None => self.writer.insert(self.shared, path, name, &fields, data),
+            None => {
+                let place = (path, self.shared.key.hash(path));
+                self.writer.insert(self.shared, place, name, &fields, data)
+            }
             Some(tombstone) => {
                 self.writer.insert_again(self.shared, path, tombstone, &fields, data);
                 tombstone.0
@@ -463,13 +467,15 @@ impl Writer {
         acl: AclId,
         stat: StatPersisted,
     ) {
+        let foreseen = Foresight::new(shared.key, self.digests).of("/", data, &stat);
         let fields = Fields::leaf(NodeId(0), stat, acl);
-        let id = self.insert(shared, "/", "", &fields, data);
+        let id = self.insert(shared, ("/", foreseen.hash), "", &fields, data);
         assert_eq!(id, NodeId::ROOT);
-        self.count_planted(shared, "/", id, data);
+        self.count_planted("/", id, data, stat.owner, foreseen);
     }
 
-    /// A znode with the Stat it had, in a tree that nobody reads yet. `parent` saves looking it up.
+    /// A znode with the Stat it had, in a tree that nobody reads yet. `parent` saves looking it up. The parent does not
+    /// know of this child before `adopt`.
     pub(super) fn plant(
         &mut self,
         shared: &Shared,
@@ -478,33 +484,56 @@ impl Writer {
         acl: AclId,
         stat: StatPersisted,
         parent: Option<NodeId>,
-    ) -> Result<NodeId, Misplaced> {
+        foreseen: Foreseen,
+    ) -> Result<Planted, Misplaced> {
         let (parent_path, name) =
             path::split(path).filter(|(_, name)| !name.is_empty()).ok_or(Misplaced::NoPath)?;
         let parent = match parent {
-            Some(id) => (id, shared.newest(id)),
-            None => shared.find_newest(parent_path).ok_or(Misplaced::NoParent)?,
+            Some(id) => id,
+            None => shared.find_newest(parent_path).ok_or(Misplaced::NoParent)?.0,
         };
-        if shared.find_newest(path).is_some() {
+        if shared.find(foreseen.hash, path, NEWEST).is_some() {
             return Err(Misplaced::Twice);
         }
-        let id = self.insert(shared, path, name, &Fields::leaf(parent.0, stat, acl), data);
-        self.count_planted(shared, path, id, data);
-        let mut fields = parent.1.fields();
-        self.edit_children(shared, &mut fields, |edit, root| edit.insert(root, id));
-        fields.children += 1;
-        self.replace(shared, parent.0, parent.1, &fields, Data::Keep);
-        Ok(id)
+        let owner = stat.owner;
+        let fields = Fields::leaf(parent, stat, acl);
+        let id = self.insert(shared, (path, foreseen.hash), name, &fields, data);
+        self.count_planted(path, id, data, owner, foreseen);
+        Ok(Planted { id, parent })
     }
 
-    fn count_planted(&mut self, shared: &Shared, path: &str, id: NodeId, data: Option<&[u8]>) {
-        let record: Record<'_> = shared.newest(id);
-        let stat = record.stat();
-        self.count_owner(stat.owner, id, true);
-        self.count_node(path, data.map_or(0, <[u8]>::len), stat.owner, true);
-        let prefix = self.digest_prefix(shared, path, record);
-        self.count_digest(prefix, None, Some(&stat));
+    /// Makes planted znodes known to their parent.
+    pub(super) fn adopt(&mut self, shared: &Shared, parent: NodeId, children: &[NodeId]) {
+        if children.is_empty() {
+            return;
+        }
+        let record = shared.newest(parent);
+        let mut fields = record.fields();
+        self.edit_children(shared, &mut fields, |edit, root| {
+            children.iter().fold(root, |root, child| edit.insert(root, *child))
+        });
+        fields.children += children.len() as u32;
+        self.replace(shared, parent, record, &fields, Data::Keep);
     }
+
+    fn count_planted(
+        &mut self,
+        path: &str,
+        id: NodeId,
+        data: Option<&[u8]>,
+        owner: Owner,
+        foreseen: Foreseen,
+    ) {
+        self.count_owner(owner, id, true);
+        self.count_node(path, data.map_or(0, <[u8]>::len), owner, true);
+        self.totals.digest = self.totals.digest.wrapping_add(foreseen.digest);
+    }
+}
+
+/// A znode that has a record and a place in the index.
+pub(super) struct Planted {
+    pub id: NodeId,
+    pub parent: NodeId,
 }
 
 /// Why a znode has no place in the tree being restored.

@@ -2,9 +2,11 @@
 //! Not here: deciding what a request becomes (core); what readers see (view).
 
 use super::acl::AclWriter;
+use super::apply::Planted;
 use super::arena::{Allocator, Handle};
 use super::children::{Edit, Touched};
 use super::digest;
+use super::foresight::Foresight;
 use super::hash::{HashKey, PathHash};
 use super::index::IndexWriter;
 use super::quota::{QuotaText, Quotas, limits_path, stats_path};
@@ -185,10 +187,16 @@ impl Head {
             if self.shared.find_newest(path).is_none() {
                 let mut stat = StatPersisted::created(Zxid::ZERO, WallMillis(0), Owner::Persistent);
                 stat.aversion = aversion;
-                let planted = self.writer.plant(&self.shared, path, Some(b""), acl, stat, None);
-                assert!(planted.is_ok(), "parents come first");
+                let foreseen = self.foresight().of(path, Some(b""), &stat);
+                let planted = self.writer.plant(&self.shared, path, Some(b""), acl, stat, None, foreseen);
+                let Planted { id, parent } = planted.ok().expect("parents come first");
+                self.writer.adopt(&self.shared, parent, &[id]);
             }
         }
+    }
+
+    pub(super) fn foresight(&self) -> Foresight {
+        Foresight::new(self.shared.key, self.writer.digests)
     }
 
     /// Last txn applied.
@@ -592,7 +600,7 @@ impl Writer {
     pub(super) fn insert(
         &mut self,
         shared: &Shared,
-        path: &str,
+        (path, hash): (&str, PathHash),
         name: &str,
         fields: &Fields,
         data: Option<&[u8]>,
@@ -610,7 +618,7 @@ impl Writer {
             let retire = &mut self.retire;
             let restoring = self.restoring;
             let mut unused = None;
-            self.index.insert(&shared.index, shared.key.hash(path), id, |segment| {
+            self.index.insert(&shared.index, hash, id, |segment| {
                 if restoring { unused = Some(segment) } else { retire.old_segment(segment) }
             });
             unused.into_iter().for_each(|segment| self.index.free(segment));

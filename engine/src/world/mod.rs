@@ -12,6 +12,7 @@ mod apply;
 mod arena;
 mod children;
 mod digest;
+mod foresight;
 mod hash;
 mod head;
 mod index;
@@ -25,6 +26,7 @@ mod tests;
 mod view;
 
 pub use apply::{Change, ChangeKind, Changes, ChangesMark, TxnReply, TxnResult};
+pub use foresight::{Foreseen, Foresight};
 pub use hash::PathHash;
 pub use head::{Head, NotRetained, Quota, Room, Savepoint, Settings, Usage};
 pub use quota::QuotaText;

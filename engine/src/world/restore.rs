@@ -1,7 +1,8 @@
 //! A world out of a snapshot: sessions, ACLs, then znodes in the file's order.
 //! Not here: the file (snapshot).
 
-use super::apply::{Misplaced, recount_quota};
+use super::apply::{Misplaced, Planted, recount_quota};
+use super::foresight::{Foreseen, Foresight};
 use super::head::{Head, OpenSession, Settings};
 use super::quota::{self, LIMITS, QUOTA_ROOT};
 use super::record::{AclId, NodeId};
@@ -14,6 +15,8 @@ use std::collections::BTreeMap;
 
 /// Key of the ACL that permits everything; never in a snapshot's map.
 const OPEN_KEY: i64 = -1;
+/// Children gathered before their parent gets to know them.
+const CHILDREN_GATHERED_MAX: usize = 1024;
 
 /// What makes a snapshot's content impossible.
 #[derive(Clone, PartialEq, Eq, Debug, thiserror::Error)]
@@ -41,10 +44,23 @@ pub struct Restorer {
     acls: BTreeMap<i64, AclId>,
     /// For keys that the map lacks: nobody may do anything, until replay brings the txn that set the ACL.
     unknown: AclId,
-    has_root: bool,
     last_path: String,
-    /// The last znode and its ancestors below the root, each with the length of its path.
-    ancestors: Vec<(usize, NodeId)>,
+    /// From the root to the last znode. Empty: there is no root yet.
+    line: Vec<Ancestor>,
+}
+
+struct Ancestor {
+    /// 0 for the root.
+    path_length: usize,
+    id: NodeId,
+    /// Planted, and not yet known to it: they are handed over together, because each time costs a new record.
+    children: Vec<NodeId>,
+}
+
+impl Ancestor {
+    fn new(path_length: usize, id: NodeId) -> Ancestor {
+        Ancestor { path_length, id, children: Vec::new() }
+    }
 }
 
 impl Restorer {
@@ -61,9 +77,8 @@ impl Restorer {
             head,
             acls: BTreeMap::from([(OPEN_KEY, AclId::OPEN)]),
             unknown,
-            has_root: false,
             last_path: String::new(),
-            ancestors: Vec::new(),
+            line: Vec::new(),
         }
     }
 
@@ -99,6 +114,16 @@ impl Restorer {
         Ok(())
     }
 
+    /// What `node_foreseen` wants of each znode; may be computed on any thread.
+    pub fn foresight(&self) -> Foresight {
+        self.head.foresight()
+    }
+
+    /// Fetches the memory that planting this znode will touch.
+    pub fn expect(&self, foreseen: Foreseen) {
+        self.head.shared.index.prefetch(foreseen.hash);
+    }
+
     /// The next znode of the file; the root's path is `""`.
     pub fn node(
         &mut self,
@@ -107,53 +132,90 @@ impl Restorer {
         acl_key: i64,
         stat: StatPersisted,
     ) -> Result<(), RestoreError> {
+        let foreseen = self.foresight().of(path, data, &stat);
+        self.node_foreseen(path, data, acl_key, stat, foreseen)
+    }
+
+    /// The same with what `foresight` says of this znode.
+    pub fn node_foreseen(
+        &mut self,
+        path: &str,
+        data: Option<&[u8]>,
+        acl_key: i64,
+        stat: StatPersisted,
+        foreseen: Foreseen,
+    ) -> Result<(), RestoreError> {
         self.make_room(path.len() + data.map_or(0, <[u8]>::len))?;
         let acl = self.acls.get(&acl_key).copied().unwrap_or(self.unknown);
-        let Head { shared, writer } = &mut self.head;
-        if !self.has_root {
+        if self.line.is_empty() {
             if !path.is_empty() {
                 return Err(RestoreError::NoRoot { path: path.to_owned() });
             }
+            let Head { shared, writer } = &mut self.head;
             writer.plant_root(shared, data, acl, stat);
-            self.has_root = true;
+            self.line.push(Ancestor::new(0, NodeId::ROOT));
             return Ok(());
         }
         let parent = self.parent(path);
         let Head { shared, writer } = &mut self.head;
-        let planted = writer.plant(shared, path, data, acl, stat, parent);
-        let id = planted.map_err(|reason| {
-            let path = path.to_owned();
-            match reason {
-                Misplaced::NoPath => RestoreError::NoPath { path },
-                Misplaced::NoParent => RestoreError::NoParent { path },
-                Misplaced::Twice => RestoreError::Twice { path },
+        let Planted { id, parent: found } =
+            writer.plant(shared, path, data, acl, stat, parent, foreseen).map_err(|reason| {
+                let path = path.to_owned();
+                match reason {
+                    Misplaced::NoPath => RestoreError::NoPath { path },
+                    Misplaced::NoParent => RestoreError::NoParent { path },
+                    Misplaced::Twice => RestoreError::Twice { path },
+                }
+            })?;
+        match self.line.last_mut().filter(|_| parent.is_some()) {
+            Some(ancestor) => ancestor.children.push(id),
+            None => {
+                // Not in pre-order: the line leads elsewhere.
+                self.shorten(1);
+                self.head.writer.adopt(&self.head.shared, found, &[id]);
             }
-        })?;
-        self.ancestors.push((path.len(), id));
+        }
+        self.shorten_children();
+        self.line.push(Ancestor::new(path.len(), id));
         self.last_path.clear();
         self.last_path.push_str(path);
         Ok(())
     }
 
-    /// In pre-order the parent is the last znode or one of its ancestors.
+    /// In pre-order the parent is the last znode or one of its ancestors; if so, it ends the line.
     fn parent(&mut self, path: &str) -> Option<NodeId> {
         let length = path.rfind('/')?;
-        while self.ancestors.last().is_some_and(|(known, _)| *known > length) {
-            self.ancestors.pop();
+        let keep = self.line.iter().rposition(|ancestor| ancestor.path_length <= length)? + 1;
+        self.shorten(keep);
+        let last = self.line.last()?;
+        let is_below = last.path_length == length
+            && self.last_path.as_bytes().get(..length) == Some(&path.as_bytes()[..length]);
+        is_below.then_some(last.id)
+    }
+
+    /// Lets go of all but the first `keep` of the line, whose children are all there.
+    fn shorten(&mut self, keep: usize) {
+        let Head { shared, writer } = &mut self.head;
+        for ancestor in self.line.drain(keep.min(self.line.len())..).rev() {
+            writer.adopt(shared, ancestor.id, &ancestor.children);
         }
-        if length == 0 {
-            return Some(NodeId::ROOT);
+    }
+
+    /// The last of the line hands over its children when they are many.
+    fn shorten_children(&mut self) {
+        let Head { shared, writer } = &mut self.head;
+        if let Some(last) = self.line.last_mut().filter(|last| last.children.len() >= CHILDREN_GATHERED_MAX) {
+            writer.adopt(shared, last.id, &last.children);
+            last.children.clear();
         }
-        let (known, id) = *self.ancestors.last()?;
-        (known == length && self.last_path.as_bytes().get(..length) == Some(&path.as_bytes()[..length]))
-            .then_some(id)
     }
 
     /// The world, with usage of quotas counted afresh.
     pub fn finish(mut self) -> Result<Head, RestoreError> {
-        if !self.has_root {
+        if self.line.is_empty() {
             return Err(RestoreError::Empty);
         }
+        self.shorten(0);
         self.head.plant_missing();
         for subject in self.quotas() {
             let Head { shared, writer } = &mut self.head;

@@ -48,6 +48,30 @@ fn stat(result: &TxnResult) -> crate::model::Stat {
 }
 
 #[test]
+fn znodes_in_any_order_that_has_parents_first_come_back() {
+    let stat = StatPersisted::created(Zxid(1), WallMillis(1), Owner::Persistent);
+    let paths = ["", "/x", "/a", "/x/y", "/x/q", "/a/b", "/x/y/z", "/a/b/c", "/ab", "/x/y/w", "/a/d"];
+    let mut restorer = Restorer::new(SETTINGS, Zxid(5));
+    for path in paths {
+        restorer.node(path, Some(path.as_bytes()), -1, stat).unwrap();
+    }
+    for (path, error) in [
+        ("/x/q", RestoreError::Twice { path: "/x/q".into() }),
+        ("/q/y", RestoreError::NoParent { path: "/q/y".into() }),
+    ] {
+        assert_eq!(restorer.node(path, None, -1, stat), Err(error));
+    }
+    let mut head = restorer.finish().unwrap();
+    for path in &paths[1..] {
+        assert_eq!(head.get(path).unwrap().data(), Some(path.as_bytes()), "{path}");
+    }
+    for (path, children) in [("/", 4), ("/x", 2), ("/a", 2), ("/x/y", 2), ("/a/b", 1), ("/ab", 0)] {
+        assert_eq!(head.get(path).unwrap().child_count(), children, "{path}");
+    }
+    verify(&head.seal());
+}
+
+#[test]
 fn an_empty_tree_is_apaches() {
     let mut head = Head::new(SETTINGS);
     assert_eq!(head.digest(), 0x51c6_d660);
