@@ -27,26 +27,49 @@ fn figure(caption: &str, draw: impl FnOnce(&mut String) -> Drawn) -> String {
     }
 }
 
+/// Operations in each whole second, and below it the longest latency in each; what happened is marked in both.
 pub fn throughput(seconds: &[Second], marks: &[(f64, String)]) -> String {
     // The last second is seldom whole.
-    let points: Vec<(f64, f64)> =
-        seconds.iter().enumerate().map(|(at, second)| (at as f64, second.completed as f64)).collect();
-    if points.len() < 3 {
+    let whole = &seconds[..seconds.len().saturating_sub(1)];
+    if whole.len() < 2 {
         return String::new();
     }
-    figure("Operations in each second; vertical lines mark events", |svg| {
-        let top = points.iter().map(|p| p.1).fold(1.0, f64::max) * 1.1;
-        let root = SVGBackend::with_string(svg, SIZE).into_drawing_area();
+    let points = |value: fn(&Second) -> f64| -> Vec<(f64, f64)> {
+        whole.iter().enumerate().map(|(at, second)| (at as f64 + 0.5, value(second))).collect()
+    };
+    let mut text = over_time("Operations in each second", "ops/s", &points(|s| s.completed as f64), marks);
+    if whole.iter().any(|second| second.max_ns > 0) {
+        let longest = points(|s| s.max_ns as f64 / 1e3);
+        text.push_str(&over_time("Longest latency in each second", "us", &longest, marks));
+    }
+    text
+}
+
+fn over_time(what: &str, unit: &str, points: &[(f64, f64)], marks: &[(f64, String)]) -> String {
+    let caption =
+        if marks.is_empty() { what.to_string() } else { format!("{what}; vertical lines mark events") };
+    figure(&caption, |svg| {
+        let top = points.iter().map(|p| p.1).fold(1.0, f64::max) * 1.25;
+        let root = SVGBackend::with_string(svg, (SIZE.0, SIZE.1 * 3 / 4)).into_drawing_area();
         root.fill(&WHITE)?;
         let mut chart = ChartBuilder::on(&root)
             .margin(10)
             .x_label_area_size(40)
-            .y_label_area_size(80)
+            .y_label_area_size(90)
             .build_cartesian_2d(0.0..points.len() as f64, 0.0..top)?;
-        chart.configure_mesh().x_desc("s").y_desc("ops/s").draw()?;
-        chart.draw_series(LineSeries::new(points.iter().copied(), &COLOURS[0]))?;
-        for (at, _) in marks {
+        chart
+            .configure_mesh()
+            .light_line_style(WHITE)
+            .x_desc("s")
+            .y_desc(unit)
+            .y_label_formatter(&|y| short(*y))
+            .draw()?;
+        chart.draw_series(LineSeries::new(points.iter().copied(), COLOURS[0].stroke_width(2)))?;
+        for (row, (at, what)) in marks.iter().enumerate() {
             chart.draw_series(LineSeries::new([(*at, 0.0), (*at, top)], &COLOURS[1]))?;
+            let place = (*at + points.len() as f64 * 0.005, top * (0.97 - 0.07 * (row % 3) as f64));
+            let style = ("sans-serif", 12).into_font().color(&COLOURS[1]);
+            chart.draw_series([Text::new(what.clone(), place, style)])?;
         }
         drop(chart);
         root.present()?;
@@ -64,7 +87,7 @@ pub fn latency(lines: &[(&str, &[(u64, u64)])]) -> String {
     if curves.is_empty() {
         return String::new();
     }
-    figure("Latency by percentile: 1 is p90, 2 is p99, 3 is p99.9", |svg| {
+    figure("Latency by percentile, both logarithmic", |svg| {
         let points = || curves.iter().flat_map(|(_, curve)| curve);
         let right = points().map(|p| p.0).fold(1.0, f64::max);
         let top = points().map(|p| p.1).fold(1.0, f64::max) * 1.3;
@@ -76,19 +99,42 @@ pub fn latency(lines: &[(&str, &[(u64, u64)])]) -> String {
             .x_label_area_size(40)
             .y_label_area_size(80)
             .build_cartesian_2d(0.0..right, (bottom..top).log_scale())?;
-        chart.configure_mesh().x_desc("nines").y_desc("us").draw()?;
+        chart
+            .configure_mesh()
+            .light_line_style(WHITE)
+            .x_desc("percentile")
+            .y_desc("us")
+            .x_labels(right.ceil() as usize + 1)
+            .x_label_formatter(&|nines| percentile(*nines))
+            .y_label_formatter(&|y| short(*y))
+            .draw()?;
         for (at, (name, curve)) in curves.iter().enumerate() {
             let colour = COLOURS[at % COLOURS.len()];
             chart
-                .draw_series(LineSeries::new(curve.iter().copied(), &colour))?
+                .draw_series(LineSeries::new(curve.iter().copied(), colour.stroke_width(2)))?
                 .label(name.to_string())
-                .legend(move |(x, y)| PathElement::new([(x, y), (x + 16, y)], colour));
+                .legend(move |(x, y)| PathElement::new([(x, y), (x + 16, y)], colour.stroke_width(2)));
         }
-        chart.configure_series_labels().background_style(WHITE.mix(0.8)).border_style(BLACK).draw()?;
+        chart
+            .configure_series_labels()
+            .position(SeriesLabelPosition::UpperLeft)
+            .background_style(WHITE.mix(0.8))
+            .border_style(BLACK.mix(0.3))
+            .draw()?;
         drop(chart);
         root.present()?;
         Ok(())
     })
+}
+
+/// 0 is the least, 1 p90, 2 p99, 3 p99.9.
+fn percentile(nines: f64) -> String {
+    match nines.round() as usize {
+        0 => "least".into(),
+        1 => "p90".into(),
+        2 => "p99".into(),
+        more => format!("p99.{}", "9".repeat(more - 2)),
+    }
 }
 
 /// (nines, microseconds) up to the last value that is not the maximum alone.
