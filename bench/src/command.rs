@@ -293,7 +293,7 @@ fn kinds(args: &CompareArgs) -> io::Result<Vec<ServerKind>> {
 /// Table, plot and page of a comparison that was kept.
 fn plot_results(args: &PlotArgs) -> io::Result<bool> {
     let result = report::read_comparison_json(&args.results)?;
-    print!("{}", report::headline(&result));
+    println!("{}\n{}", report::headline(&result), report::goals_terminal(&result));
     if let Some(path) = &args.svg {
         std::fs::write(path, crate::plot::headline(&result)?)?;
     }

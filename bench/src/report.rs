@@ -6,7 +6,7 @@ use std::io;
 use std::path::Path;
 
 use crate::circumstances::Circumstances;
-use crate::compare::{ComparisonResult, OSTLER};
+use crate::compare::{ComparisonResult, ECHO, OSTLER};
 use crate::plot;
 use crate::scenario::Report;
 use crate::statistics::{Line, Verdict, median};
@@ -164,29 +164,35 @@ pub fn read_comparison_json(path: &Path) -> io::Result<ComparisonResult> {
     serde_json::from_str(&text).map_err(|e| io::Error::other(format!("{}: {e}", path.display())))
 }
 
-/// The table for people who read one table: Markdown, one row a cell, then the goals.
+/// The table for people who read one table, in Markdown: throughput by server, and Ostler over each.
 pub fn headline(result: &ComparisonResult) -> String {
-    let mut text = String::new();
-    let markdown = |row: &[String]| format!("| {} |\n", row.join(" | ").replace('\n', " "));
-    for rows in [figures_table(result), ratios_table(result)] {
-        for (at, row) in rows.iter().enumerate() {
-            text.push_str(&markdown(row));
-            if at == 0 {
-                text.push_str(&markdown(&vec!["---".to_string(); row.len()]));
-            }
+    let names = server_names(result);
+    let peers: Vec<&str> = names.iter().copied().filter(|name| ![OSTLER, ECHO].contains(name)).collect();
+    let mut header = vec!["ops/s (server CPU us per op)".to_string(), OSTLER.into()];
+    header.extend(peers.iter().map(|name| name.to_string()));
+    header.push("limit".into());
+    header.extend(peers.iter().map(|name| format!("over {name} [95 %]")));
+    let mut rows = vec![header.clone(), vec!["---".to_string(); header.len()]];
+    for cell in &result.cells {
+        let figure = |name: &str| {
+            let Some(series) = cell.of(name) else { return "-".to_string() };
+            let ops = number(median(&series.ops_per_second).round());
+            format!("{ops} ({})", number(median(&series.server_cpu_us)))
+        };
+        let mut row = vec![cell.name.clone(), figure(OSTLER)];
+        row.extend(peers.iter().map(|name| figure(name)));
+        row.push(cell.limit_median(OSTLER).map_or("-".into(), |limit| number(limit.round())));
+        for name in &peers {
+            let ratio = cell.ratio(OSTLER, name);
+            row.push(format!("{:.2} [{:.2}, {:.2}]", ratio.median, ratio.low, ratio.high));
         }
-        text.push('\n');
+        rows.push(row);
     }
-    for (at, row) in lines_table(&result.lines).iter().enumerate() {
-        text.push_str(&markdown(row));
-        if at == 0 {
-            text.push_str(&markdown(&vec!["---".to_string(); row.len()]));
-        }
-    }
+    let mut text: String = rows.iter().map(|row| format!("| {} |\n", row.join(" | "))).collect();
     let c = &result.circumstances;
-    let _ = write!(
+    let _ = writeln!(
         text,
-        "\nCommit {}, {}: {} rounds of {} s, {} znodes, {} ({} usable), Linux {}, {}.\n",
+        "\nCommit {}, {}: {} rounds of {} s, {} znodes; {}, {} CPUs, Linux {}, {}.",
         c.commit,
         c.date,
         result.rounds,
@@ -195,12 +201,17 @@ pub fn headline(result: &ComparisonResult) -> String {
         c.cpu,
         c.cpus,
         c.kernel,
-        c.disk
+        c.file_system
     );
     for reason in invalid_rounds(result) {
-        let _ = writeln!(text, "(!) {reason}.");
+        let _ = writeln!(text, "{reason}.");
     }
     text
+}
+
+/// The goals, for the terminal.
+pub fn goals_terminal(result: &ComparisonResult) -> String {
+    aligned(&lines_table(&result.lines), 6)
 }
 
 const MARK: &str = "<!-- bench -->\n";
