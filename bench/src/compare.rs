@@ -252,8 +252,10 @@ pub fn run(
     table: bool,
     narrator: &mut Narrator<'_>,
 ) -> io::Result<ComparisonResult> {
-    server::pin_self(comparison.load_cpu)?;
     std::fs::create_dir_all(&comparison.dir)?;
+    // Before this process is pinned: it asks how many CPUs there are.
+    let mut circumstances = circumstances::circumstances(&comparison.dir);
+    server::pin_self(comparison.load_cpu)?;
     narrator.step("measuring the disk");
     let sync_limits = sync_limit::measure_all(&comparison.dir, RECORD_BYTES, 3, Duration::from_millis(150))?;
     let best = sync_limits
@@ -261,7 +263,6 @@ pub fn run(
         .max_by(|a, b| a.syncs_per_second.total_cmp(&b.syncs_per_second))
         .ok_or_else(|| io::Error::other("no way to sync works in the data directory"))?;
     let probe = Probe::new(&comparison.dir, best.method)?;
-    let mut circumstances = circumstances::circumstances(&comparison.dir);
     let (mut servers, mut rss_bytes, mut preload_seconds) = (Vec::new(), Vec::new(), Vec::new());
     let kinds = if table { comparison.kinds.as_slice() } else { &[] };
     for kind in kinds {

@@ -198,8 +198,8 @@ fn draw_bars(result: &ComparisonResult, svg: &mut String) -> Drawn {
                 let bar = [(left, row + 0.1), (value, row + 0.9)];
                 chart.draw_series([Rectangle::new(bar, COLOURS[at % COLOURS.len()].filled())])?;
                 let name = if series.server == ECHO { "echo limit" } else { series.server.as_str() };
-                let label = format!("  {name} {}", short(value));
-                chart.draw_series([Text::new(label, (value, row + 0.75), ("sans-serif", 13))])?;
+                let label = format!("{name} {}", short(value));
+                chart.draw_series([Text::new(label, (value * 1.02, row + 0.75), ("sans-serif", 13))])?;
             }
         }
         root.present()?;
