@@ -189,6 +189,8 @@ pub const SIDE_MARK_IDLE_MS: u64 = 500;
 
 /// A four-letter word's reply: `cons`, `wchc`, `wchp` and `dump` of a big server are cut here with a line saying so.
 pub const WORD_REPLY_BYTES_MAX: usize = 64 << 20;
+/// Watched paths that a worker lists at once for `wchs`, `wchc` and `wchp`: a millisecond.
+pub const WATCHED_PATHS_PORTION: usize = 4096;
 /// How long the answer to a word waits for one busy worker, or the core, and a connection for its answer, milliseconds.
 pub const FACTS_MS_MAX: u64 = 10_000;
 pub const WORD_MS_MAX: u64 = 30_000;

@@ -20,6 +20,7 @@ use crate::log::LogHandle;
 use crate::model::{SessionId, WallMillis};
 use crate::ring::ConnRef;
 use crate::snapshot;
+use crate::worker::watch::Place;
 use crate::worker::{self, Inspection, Mail};
 use crate::world::QuotaText;
 use ostler_replication::{Moment, Solo};
@@ -295,8 +296,21 @@ impl Clerk {
         self.ask_workers(|worker| worker.connections()).into_iter().flatten().collect()
     }
 
+    /// By session, asked for in portions.
     fn watches(&self) -> Vec<WatchFacts> {
-        self.ask_workers(|worker| worker.watches()).into_iter().flatten().collect()
+        let mut by_session: BTreeMap<SessionId, Vec<String>> = BTreeMap::new();
+        for worker in &self.workers {
+            let mut place = Some(Place::default());
+            while let Some(from) = place {
+                let answer = ask_worker(worker, move |worker| worker.watches(from));
+                let Some((portion, next)) = answer else { break };
+                for facts in portion {
+                    by_session.entry(facts.session).or_default().extend(facts.paths);
+                }
+                place = next;
+            }
+        }
+        by_session.into_iter().map(|(session, paths)| WatchFacts { session, paths }).collect()
     }
 
     fn directories(&self) -> DirectoryFacts {
@@ -339,6 +353,18 @@ fn by_namespace(quotas: Vec<(String, QuotaText, QuotaText)>) -> Vec<QuotaFacts> 
 }
 
 /// Data and child watches alike.
+fn ask_worker<T: Send + 'static>(
+    worker: &WorkerMail,
+    question: impl FnOnce(&mut Inspection<'_>) -> T + Send + 'static,
+) -> Option<T> {
+    let (answers, inbox) = sync_channel(1);
+    worker.send(Mail::Ask(Box::new(move |inspection| {
+        // Nobody waits any more if this fails.
+        let _ = answers.send(question(inspection));
+    })));
+    inbox.recv_timeout(ANSWER_WITHIN).ok()
+}
+
 fn watch_count(worker: &Inspection<'_>) -> usize {
     let counts = worker.watch_counts();
     counts.data + counts.child

@@ -2,8 +2,9 @@
 //! Not here: rendering (`admin`).
 
 use super::connection::{Connection, Connections};
-use super::watch::{Counts, Name, Watches};
+use super::watch::{Counts, Name, Place, Watches};
 use crate::admin::{ConnectionFacts, SessionFacts, WatchFacts};
+use crate::limits::WATCHED_PATHS_PORTION;
 use crate::model::SessionId;
 use crate::world::View;
 use std::collections::HashMap;
@@ -36,10 +37,11 @@ impl Inspection<'_> {
         self.connections.iter_mut().for_each(|connection| connection.figures.reset());
     }
 
-    /// Who watches which path (data, exists and persistent watches).
-    pub fn watches(&self) -> Vec<WatchFacts> {
+    /// Who watches which path (data, exists and persistent watches): a portion, and where the next begins. A million
+    /// paths in one go would keep clients waiting for a tenth of a second.
+    pub fn watches(&self, from: Place) -> (Vec<WatchFacts>, Option<Place>) {
         let mut by_session: HashMap<SessionId, Vec<String>> = HashMap::new();
-        self.watches.for_each_path(|name, slots| {
+        let next = self.watches.portion(from, WATCHED_PATHS_PORTION, |name, slots| {
             let path = match name {
                 Name::Stored(path) => path.to_owned(),
                 Name::Node(number) => self.view.path_of(number),
@@ -48,7 +50,7 @@ impl Inspection<'_> {
                 by_session.entry(connection.session).or_default().push(path.clone());
             }
         });
-        by_session.into_iter().map(|(session, paths)| WatchFacts { session, paths }).collect()
+        (by_session.into_iter().map(|(session, paths)| WatchFacts { session, paths }).collect(), next)
     }
 }
 

@@ -92,6 +92,10 @@ pub struct Hit {
     pub event: EventType,
 }
 
+/// A place in a listing of all watches; the default is its beginning.
+#[derive(Clone, Copy, PartialEq, Eq, Default, Debug)]
+pub struct Place(EntryId);
+
 /// Sums as Apache counts them.
 #[derive(Clone, Copy, PartialEq, Eq, Default, Debug)]
 pub struct Counts {
@@ -243,9 +247,16 @@ impl Watches {
         }
     }
 
-    /// The data table as `wchs`, `wchc` and `wchp` show it: every path with the slots watching it there.
-    pub fn for_each_path(&self, mut tell: impl FnMut(Name<'_>, &mut dyn Iterator<Item = u32>)) {
-        for id in self.table.iter() {
+    /// The data table as `wchs`, `wchc` and `wchp` show it: paths with the slots watching them there, one portion of
+    /// them, and where the next begins. Between two portions watches may come and go.
+    pub fn portion(
+        &self,
+        from: Place,
+        paths: usize,
+        mut tell: impl FnMut(Name<'_>, &mut dyn Iterator<Item = u32>),
+    ) -> Option<Place> {
+        let mut entries = self.table.iter_from(from.0);
+        for id in entries.by_ref().take(paths) {
             let in_data = |watcher: &&Watcher| watcher.modes() & (DATA | PERSISTENT | RECURSIVE) != 0;
             let mut slots =
                 self.table.watchers(id).iter().filter(in_data).map(|watcher| watcher.slot()).peekable();
@@ -253,6 +264,7 @@ impl Watches {
                 tell(self.table.name(id), &mut slots);
             }
         }
+        entries.next().map(Place)
     }
 
     /// The lookup in the data table for the path and its ancestors, then for deletions the one in the child table.

@@ -41,7 +41,7 @@ pub enum Name<'a> {
 }
 
 /// Number of an entry; reused after the entry is gone.
-#[derive(Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Debug)]
+#[derive(Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Default, Debug)]
 pub struct EntryId(pub u32);
 
 struct Entry {
@@ -214,9 +214,9 @@ impl Table {
         name & STORED == 0
     }
 
-    /// Every entry, in no order that means anything.
-    pub fn iter(&self) -> impl Iterator<Item = EntryId> + '_ {
-        let all = 0..(self.chunks.len() * CHUNK) as u32;
+    /// Every entry with a number from here on, ascending.
+    pub fn iter_from(&self, first: EntryId) -> impl Iterator<Item = EntryId> + '_ {
+        let all = first.0..(self.chunks.len() * CHUNK) as u32;
         all.filter(|&id| self.entry(id).watchers != Watchers::FREE).map(EntryId)
     }
 
@@ -523,7 +523,7 @@ mod tests {
             }
         }
         assert_eq!(table.len(), model.len());
-        assert_eq!(table.iter().count(), model.len());
+        assert_eq!(table.iter_from(EntryId(0)).count(), model.len());
         for (path, watchers) in model {
             let text = format!("/node/{path}");
             let id = table.find(key.path(&text)).expect("watched");

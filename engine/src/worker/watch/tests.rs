@@ -200,7 +200,11 @@ fn a_name_outlives_its_znode() {
     watches.add("/a", Some(5), W2, Data);
     let names = |watches: &Watches| {
         let mut all = Vec::new();
-        watches.for_each_path(|name, slots| all.push((format!("{name:?}"), slots.collect::<Vec<_>>())));
+        let mut place = Some(Place::default());
+        while let Some(from) = place {
+            place = watches
+                .portion(from, 1, |name, slots| all.push((format!("{name:?}"), slots.collect::<Vec<_>>())));
+        }
         all
     };
     assert_eq!(names(&watches), [("Node(5)".to_string(), vec![W1, W2])]);
