@@ -57,6 +57,9 @@ pub const BATCHES_IN_FLIGHT_MAX: usize = 1;
 pub const TURN_READ_BYTES_MAX: usize = 64 << 10;
 /// Requests of one connection served in one turn; the rest wait in its buffer for the next.
 pub const TURN_REQUESTS_MAX: usize = 1024;
+/// Bytes of replies made in one turn, after which each connection gets one more and the rest in the next: a few
+/// milliseconds of copying.
+pub const TURN_REPLY_BYTES_MAX: u64 = 8 << 20;
 /// Connections accepted before the acceptor looks at anything else.
 pub const TURN_ACCEPTS_MAX: usize = 64;
 /// Watch events delivered in one portion of a large fan-out.

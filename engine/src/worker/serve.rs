@@ -19,8 +19,8 @@ use crate::admin::{Counter, FourLetter};
 use crate::intake::{CoreRequest, Query};
 use crate::io::poll::Poll;
 use crate::limits::{
-    CONNECT_BYTES_MAX, CONNECTION_IDENTITIES_MAX, REPLY_BYTES_LEAN, REPLY_BYTES_PAUSE, TURN_REQUESTS_MAX,
-    WRONG_PROTOCOL_LOG_MS,
+    CONNECT_BYTES_MAX, CONNECTION_IDENTITIES_MAX, REPLY_BYTES_LEAN, REPLY_BYTES_PAUSE, TURN_REPLY_BYTES_MAX,
+    TURN_REQUESTS_MAX, WRONG_PROTOCOL_LOG_MS,
 };
 use crate::model::{ErrorCode, Identity, SessionId, Xid};
 use crate::wire::frame::{Front, front};
@@ -158,7 +158,8 @@ impl<P: Poll> State<P> {
             }
             match front(&bytes[at..], length_max) {
                 Front::Frame { body, bytes: taken } => {
-                    if served == TURN_REQUESTS_MAX {
+                    let enough = served > 0 && self.tally.reply_bytes > TURN_REPLY_BYTES_MAX;
+                    if enough || served == TURN_REQUESTS_MAX {
                         self.list_to_serve(slot);
                         return at;
                     }

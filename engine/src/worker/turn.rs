@@ -145,7 +145,7 @@ pub(super) struct Tally {
     /// Reads answered, pings apart.
     pub reads: u64,
     replies: u64,
-    reply_bytes: u64,
+    pub reply_bytes: u64,
     reply_bytes_least: u64,
     reply_bytes_most: u64,
     reply_bytes_last: u64,

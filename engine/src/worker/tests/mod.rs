@@ -846,3 +846,22 @@ fn nothing_of_a_connection_overtakes_its_get_ephemerals() {
     rig.answer(vec![(from, xid, After::Keep, Some(listed))]);
     assert_eq!(xids(&writes(&mut rig)), [2]);
 }
+
+#[test]
+fn one_turn_makes_only_so_many_bytes_of_replies() {
+    let mut rig = Rig::plain();
+    rig.commit(&[&format!("+/big {}", "x".repeat(500_000))]);
+    let clients: Vec<Client> = (0..20).map(|_| rig.established().0).collect();
+    let many: Vec<u8> = (1..=5).flat_map(|xid| read(xid, GET_DATA, "/big", false)).collect();
+    for client in &clients {
+        rig.pipe(*client, |pipe| pipe.to_server.extend(&many));
+        rig.hang_on(*client);
+    }
+    rig.worker.wait(std::time::Duration::ZERO).unwrap();
+    rig.worker.turn();
+    let made: usize = clients.iter().map(|client| rig.pipe(*client, |pipe| pipe.to_client.len())).sum();
+    // Of 50 MB: the bound, what took it there, and one reply for each of the others.
+    assert!(made > 8 << 20 && made < (8 << 20) + 17 * 510_000, "{made}");
+    rig.settle();
+    clients.iter().for_each(|client| assert_eq!(rig.received(*client).len(), 5));
+}
