@@ -1,7 +1,7 @@
 //! ACL vectors: as stored, and as a client sends them through fix-up and checks.
 #![no_main]
 use libfuzzer_sys::fuzz_target;
-use ostler_engine::model::acl::{fix_up, masked, permits};
+use ostler_engine::model::acl::{Networks, fix_up, masked, permits};
 use ostler_engine::model::{Identity, Schemes};
 use ostler_engine::wire::request::AclField;
 use ostler_engine::wire::{AclBytes, Reader};
@@ -13,7 +13,8 @@ fuzz_target!(|bytes: &[u8]| {
     if let Ok(stored) = AclBytes::read(&mut Reader::new(bytes)) {
         assert_eq!(AclBytes::from_canonical(stored.bytes()).as_ref(), Some(&stored));
         let acl = stored.decode();
-        permits(&acl, 1, &ids, &schemes);
+        let parsed = permits(&acl, &Networks::of(&acl), 1, &ids, &schemes);
+        assert_eq!(parsed, permits(&acl, &Networks::default(), 1, &ids, &schemes));
         masked(&acl);
     }
     if let Ok(sent) = AclField::read(&mut Reader::new(bytes)) {
