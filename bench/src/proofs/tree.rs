@@ -187,11 +187,10 @@ pub fn snapshot(lab: &mut Lab<'_, '_>) -> io::Result<()> {
     (settings.pace, settings.duration) = (Pace::Poisson(offered), SNAPSHOT_WINDOW);
     settings.data_dir = Some(server.dir.join("data"));
     lab.say(&format!("a snapshot at {offered:.0}/s, {SNAPSHOT_WRITES:.0} of them writes"));
-    let (mut memory, mut highest) = (Vec::new(), 0);
+    let mut memory = Vec::new();
+    let warmup = settings.warmup.as_secs_f64();
     let report = scenario::snapshot(&settings, &mut |p| {
-        let now = anonymous_bytes(server.pid()).unwrap_or(0);
-        memory.push(now);
-        highest = highest.max(now);
+        memory.push((p.elapsed.as_secs_f64() - warmup, anonymous_bytes(server.pid()).unwrap_or(0)));
         lab.narrator.pass(format!("P9: {:.1} s", p.elapsed.as_secs_f64()));
     })?;
     snapshot_lines(lab, &report, offered, &memory);
@@ -199,7 +198,7 @@ pub fn snapshot(lab: &mut Lab<'_, '_>) -> io::Result<()> {
     Ok(())
 }
 
-fn snapshot_lines(lab: &mut Lab<'_, '_>, report: &Report, offered: f64, memory: &[u64]) {
+fn snapshot_lines(lab: &mut Lab<'_, '_>, report: &Report, offered: f64, memory: &[(f64, u64)]) {
     let begin = report.marks.iter().find(|(_, what)| what.starts_with("begins")).map(|(at, _)| *at);
     let end = report.marks.iter().find(|(_, what)| what.starts_with("snapshot")).map(|(at, _)| *at);
     let what = ["throughput lost to a snapshot", "longest stall beside it", "memory beside it"];
@@ -226,7 +225,13 @@ fn snapshot_lines(lab: &mut Lab<'_, '_>, report: &Report, offered: f64, memory: 
         each.max().unwrap_or(0) as f64 / 1e6
     };
     let lost = (1.0 - completed(true) / completed(false)) * 100.0;
-    let (before, highest) = (memory.first().copied().unwrap_or(0), memory.iter().copied().max().unwrap_or(0));
+    // A load makes a server grow, too: what counts is what comes on top of the most it had before.
+    let most = |from: f64, to: f64| {
+        let inside = memory.iter().filter(|(at, _)| *at >= from && *at <= to);
+        inside.map(|(_, bytes)| *bytes).max().unwrap_or(0)
+    };
+    let before = most(f64::MIN, begin);
+    let highest = most(begin, end + 0.5).max(before);
     let extra = (highest as f64 / before.max(1) as f64 - 1.0) * 100.0;
     let lasted = format!("{offered:.0}/s offered, {:.1} s long", (end - begin).max(0.0));
     lab.line(Line::once("P9", what[0], AtMost, 5.0, "%", lost).note(lasted));
