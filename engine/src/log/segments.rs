@@ -302,6 +302,8 @@ impl Spares {
                 // The open segment may still serve for long; the log stops when it needs the next one.
                 tracing::error!("the log's disk failed while preparing {}: {error}", path.display());
                 state.failed = Some((path, error));
+                // And it must come to need one: writes refused for want of space would be refused for ever.
+                state.full = false;
             }
         }
         self.report(state);

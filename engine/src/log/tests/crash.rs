@@ -373,6 +373,40 @@ fn a_full_disk_is_told_and_passes() {
 }
 
 #[test]
+fn a_disk_that_is_full_and_then_fails_stops_the_log() {
+    use std::sync::Mutex;
+    let disk = SimDisk::new();
+    let shared: Arc<dyn Disk> = Arc::new(disk.clone());
+    disk.create_dir(dir()).unwrap();
+    disk.set_capacity(Some(2 * (64 << 10) + 1000));
+    let told = Arc::new(Mutex::new(Vec::new()));
+    let teller = told.clone();
+    let teller = Box::new(move |level| teller.lock().unwrap().push(level));
+    let settings = settings(dir(), Method::Mapped);
+    let spares = Spares::open(shared.clone(), &settings, false, teller).unwrap();
+    let mut log = LogWriter::new(shared, settings, spares.clone(), Zxid(0));
+    log.append(std::iter::once(&batch(1, 50))).unwrap();
+    spares.prepare();
+    spares.prepare();
+    assert_ne!(told.lock().unwrap().last(), Some(&LogSpace::Ok));
+    // There is room again, but the disk fails: writes must go on to where that is found out.
+    disk.set_capacity(None);
+    for call in disk.calls()..disk.calls() + 200 {
+        disk.fail_at(call, libc::EIO);
+    }
+    spares.prepare();
+    assert_eq!(told.lock().unwrap().last(), Some(&LogSpace::Ok));
+    let mut last = 50;
+    let failure = loop {
+        match log.append(std::iter::once(&batch(last + 1, last + 50))) {
+            Ok(()) => last += 50,
+            Err(error) => break error,
+        }
+    };
+    assert!(matches!(failure, AppendError::Failed(_)), "{failure:?}");
+}
+
+#[test]
 fn a_truncation_leaves_a_prefix_at_every_crash() {
     let base = SimDisk::new();
     live(&base, Method::Mapped, &mut Promised::default()).unwrap();
