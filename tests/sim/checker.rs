@@ -12,10 +12,13 @@
 //! - a session expires only after a silence of its timeout, and does expire; its ephemerals go with its closeSession;
 //! - after a crash everything that anybody has heard of is there, and the tree is exactly that of some zxid.
 
-use crate::model::{Answer, ChangeKind, Model, ReadKind, Request, Stamp, error, parent_of};
+use crate::model::{
+    Answer, ChangeKind, Keep, Model, ReadKind, Request, Stamp, WatchLists, error, is_reapable, parent_of,
+};
+use ostler_engine::model::Owner;
 use ostler_engine::wire::{TxnBody, TxnEntry};
 use ostler_engine::world::View;
-use ostler_tests::client::{ConnectResponse, EVENT_XID, Reply};
+use ostler_tests::client::{ConnectResponse, EVENT_XID, Reply, op};
 use ostler_tests::jute::{Body, Reader};
 use std::collections::{BTreeMap, BTreeSet, VecDeque};
 
@@ -123,6 +126,9 @@ pub struct Figures {
     pub recoveries: u64,
     pub undone: u64,
     pub refused: u64,
+    pub reaped: u64,
+    /// Ends of a server whose disk failed.
+    pub failures: u64,
 }
 
 impl Figures {
@@ -136,6 +142,8 @@ impl Figures {
         self.recoveries += other.recoveries;
         self.undone += other.undone;
         self.refused += other.refused;
+        self.reaped += other.reaped;
+        self.failures += other.failures;
     }
 }
 
@@ -147,6 +155,8 @@ macro_rules! ensure {
     };
 }
 
+/// A TTL znode that is old by less may not have been looked at yet.
+const REAP_MS: i64 = 1_500;
 /// How late a client may speak and still find its session gone: the core had decided, the txn was on its way.
 const DECIDED_MS: u64 = 1_500;
 
@@ -342,6 +352,15 @@ impl Checker {
                 }
                 Ok(())
             }
+            TxnBody::DeleteContainer { path } => {
+                self.figures.reaped += 1;
+                self.model.reap(stamp, path)
+            }
+            // A znode that was to be reaped is gone, or has children by now.
+            TxnBody::Error { .. } if stamp.session == 0 => {
+                self.model.last = stamp.zxid;
+                Ok(())
+            }
             _ => {
                 let request = self.executes(stamp, header.cxid.0)?;
                 let answer = self.model.execute(stamp, &request);
@@ -468,6 +487,17 @@ impl Checker {
         Ok(())
     }
 
+    /// Nothing is left that nothing holds.
+    pub fn reaped_all(&self, wall_ms: i64) -> Checked {
+        for (path, znode) in self.model.tree(self.model.last) {
+            ensure!(
+                !is_reapable(znode, wall_ms - REAP_MS),
+                "{path} should have been reaped by {wall_ms}: {znode:?}"
+            );
+        }
+        Ok(())
+    }
+
     /// Sessions that should have expired by now: open, and silent for this long beyond their timeouts.
     pub fn overdue(&self, beyond_ms: u64) -> Checked {
         for (session, life) in self.model.sessions.iter().filter(|(_, life)| life.closed.is_none()) {
@@ -510,9 +540,7 @@ fn judge_read(model: &Model, made: &mut Connection, sent: &Sent, reply: &Reply) 
     let watches = &mut made.watches;
     let caught_up = std::mem::take(&mut made.caught_up);
     let missed = match &sent.request {
-        Request::SetWatches { relative, data, exist, child } => {
-            watches.set(model, zxid, *relative, [data, exist, child])
-        }
+        Request::SetWatches { relative, lists } => watches.set(model, zxid, *relative, lists),
         _ => Vec::new(),
     };
     ensure!(caught_up == missed, "{sent:?} brought {caught_up:?}, not {missed:?}");
@@ -535,6 +563,11 @@ fn judge_read(model: &Model, made: &mut Connection, sent: &Sent, reply: &Reply) 
             Answer { err: error::OK, body: Body::new().int(0).0 }
         }
         Request::SetWatches { .. } => Answer { err: error::OK, body: Vec::new() },
+        Request::MultiRead(reads) => model.multi_read(reads, zxid),
+        Request::FindWatches { path, kind, remove } => {
+            let err = if watches.find(path, *kind, *remove) { error::OK } else { error::NO_WATCHER };
+            Answer { err, body: Vec::new() }
+        }
         Request::Sync { path } => Answer { err: error::OK, body: Body::new().string(path).0 },
         Request::Ephemerals => {
             let owned: Vec<String> = model.ephemerals(made.session, zxid).into_iter().collect();
@@ -549,6 +582,7 @@ fn judge_read(model: &Model, made: &mut Connection, sent: &Sent, reply: &Reply) 
         {
             sorted(&reply.body).ok_or("no list of names")?
         }
+        Request::MultiRead(_) => sorted_results(&reply.body).ok_or("no list of results")?,
         _ => reply.body.clone(),
     };
     let answer = Answer { err: reply.err, body };
@@ -563,6 +597,31 @@ fn sorted(body: &[u8]) -> Option<Vec<u8>> {
     names.sort();
     Some(Body::new().strings(&names).raw(reader.0).0)
 }
+
+/// Results of a multiRead, the names of children in ascending order.
+fn sorted_results(body: &[u8]) -> Option<Vec<u8>> {
+    let mut reader = Reader(body);
+    let mut sorted = Body::new();
+    loop {
+        let (kind, done, err) = (reader.int()?, reader.byte()? != 0, reader.int()?);
+        sorted = sorted.int(kind).bool(done).int(err);
+        sorted = match kind {
+            _ if done => return Some(sorted.raw(reader.0).0),
+            op::GET_DATA => {
+                let data = reader.buffer()?;
+                sorted.buffer(data).raw(reader.take(STAT_BYTES)?)
+            }
+            op::GET_CHILDREN => {
+                let mut names = reader.strings()?;
+                names.sort();
+                sorted.strings(&names)
+            }
+            _ => sorted.int(reader.int()?),
+        };
+    }
+}
+
+const STAT_BYTES: usize = 68;
 
 impl Connection {
     /// Holds all txns up to `zxid` against the watches. Only the events of the last one may still be outstanding.
@@ -586,14 +645,10 @@ const CHILDREN_CHANGED: i32 = 4;
 
 impl Watches {
     /// Registers what setWatches lists and returns what has been missed since `relative`.
-    fn set(
-        &mut self,
-        model: &Model,
-        zxid: i64,
-        relative: i64,
-        lists: [&Vec<String>; 3],
-    ) -> Vec<(i32, String)> {
-        let [data, exist, child] = lists;
+    fn set(&mut self, model: &Model, zxid: i64, relative: i64, lists: &WatchLists) -> Vec<(i32, String)> {
+        let WatchLists { data, exist, child, persistent, recursive } = lists;
+        self.persistent.extend(persistent.iter().cloned());
+        self.recursive.extend(recursive.iter().cloned());
         let mut missed = Vec::new();
         for path in data {
             match model.at(path, zxid) {
@@ -616,6 +671,21 @@ impl Watches {
             }
         }
         missed
+    }
+
+    /// Whether there are any of that kind on the path, which are then removed if so wished.
+    fn find(&mut self, path: &str, kind: i32, remove: bool) -> bool {
+        let tables = [
+            (&mut self.child, [1, 3]),
+            (&mut self.data, [2, 3]),
+            (&mut self.persistent, [4, 3]),
+            (&mut self.recursive, [5, 3]),
+        ];
+        let mut found = false;
+        for (table, _) in tables.into_iter().filter(|(_, kinds)| kinds.contains(&kind)) {
+            found |= if remove { table.remove(path) } else { table.contains(path) };
+        }
+        found
     }
 
     fn fire(&mut self, kind: ChangeKind, path: &str, due: &mut VecDeque<(i32, String)>) {
@@ -664,9 +734,150 @@ fn tree_of(view: &View) -> Vec<(String, crate::model::Znode)> {
             creates: stat.cversion,
             aversion: stat.aversion,
             owner: wire.ephemeral_owner,
+            keep: match node.owner() {
+                Owner::Persistent => Keep::Always,
+                Owner::Ephemeral(_) => Keep::Ephemeral,
+                Owner::Container => Keep::Container,
+                Owner::Ttl(ms) => Keep::Ttl(ms as i64),
+            },
             children: node.children().map(str::to_owned).collect(),
         };
         found.push((path.to_owned(), znode));
     }
     found
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::model::Write;
+    use ostler_engine::model::{SessionId, WallMillis, Xid};
+    use ostler_engine::wire::TxnHeader;
+    use ostler_engine::world::{Head, Settings};
+    use ostler_replication::Zxid;
+
+    const SESSION: i64 = 7;
+
+    /// A session of one connection, with `/c`, a container that had a child, `/t` with a TTL of 100 ms, and `/n`.
+    fn checker() -> Checker {
+        let mut head = Head::new(Settings { hash_seed: [1, 2], digests: true });
+        let mut checker = Checker::new(&head.seal());
+        let stamp = |zxid| Stamp { zxid, time: 1000, session: SESSION };
+        checker.model.open_session(stamp(1), 4000);
+        let create = |path: &str, keep| {
+            let (path, data) = (path.to_owned(), b"data".to_vec());
+            Request::Write(Write::Create { path, data, keep, sequential: false, with_stat: true })
+        };
+        let delete = |path: &str| Request::Write(Write::Delete { path: path.to_owned(), version: -1 });
+        let writes = [
+            create("/c", Keep::Container),
+            create("/c/a", Keep::Always),
+            delete("/c/a"),
+            create("/t", Keep::Ttl(100)),
+            create("/n", Keep::Always),
+        ];
+        for (zxid, write) in (2..).zip(&writes) {
+            assert_eq!(checker.model.execute(stamp(zxid), write).err, error::OK);
+        }
+        checker.connecting(1, 0);
+        let answer = Body::new().int(0).int(4000).long(SESSION).buffer(Some(&[1; 16])).bool(false).0;
+        checker.frame(1, &answer).unwrap();
+        checker
+    }
+
+    fn reply(checker: &mut Checker, xid: i32, request: &Request, err: i32, body: &[u8]) -> Checked {
+        checker.sent(1, xid, request);
+        let frame = Body::new().int(xid).long(checker.model.last).int(err).raw(body).0;
+        checker.frame(1, &frame).map(drop)
+    }
+
+    #[test]
+    fn a_multi_read_that_shows_anything_else_is_seen() {
+        let request =
+            Request::MultiRead(vec![("/n".into(), false), ("/no".into(), false), ("/".into(), true)]);
+        let checker = checker();
+        let right = checker.model.multi_read(
+            match &request {
+                Request::MultiRead(reads) => reads,
+                _ => unreachable!("as above"),
+            },
+            checker.model.last,
+        );
+        reply(&mut self::checker(), 1, &request, 0, &right.body).unwrap();
+        for at in 0..right.body.len() {
+            let mut wrong = right.body.clone();
+            wrong[at] ^= 1;
+            assert!(reply(&mut self::checker(), 1, &request, 0, &wrong).is_err(), "byte {at}");
+        }
+    }
+
+    #[test]
+    fn watches_that_are_removed_and_are_not_are_told_apart() {
+        let watch = |path: &str, recursive| Request::AddWatch { path: path.into(), recursive };
+        let find = |kind, remove| Request::FindWatches { path: "/n".into(), kind, remove };
+        let zero = Body::new().int(0).0;
+        let check = |kind: i32, remove: bool, err: i32, again: i32| {
+            let mut checker = checker();
+            reply(&mut checker, 1, &watch("/n", false), 0, &zero).unwrap();
+            reply(&mut checker, 2, &find(kind, remove), err, &[]).unwrap();
+            let wrong = if err == 0 { error::NO_WATCHER } else { 0 };
+            let mut other = self::checker();
+            reply(&mut other, 1, &watch("/n", false), 0, &zero).unwrap();
+            assert!(reply(&mut other, 2, &find(kind, remove), wrong, &[]).is_err());
+            reply(&mut checker, 3, &find(3, false), again, &[]).unwrap();
+        };
+        check(4, true, 0, error::NO_WATCHER);
+        check(3, true, 0, error::NO_WATCHER);
+        check(4, false, 0, 0);
+        check(5, true, error::NO_WATCHER, 0);
+        check(2, true, error::NO_WATCHER, 0);
+    }
+
+    #[test]
+    fn an_event_of_a_removed_watch_is_seen() {
+        let mut checker = checker();
+        reply(
+            &mut checker,
+            1,
+            &Request::AddWatch { path: "/n".into(), recursive: true },
+            0,
+            &Body::new().int(0).0,
+        )
+        .unwrap();
+        let remove = Request::FindWatches { path: "/n".into(), kind: 5, remove: true };
+        reply(&mut checker, 2, &remove, 0, &[]).unwrap();
+        let set = Write::SetData { path: "/n".into(), data: vec![1], version: -1 };
+        let zxid = checker.model.last + 1;
+        checker.model.execute(Stamp { zxid, time: 2000, session: SESSION }, &Request::Write(set));
+        let event = Body::new().int(-1).long(zxid).int(0).int(DATA_CHANGED).int(3).string("/n").0;
+        assert!(checker.frame(1, &event).is_err());
+    }
+
+    /// Whether the checker lets `/path` be reaped at that wall time.
+    fn reaps(path: &str, wall_ms: i64) -> bool {
+        let mut checker = checker();
+        let zxid = checker.model.last + 1;
+        let body = TxnBody::DeleteContainer { path: path.into() };
+        let header = TxnHeader {
+            session: SessionId(0),
+            cxid: Xid(0),
+            zxid: Zxid(zxid as u64),
+            time: WallMillis(wall_ms),
+            kind: body.kind(),
+        };
+        let mut entry = Vec::new();
+        TxnEntry { header, body, digest: None }.encode(&mut entry);
+        checker.proposed(&entry).is_ok()
+    }
+
+    #[test]
+    fn only_what_nothing_holds_is_reaped_and_all_of_it() {
+        assert!(reaps("/c", 1000));
+        assert!(reaps("/t", 1101));
+        assert!(!reaps("/t", 1100));
+        assert!(!reaps("/n", 9000));
+        assert!(!reaps("/none", 9000));
+        let why = checker().reaped_all(9000).unwrap_err();
+        assert!(why.contains("/c should have been reaped"), "{why}");
+    }
 }

@@ -23,6 +23,10 @@ pub enum Fault {
         room_bytes: u64,
     },
     DiskFreed,
+    /// The call after so many more fails with an error of the disk: whatever leans on it must not be believed.
+    DiskFails {
+        after_calls: u64,
+    },
 }
 
 pub struct Faults {
@@ -49,11 +53,12 @@ impl Faults {
             self.full = false;
             return Fault::DiskFreed;
         }
-        match self.random.below(10) {
+        match self.random.below(11) {
             0..=1 => Fault::Kill,
             2..=4 => Fault::PowerCut { after_calls: self.random.below(80) },
             5 => Fault::Stall { nanos: self.random.below(9_000_000_000) },
             6 => Fault::Stall { nanos: self.random.below(400_000_000) },
+            8 => Fault::DiskFails { after_calls: self.random.below(60) },
             7 => Fault::WallClock { ahead_ms: self.random.below(200_000) as i64 - 100_000 },
             _ => {
                 self.full = true;

@@ -6,7 +6,7 @@ use crate::checker::{Checked, Checker};
 use crate::history::History;
 use crate::net::{Flag, SharedNet, SimPoll, Waker, lock};
 use ostler_engine::admin::{FourLetter, Registry};
-use ostler_engine::config::Config;
+use ostler_engine::config::{Config, Containers};
 use ostler_engine::core::{Core, CoreInput, CoreOutput, Now, Settings, Space};
 use ostler_engine::intake::{Bell, Intake, intake};
 use ostler_engine::io::clock::{self, Clock};
@@ -47,6 +47,10 @@ impl SimClock {
 
     pub fn advance_to(&self, nanos: u64) {
         self.0.nanos.fetch_max(nanos, Ordering::Relaxed);
+    }
+
+    pub fn wall_ms(&self) -> i64 {
+        self.now().wall.0
     }
 
     /// The operator, or NTP, sets the wall clock.
@@ -102,6 +106,8 @@ impl Shape {
             address_connections_max: 0,
             outstanding_requests_max: self.outstanding_max,
             snap_txns: self.snap_txns,
+            extended_types: true,
+            containers: Containers { check_ms: 200, ..Containers::default() },
             segment_bytes: self.segment_bytes,
             ..Config::default()
         }
@@ -113,6 +119,8 @@ impl Shape {
 pub enum Stopped {
     /// Its disk stopped, as planned.
     Power,
+    /// The log's disk failed: the server ends itself.
+    Failed(String),
     /// The checker, or the machine, found something wrong.
     Wrong(String),
 }
@@ -121,6 +129,13 @@ impl From<String> for Stopped {
     fn from(why: String) -> Stopped {
         Stopped::Wrong(why)
     }
+}
+
+/// Defects that the tests of the simulation plant in the machine.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub enum Plant {
+    /// Takes what a failing disk did not do for done.
+    BelievesFailingDisks,
 }
 
 enum Command {
@@ -180,6 +195,7 @@ pub struct Machine {
     spares_due: u64,
     paths: Paths,
     pub disk: SimDisk,
+    pub plant: Option<Plant>,
     clock: SimClock,
     net: SharedNet,
     sync_nanos_most: u64,
@@ -284,6 +300,7 @@ impl Machine {
             spares_due: 0,
             paths,
             disk,
+            plant: None,
             clock,
             net,
             sync_nanos_most: shape.sync_nanos_most,
@@ -490,7 +507,7 @@ impl Machine {
         }
         let failed = |error: String, disk: &SimDisk| match disk.stopped() {
             true => Stopped::Power,
-            false => Stopped::Wrong(error),
+            false => Stopped::Failed(error),
         };
         while let Some(command) = self.log.queue.pop_front() {
             match command {
@@ -532,7 +549,13 @@ impl Machine {
                 Ok(())
             }
             Err(_) if self.disk.stopped() => Err(Stopped::Power),
-            Err(error) => Err(Stopped::Wrong(format!("the log failed: {error:?}"))),
+            Err(_) if self.plant == Some(Plant::BelievesFailingDisks) => {
+                let last = self.log.group.last().map(|proposal| proposal.last);
+                self.log.syncing = last.map(|last| (now, last));
+                self.log.group.clear();
+                Ok(())
+            }
+            Err(error) => Err(Stopped::Failed(format!("the log failed: {error:?}"))),
         }
     }
 

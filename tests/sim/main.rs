@@ -110,6 +110,7 @@ fn commit() -> String {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::machine::Plant;
 
     #[test]
     fn seeds_pass() {
@@ -119,6 +120,19 @@ mod tests {
                 panic!("seed={seed} commit={} steps=3000\n{why}", commit());
             }
         }
+    }
+
+    #[test]
+    fn a_server_that_believes_a_failing_disk_is_seen() {
+        let found = (0..40).any(|seed| {
+            let mut run = Run::new(seed, false);
+            run.plant = Some(Plant::BelievesFailingDisks);
+            let outcome = catch_unwind(AssertUnwindSafe(|| run.play(3000)));
+            // A panic may have left anything half-done.
+            std::mem::forget(run);
+            !matches!(outcome, Ok(Ok(_)))
+        });
+        assert!(found);
     }
 
     #[test]

@@ -17,6 +17,7 @@ pub mod error {
     pub const NODE_EXISTS: i32 = -110;
     pub const NOT_EMPTY: i32 = -111;
     pub const NOT_READ_ONLY: i32 = -119;
+    pub const NO_WATCHER: i32 = -121;
 }
 
 /// What clients ask.
@@ -24,13 +25,55 @@ pub mod error {
 pub enum Request {
     Write(Write),
     Multi(Vec<Write>),
-    Read { path: String, kind: ReadKind, watch: bool },
-    AddWatch { path: String, recursive: bool },
-    SetWatches { relative: i64, data: Vec<String>, exist: Vec<String>, child: Vec<String> },
-    Sync { path: String },
+    Read {
+        path: String,
+        kind: ReadKind,
+        watch: bool,
+    },
+    AddWatch {
+        path: String,
+        recursive: bool,
+    },
+    SetWatches {
+        relative: i64,
+        lists: WatchLists,
+    },
+    /// Each path's data, or its children.
+    MultiRead(Vec<(String, bool)>),
+    /// `kind` 1 to 5: children, data, any, persistent, recursive. Without `remove` they are only looked for.
+    FindWatches {
+        path: String,
+        kind: i32,
+        remove: bool,
+    },
+    Sync {
+        path: String,
+    },
     Ephemerals,
     Ping,
     Close,
+}
+
+/// What a client wants watched again.
+#[derive(Clone, PartialEq, Eq, Default, Debug)]
+pub struct WatchLists {
+    pub data: Vec<String>,
+    pub exist: Vec<String>,
+    pub child: Vec<String>,
+    pub persistent: Vec<String>,
+    pub recursive: Vec<String>,
+}
+
+/// What ends a znode, beside its deletion by a client.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub enum Keep {
+    Always,
+    /// While its session lives.
+    Ephemeral,
+    /// Until it has no children any more.
+    Container,
+    /// Until nobody has written it for so many milliseconds, and it has no children.
+    Ttl(i64),
 }
 
 #[derive(Clone, PartialEq, Eq)]
@@ -38,7 +81,7 @@ pub enum Write {
     Create {
         path: String,
         data: Vec<u8>,
-        ephemeral: bool,
+        keep: Keep,
         sequential: bool,
         with_stat: bool,
     },
@@ -95,8 +138,25 @@ impl Request {
             Request::AddWatch { path, recursive } => {
                 (op::ADD_WATCH, Body::new().string(path).int(i32::from(*recursive)).0)
             }
-            Request::SetWatches { relative, data, exist, child } => {
-                (op::SET_WATCHES, Body::new().long(*relative).strings(data).strings(exist).strings(child).0)
+            Request::SetWatches { relative, lists } => {
+                let body = Body::new().long(*relative).strings(&lists.data).strings(&lists.exist);
+                let body = body.strings(&lists.child);
+                match lists.persistent.is_empty() && lists.recursive.is_empty() {
+                    true => (op::SET_WATCHES, body.0),
+                    false => (op::SET_WATCHES2, body.strings(&lists.persistent).strings(&lists.recursive).0),
+                }
+            }
+            Request::MultiRead(reads) => {
+                let mut body = Body::new();
+                for (path, children) in reads {
+                    let op = if *children { op::GET_CHILDREN } else { op::GET_DATA };
+                    body = body.int(op).bool(false).int(-1).string(path).bool(false);
+                }
+                (op::MULTI_READ, body.int(-1).bool(true).int(-1).0)
+            }
+            Request::FindWatches { path, kind, remove } => {
+                let op = if *remove { op::REMOVE_WATCHES } else { op::CHECK_WATCHES };
+                (op, Body::new().string(path).int(*kind).0)
             }
             Request::Sync { path } => (op::SYNC, Body::new().string(path).0),
             Request::Ephemerals => (op::GET_EPHEMERALS, Body::new().string("/").0),
@@ -110,10 +170,10 @@ impl fmt::Debug for Write {
     /// In the words of the shell, of data the length only.
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         match self {
-            Write::Create { path, data, ephemeral, sequential, with_stat } => {
+            Write::Create { path, data, keep, sequential, with_stat } => {
                 let flag = |set: bool, text| if set { text } else { "" };
-                let (e, s, c) = (flag(*ephemeral, " -e"), flag(*sequential, " -s"), flag(*with_stat, "2"));
-                write!(f, "create{c}{e}{s} {path} +{}", data.len())
+                let (s, c) = (flag(*sequential, " -s"), flag(*with_stat, "2"));
+                write!(f, "create{c} {keep:?}{s} {path} +{}", data.len())
             }
             Write::Delete { path, version } => write!(f, "delete {path} v{version}"),
             Write::SetData { path, data, version } => write!(f, "set {path} +{} v{version}", data.len()),
@@ -125,10 +185,17 @@ impl fmt::Debug for Write {
 impl Write {
     fn encode(&self) -> (i32, Vec<u8>) {
         match self {
-            Write::Create { path, data, ephemeral, sequential, with_stat } => {
-                let flags = i32::from(*ephemeral) + 2 * i32::from(*sequential);
-                let op = if *with_stat { op::CREATE2 } else { op::CREATE };
-                (op, Body::new().string(path).buffer(Some(data)).raw(OPEN_ACL).int(flags).0)
+            Write::Create { path, data, keep, sequential, with_stat } => {
+                let sequential = i32::from(*sequential);
+                let body = Body::new().string(path).buffer(Some(data)).raw(OPEN_ACL);
+                match keep {
+                    Keep::Container => (op::CREATE_CONTAINER, body.int(4).0),
+                    Keep::Ttl(ms) => (op::CREATE_TTL, body.int(5 + sequential).long(*ms).0),
+                    Keep::Always | Keep::Ephemeral => {
+                        let op = if *with_stat { op::CREATE2 } else { op::CREATE };
+                        (op, body.int(i32::from(*keep == Keep::Ephemeral) + 2 * sequential).0)
+                    }
+                }
             }
             Write::Delete { path, version } => (op::DELETE, Body::new().string(path).int(*version).0),
             Write::SetData { path, data, version } => {
@@ -166,6 +233,7 @@ pub struct Znode {
     pub creates: i32,
     pub aversion: i32,
     pub owner: i64,
+    pub keep: Keep,
     pub children: BTreeSet<String>,
 }
 
@@ -229,6 +297,16 @@ pub fn parent_of(path: &str) -> &str {
 
 fn name_of(path: &str) -> &str {
     &path[path.rfind('/').map_or(0, |at| at + 1)..]
+}
+
+/// Whether nothing holds it at this wall time: a container that has lost its last child, an old TTL znode.
+pub fn is_reapable(znode: &Znode, wall_ms: i64) -> bool {
+    znode.children.is_empty()
+        && match znode.keep {
+            Keep::Container => znode.creates > 0,
+            Keep::Ttl(ms) => wall_ms - znode.mtime > ms,
+            Keep::Always | Keep::Ephemeral => false,
+        }
 }
 
 impl Model {
@@ -313,7 +391,14 @@ impl Model {
         let mut results = Body::new();
         for (at, write) in writes.iter().enumerate() {
             match self.write(stamp, write) {
-                Ok(body) => results = results.int(write.encode().0).bool(false).int(0).raw(&body),
+                Ok(body) => {
+                    // What creates with a Stat is called create2.
+                    let op = match write.encode().0 {
+                        op::CREATE_CONTAINER | op::CREATE_TTL => op::CREATE2,
+                        op => op,
+                    };
+                    results = results.int(op).bool(false).int(0).raw(&body);
+                }
                 Err(err) => {
                     self.undo(stamp.zxid);
                     results = Body::new();
@@ -345,7 +430,7 @@ impl Model {
             false => Err(error::BAD_VERSION),
         };
         match write {
-            Write::Create { path, data, ephemeral, sequential, with_stat } => {
+            Write::Create { path, data, keep, sequential, with_stat } => {
                 let parent = self.at(parent_of(path), stamp.zxid).ok_or(error::NO_NODE)?.clone();
                 let path = match sequential {
                     true => format!("{path}{:010}", parent.creates),
@@ -357,10 +442,10 @@ impl Model {
                 if parent.owner != 0 {
                     return Err(error::NO_CHILDREN_FOR_EPHEMERALS);
                 }
-                let owner = if *ephemeral { stamp.session } else { 0 };
-                let znode = self.create(stamp, &path, data, owner);
+                let znode = self.create(stamp, &path, data, *keep);
                 let body = Body::new().string(&path);
-                Ok(if *with_stat { body.raw(&znode.stat()).0 } else { body.0 })
+                let with_stat = *with_stat || matches!(keep, Keep::Container | Keep::Ttl(_));
+                Ok(if with_stat { body.raw(&znode.stat()).0 } else { body.0 })
             }
             Write::Delete { path, version } => {
                 self.at(parent_of(path), stamp.zxid).ok_or(error::NO_NODE)?;
@@ -390,7 +475,18 @@ impl Model {
         }
     }
 
-    fn create(&mut self, stamp: Stamp, path: &str, data: &[u8], owner: i64) -> Znode {
+    /// The server has taken away what nothing held any more; or it should not have.
+    pub fn reap(&mut self, stamp: Stamp, path: &str) -> Result<(), String> {
+        let znode = self.at(path, stamp.zxid).ok_or_else(|| format!("{path} is reaped, but not there"))?;
+        if !is_reapable(znode, stamp.time) {
+            return Err(format!("{path} is reaped at {}, but is {znode:?}", stamp.time));
+        }
+        self.last = stamp.zxid;
+        self.delete(stamp, path);
+        Ok(())
+    }
+
+    fn create(&mut self, stamp: Stamp, path: &str, data: &[u8], keep: Keep) -> Znode {
         let Stamp { zxid, time, .. } = stamp;
         let znode = Znode {
             data: Some(data.to_vec()),
@@ -402,7 +498,8 @@ impl Model {
             version: 0,
             creates: 0,
             aversion: 0,
-            owner,
+            owner: if keep == Keep::Ephemeral { stamp.session } else { 0 },
+            keep,
             children: BTreeSet::new(),
         };
         self.put(zxid, path, Some(znode.clone()));
@@ -448,5 +545,22 @@ impl Model {
             ReadKind::ChildrenStat => children().raw(&znode.stat()).0,
         };
         Answer { err: error::OK, body }
+    }
+
+    /// Each read by itself, children in ascending order.
+    pub fn multi_read(&self, reads: &[(String, bool)], zxid: i64) -> Answer {
+        let mut results = Body::new();
+        for (path, children) in reads {
+            let (kind, op) = match children {
+                true => (ReadKind::Children, op::GET_CHILDREN),
+                false => (ReadKind::Data, op::GET_DATA),
+            };
+            let answer = self.read(path, kind, zxid);
+            results = match answer.err {
+                error::OK => results.int(op).bool(false).int(0).raw(&answer.body),
+                err => results.int(-1).bool(false).int(err).int(err),
+            };
+        }
+        Answer { err: error::OK, body: results.int(-1).bool(true).int(-1).0 }
     }
 }

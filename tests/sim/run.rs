@@ -4,9 +4,9 @@
 use crate::checker::{Checked, Checker, Figures};
 use crate::faults::{Fault, Faults};
 use crate::history::History;
-use crate::machine::{Actor, Machine, Shape, SimClock, Stopped, check_digest};
+use crate::machine::{Actor, Machine, Plant, Shape, SimClock, Stopped, check_digest};
 use crate::net::{Net, SharedNet, lock};
-use crate::workload::Client;
+use crate::workload::{Client, TTL_MS_MOST};
 use ostler_engine::io::disk_sim::SimDisk;
 use ostler_tests::random::Random;
 use std::sync::{Arc, Mutex};
@@ -23,6 +23,10 @@ pub struct Run {
     clients: Vec<Client>,
     faults: Faults,
     faulty: bool,
+    /// A call of the disk was told to fail.
+    may_fail: bool,
+    /// A defect for the tests of the simulation to find.
+    pub plant: Option<Plant>,
     /// Of the time so far, what does not count for sessions, nanoseconds.
     forgiven: u64,
     random: Random,
@@ -37,6 +41,10 @@ enum Turn {
     Start,
 }
 
+/// Containers and TTL znodes are gone so long after nothing holds them: a scan, and a deletion of each.
+const REAPED_NANOS: u64 = 2_000_000_000 + TTL_MS_MOST * 1_000_000;
+/// Linux's number of a disk's error.
+const EIO: i32 = 5;
 /// Virtual time for the last answers to come, nanoseconds.
 const SETTLE_NANOS: u64 = 20_000_000_000;
 
@@ -61,6 +69,8 @@ impl Run {
             clients,
             faults: Faults::new(random.fork()),
             faulty: true,
+            may_fail: false,
+            plant: None,
             forgiven: 0,
             random,
         }
@@ -115,6 +125,11 @@ impl Run {
             self.step()?;
         }
         self.checker()?.overdue(beyond_ms)?;
+        let until = self.clock.nanos() + REAPED_NANOS;
+        while self.clock.nanos() <= until {
+            self.step()?;
+        }
+        self.checker()?.reaped_all(self.clock.wall_ms())?;
         self.compare()
     }
 
@@ -167,6 +182,7 @@ impl Run {
                 match turned {
                     Ok(()) => Ok(()),
                     Err(Stopped::Power) => self.crash(true),
+                    Err(Stopped::Failed(why)) => self.fail(why),
                     Err(Stopped::Wrong(why)) => Err(why),
                 }
             }
@@ -246,11 +262,30 @@ impl Run {
                 }
                 Ok(())
             }
+            Fault::DiskFails { after_calls } => {
+                self.may_fail = true;
+                self.disk.fail_at(self.disk.calls() + after_calls, EIO);
+                Ok(())
+            }
             Fault::DiskFreed => {
                 self.disk.set_capacity(None);
                 Ok(())
             }
         }
+    }
+
+    /// The log's disk failed: the process ends itself at once. What a later start reads must not be less than what it had
+    /// told; the power may go as well.
+    fn fail(&mut self, why: String) -> Checked {
+        if !self.may_fail {
+            return Err(why);
+        }
+        self.history.note(self.clock.nanos(), why);
+        if let Some(checker) = &mut self.checker {
+            checker.figures.failures += 1;
+        }
+        let power = self.random.one_in(2);
+        self.crash(power)
     }
 
     fn crash(&mut self, power: bool) -> Checked {
@@ -280,6 +315,7 @@ impl Run {
             false => self.disk.after_kill(),
         };
         self.disk.set_capacity(None);
+        self.may_fail = false;
     }
 
     fn start(&mut self) -> Checked {
@@ -289,7 +325,8 @@ impl Run {
             }
             let (shape, random) = (&self.shape, self.random.fork());
             match Machine::start(shape, self.disk.clone(), self.clock.clone(), self.net.clone(), random) {
-                Ok(machine) => {
+                Ok(mut machine) => {
+                    machine.plant = self.plant;
                     self.faults.restarted();
                     let view = machine.view();
                     let checker = self.checker.get_or_insert_with(|| Checker::new(&view));

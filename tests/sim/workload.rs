@@ -3,7 +3,7 @@
 
 use crate::checker::{Checked, Checker, Heard};
 use crate::history::History;
-use crate::model::{ReadKind, Request, Write, error};
+use crate::model::{Keep, ReadKind, Request, WatchLists, Write, error};
 use crate::net::Net;
 use ostler_tests::client::{ConnectRequest, PING_XID, framed, request};
 use ostler_tests::random::Random;
@@ -29,7 +29,12 @@ struct Watching {
     data: BTreeSet<String>,
     exist: BTreeSet<String>,
     child: BTreeSet<String>,
+    persistent: BTreeSet<String>,
+    recursive: BTreeSet<String>,
 }
+
+/// TTLs are no longer, milliseconds.
+pub const TTL_MS_MOST: u64 = 2_000;
 
 pub struct Client {
     index: usize,
@@ -184,6 +189,12 @@ impl Client {
                 match request {
                     Request::Close => self.forget_session(),
                     Request::Read { path, kind, watch: true } => self.remember(path, kind, err),
+                    Request::AddWatch { path, recursive: true } => {
+                        self.watching.recursive.insert(path);
+                    }
+                    Request::AddWatch { path, recursive: false } => {
+                        self.watching.persistent.insert(path);
+                    }
                     _ => {}
                 }
             }
@@ -328,23 +339,34 @@ impl Client {
                 });
                 Request::Multi(writes.collect())
             }
-            50..=89 => {
+            50..=85 => {
                 let kinds = [ReadKind::Exists, ReadKind::Data, ReadKind::Children, ReadKind::ChildrenStat];
                 let kind = *self.random.pick(&kinds);
-                let path = if self.random.one_in(3) { self.directory() } else { self.path() };
+                let path = self.any_path();
                 Request::Read { path, kind, watch: self.random.one_in(2) }
+            }
+            86..=87 => {
+                let count = self.random.below(4);
+                Request::MultiRead((0..count).map(|_| (self.any_path(), self.random.one_in(2))).collect())
+            }
+            88..=89 => {
+                let (kind, remove) = (self.random.between(1, 5) as i32, self.random.one_in(2));
+                Request::FindWatches { path: self.any_path(), kind, remove }
             }
             90..=92 => Request::AddWatch { path: self.directory(), recursive: self.random.one_in(2) },
             93..=94 => {
-                let Watching { data, exist, child } = std::mem::take(&mut self.watching);
-                let seen = self.session.as_ref().map_or(0, |(session, _)| checker.seen(*session));
+                let Watching { data, exist, child, persistent, recursive } =
+                    std::mem::take(&mut self.watching);
+                let relative = self.session.as_ref().map_or(0, |(session, _)| checker.seen(*session));
                 let list = |set: BTreeSet<String>| set.into_iter().collect();
-                Request::SetWatches {
-                    relative: seen,
+                let lists = WatchLists {
                     data: list(data),
                     exist: list(exist),
                     child: list(child),
-                }
+                    persistent: list(persistent),
+                    recursive: list(recursive),
+                };
+                Request::SetWatches { relative, lists }
             }
             95..=97 => Request::Sync { path: self.path() },
             _ => Request::Ephemerals,
@@ -356,12 +378,17 @@ impl Client {
             0..=4 => {
                 let path = if self.random.one_in(3) { self.directory() } else { self.path() };
                 let path = if path == "/" { "/d0".into() } else { path };
-                let ephemeral = path.matches('/').count() > 1 && self.random.one_in(2);
+                let keep = match self.random.below(8) {
+                    0..=2 if path.matches('/').count() > 1 => Keep::Ephemeral,
+                    3 => Keep::Container,
+                    4 => Keep::Ttl(self.random.between(1, TTL_MS_MOST) as i64),
+                    _ => Keep::Always,
+                };
                 Write::Create {
                     path,
                     data: self.data(),
-                    ephemeral,
-                    sequential: self.random.one_in(6),
+                    keep,
+                    sequential: keep != Keep::Container && self.random.one_in(6),
                     with_stat: self.random.one_in(2),
                 }
             }
@@ -389,6 +416,10 @@ impl Client {
 
     fn directory(&mut self) -> String {
         (*self.random.pick(&["/", "/d0", "/d1", "/d0/e"])).to_owned()
+    }
+
+    fn any_path(&mut self) -> String {
+        if self.random.one_in(3) { self.directory() } else { self.path() }
     }
 
     fn path(&mut self) -> String {
