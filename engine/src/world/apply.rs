@@ -479,13 +479,11 @@ impl Writer {
     pub(super) fn plant(
         &mut self,
         shared: &Shared,
-        path: &str,
-        data: Option<&[u8]>,
-        acl: AclId,
-        stat: StatPersisted,
+        sapling: Sapling<'_>,
         parent: Option<NodeId>,
         foreseen: Foreseen,
     ) -> Result<Planted, Misplaced> {
+        let Sapling { path, data, acl, stat } = sapling;
         let (parent_path, name) =
             path::split(path).filter(|(_, name)| !name.is_empty()).ok_or(Misplaced::NoPath)?;
         let parent = match parent {
@@ -534,6 +532,14 @@ impl Writer {
 pub(super) struct Planted {
     pub id: NodeId,
     pub parent: NodeId,
+}
+
+/// A znode to be restored.
+pub(super) struct Sapling<'a> {
+    pub path: &'a str,
+    pub data: Option<&'a [u8]>,
+    pub acl: AclId,
+    pub stat: StatPersisted,
 }
 
 /// Why a znode has no place in the tree being restored.

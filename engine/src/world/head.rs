@@ -2,7 +2,7 @@
 //! Not here: deciding what a request becomes (core); what readers see (view).
 
 use super::acl::AclWriter;
-use super::apply::Planted;
+use super::apply::{Planted, Sapling};
 use super::arena::{Allocator, Handle};
 use super::children::{Edit, Touched};
 use super::digest;
@@ -19,6 +19,7 @@ use crate::wire::AclBytes;
 use ostler_replication::Zxid;
 use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;
+use std::sync::atomic::Ordering;
 
 /// What a world is made with.
 #[derive(Clone, Copy, Debug)]
@@ -188,8 +189,9 @@ impl Head {
                 let mut stat = StatPersisted::created(Zxid::ZERO, WallMillis(0), Owner::Persistent);
                 stat.aversion = aversion;
                 let foreseen = self.foresight().of(path, Some(b""), &stat);
-                let planted = self.writer.plant(&self.shared, path, Some(b""), acl, stat, None, foreseen);
-                let Planted { id, parent } = planted.ok().expect("parents come first");
+                let sapling = Sapling { path, data: Some(b""), acl, stat };
+                let planted = self.writer.plant(&self.shared, sapling, None, foreseen);
+                let Planted { id, parent } = planted.expect("parents come first");
                 self.writer.adopt(&self.shared, parent, &[id]);
             }
         }
@@ -510,6 +512,7 @@ impl Writer {
                 let blob = self.blocks.alloc(&shared.memory, Blob::bytes_for(data));
                 Blob::write(&shared.memory, blob, data, crc);
                 self.log(Undo::BlobMade(blob));
+                shared.longest.fetch_max(data.len(), Ordering::Relaxed);
                 Payload::External(blob)
             }
         }

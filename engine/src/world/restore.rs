@@ -1,7 +1,7 @@
 //! A world out of a snapshot: sessions, ACLs, then znodes in the file's order.
 //! Not here: the file (snapshot).
 
-use super::apply::{Misplaced, Planted, recount_quota};
+use super::apply::{Misplaced, Planted, Sapling, recount_quota};
 use super::foresight::{Foreseen, Foresight};
 use super::head::{Head, OpenSession, Settings};
 use super::quota::{self, LIMITS, QUOTA_ROOT};
@@ -159,7 +159,7 @@ impl Restorer {
         let parent = self.parent(path);
         let Head { shared, writer } = &mut self.head;
         let Planted { id, parent: found } =
-            writer.plant(shared, path, data, acl, stat, parent, foreseen).map_err(|reason| {
+            writer.plant(shared, Sapling { path, data, acl, stat }, parent, foreseen).map_err(|reason| {
                 let path = path.to_owned();
                 match reason {
                     Misplaced::NoPath => RestoreError::NoPath { path },
