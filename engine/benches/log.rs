@@ -9,6 +9,7 @@ use ostler_engine::log::{
     FileId, LogEvent, LogSettings, LogThread, LogWriter, Method, RecoverSettings, Spares, put_record, recover,
 };
 use ostler_replication::{Proposal, Zxid};
+use std::collections::VecDeque;
 use std::hint::black_box;
 use std::path::Path;
 use std::sync::Arc;
@@ -91,7 +92,7 @@ fn hand_off(c: &mut Criterion) {
     group.measurement_time(Duration::from_secs(1)).warm_up_time(Duration::from_millis(300));
     group.bench_function("to the log thread and back, unsynced", |b| {
         b.iter(|| {
-            assert!(log.append(batch(next, 1, 300)).is_ok());
+            log.append(&mut VecDeque::from([batch(next, 1, 300)]));
             next += 1;
             events.recv().unwrap()
         });

@@ -20,8 +20,17 @@ pub enum CoreRequest {
     /// A handshake that passed the worker's own checks (lastZxidSeen, limits).
     Connect { from: ConnRef, ask: ConnectRequest },
     /// Every write (`OpCode::is_write`), multi and closeSession included. `body` is what follows the request header;
-    /// the core decodes it. `ids`: the connection's auth ids as of receipt.
-    Write { from: ConnRef, session: SessionId, xid: Xid, op: i32, body: Box<[u8]>, ids: Arc<[Identity]> },
+    /// the core decodes it. `ids`: the connection's auth ids as of receipt. `apart`: reads of this connection wait before
+    /// it, to be served from a View that has what came before them and not yet this: it goes into a later batch.
+    Write {
+        from: ConnRef,
+        session: SessionId,
+        xid: Xid,
+        op: i32,
+        body: Box<[u8]>,
+        ids: Arc<[Identity]>,
+        apart: bool,
+    },
     /// sync: answered when all that the core has accepted up to now is committed. `path` is echoed, null included.
     Sync { from: ConnRef, session: SessionId, xid: Xid, path: Option<Box<[u8]>> },
     /// Reads of what only the core has; answered at the zxid that stands when it gets here.
@@ -43,7 +52,7 @@ pub enum Query {
 
 impl CoreRequest {
     /// What it counts for in `INTAKE_BYTES_MAX`.
-    fn bytes(&self) -> usize {
+    pub(crate) fn bytes(&self) -> usize {
         match self {
             CoreRequest::Write { body, .. } => body.len(),
             CoreRequest::Sync { path: Some(path), .. } => path.len(),
@@ -247,6 +256,7 @@ mod tests {
             op: 1,
             body: vec![0; bytes].into(),
             ids: [].into(),
+            apart: false,
         }
     }
 

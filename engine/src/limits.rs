@@ -50,6 +50,20 @@ pub const SNAPSHOT_LOG_BYTES_LEAST: u64 = 128 << 20;
 pub const LOG_QUEUE_PROPOSALS_MAX: usize = 16;
 /// Batches sealed and not yet durable: one sync runs while the next batch is being built.
 pub const BATCHES_IN_FLIGHT_MAX: usize = 1;
+/// Batches sealed in one turn: each holds one write more of clients that have reads between their writes under way. One
+/// sync covers them all.
+pub const TURN_BATCHES_MAX: usize = 8;
+/// Connections served in one turn from which on replies to reads wait for that of a write under way; how many turns (of
+/// at least so many connections each, so a millisecond or less), and up to how many bytes.
+pub const LINGER_JOBS_LEAST: usize = 32;
+pub const LINGER_TURNS_MAX: u32 = 3;
+pub const LINGER_BYTES_MAX: usize = 16 << 10;
+/// What reads that wait between two writes under way may answer in all, bytes: they are served whether their client takes
+/// replies or not.
+pub const OVERTAKEN_BYTES_MAX: usize = 128 << 10;
+/// ... how many they may be, and how large a write that overtakes them.
+pub const OVERTAKEN_READS_MAX: usize = 255;
+pub const OVERTAKING_BYTES_MAX: usize = 64 << 10;
 
 // --- a worker's turn ---------------------------------------------------------------------------------------------
 

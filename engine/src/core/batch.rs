@@ -13,6 +13,8 @@ use std::collections::HashSet;
 
 #[derive(Default)]
 pub(super) struct Open {
+    /// Counts batches.
+    pub number: u64,
     /// Each behind its length as a big-endian `u32`, as `Proposal` wants them.
     entries: Vec<u8>,
     pub txns: usize,
@@ -48,6 +50,11 @@ impl Open {
         self.entries.len().max(self.frames.len())
     }
 
+    /// Nothing is in it.
+    pub fn is_blank(&self) -> bool {
+        self.txns == 0 && self.outcomes.is_empty()
+    }
+
     pub fn entry_bytes(&self) -> usize {
         self.entries.len()
     }
@@ -63,6 +70,7 @@ impl Open {
     pub fn take_batch(&mut self) -> Batch {
         assert_eq!(self.txns, 0, "txns go first");
         self.loose.clear();
+        self.number += 1;
         Batch {
             changes: std::mem::take(&mut self.changes),
             outcomes: std::mem::take(&mut self.outcomes),

@@ -39,7 +39,7 @@ use close::Closings;
 use listing::Listing;
 use ostler_replication::{Broadcast, Epoch, Epochs, Input, Moment, Output, Outputs, Proposal, Zxid};
 use reap::Reaper;
-use sessions::{Due, Sessions};
+use sessions::{Due, Place, Sessions, Standing};
 use snapshots::Snapshots;
 use std::collections::VecDeque;
 
@@ -145,6 +145,11 @@ pub struct Core<B> {
     /// In memory, as of the last turn: no turn takes requests for more than a small part of the reserve.
     room: Room,
     open: Open,
+    /// Requests that must not go into the open batch, and all later ones of their sessions, in order.
+    put_off: VecDeque<CoreRequest>,
+    put_off_bytes: usize,
+    /// Counts how often they were looked at.
+    round: u64,
     sealed: VecDeque<Sealed>,
     outputs: VecDeque<CoreOutput>,
     /// The entry being made.
@@ -206,6 +211,9 @@ impl<B: Broadcast> Core<B> {
             disk: Space::Ok,
             room: Room::Ample,
             open: Open::default(),
+            put_off: VecDeque::new(),
+            put_off_bytes: 0,
+            round: 1,
             sealed: VecDeque::new(),
             outputs: VecDeque::new(),
             scratch: Vec::new(),
@@ -228,6 +236,8 @@ impl<B: Broadcast> Core<B> {
     pub fn wants_requests(&self) -> bool {
         self.open.bytes() < self.settings.batch_bytes_enough()
             && self.open.txns < self.settings.batch_txns_max
+            && self.put_off.len() < self.settings.batch_txns_max
+            && self.put_off_bytes < self.settings.batch_bytes_enough()
     }
 
     /// The open batch is held back for more (`flushDelay`): the next turn should come within a millisecond or two.
@@ -248,8 +258,8 @@ impl<B: Broadcast> Core<B> {
     /// Nothing is proposed, waiting to be, or waiting to be told.
     pub fn is_quiet(&self) -> bool {
         self.sealed.is_empty()
-            && self.open.txns == 0
-            && self.open.outcomes.is_empty()
+            && self.open.is_blank()
+            && self.put_off.is_empty()
             && self.listings.is_empty()
             && self.outputs.is_empty()
     }
@@ -318,10 +328,17 @@ impl<B: Broadcast> Core<B> {
         self.close_portion();
         self.list_portion();
         self.reap();
-        if self.sealed.len() < BATCHES_IN_FLIGHT_MAX && !self.is_holding() {
-            self.seal();
+        let may_seal = self.sealed.len() < BATCHES_IN_FLIGHT_MAX;
+        for _ in 0..limits::TURN_BATCHES_MAX {
+            if may_seal && !self.is_holding() {
+                self.seal();
+            }
+            self.publish_answers();
+            if self.put_off.is_empty() || !self.open.is_blank() {
+                break;
+            }
+            self.take_up();
         }
-        self.publish_answers();
         self.begin_snapshot();
         // In proportion to what waits, so that no load brings about more than is freed.
         self.head.reclaim(limits::RECLAIM_RECORDS_PORTION.max(self.head.backlog() / 4));
@@ -330,6 +347,7 @@ impl<B: Broadcast> Core<B> {
     /// More can be done right away: the driver does not sleep.
     pub fn has_work(&self) -> bool {
         !self.closings.is_empty() && self.space() < Space::Floor && self.wants_requests()
+            || !self.put_off.is_empty() && self.open.is_blank()
             || self.sessions.has_due()
             || !self.listings.is_empty()
             || self.reaper.is_scanning()
@@ -342,13 +360,23 @@ impl<B: Broadcast> Core<B> {
     fn request(&mut self, request: CoreRequest) {
         match request {
             CoreRequest::Connect { from, ask } => self.connect(from, &ask),
-            CoreRequest::Write { from, session, xid, op, body, ids } => {
-                if self.admit(from, session) {
-                    self.write(from, session, xid, op, &body, &ids);
+            CoreRequest::Write { from, session, xid, op, ref body, ref ids, apart } => {
+                match self.admit(from, session, apart) {
+                    Standing::Refused => {}
+                    Standing::Later => self.put_off(request),
+                    Standing::Now => {
+                        let batch = self.open.number;
+                        self.write(from, session, xid, op, body, ids);
+                        if self.open.number != batch {
+                            self.sessions.moved_on(session, self.open.number);
+                        }
+                    }
                 }
             }
-            CoreRequest::Sync { from, session, xid, path } => {
-                if self.admit(from, session) {
+            CoreRequest::Sync { from, session, xid, ref path } => match self.admit(from, session, false) {
+                Standing::Refused => {}
+                Standing::Later => self.put_off(request),
+                Standing::Now => {
                     let zxid = self.head.zxid();
                     self.open.reply(from, zxid, xid, After::Keep, |out| {
                         reply::frame_reply(out, xid, zxid, ErrorCode::Ok, |out| {
@@ -358,8 +386,17 @@ impl<B: Broadcast> Core<B> {
                     // Whatever was acknowledged is committed.
                     self.open.loosen();
                 }
+            },
+            CoreRequest::Query { from, xid, query: Query::Ephemerals { session, ref prefix } } => {
+                match self.admit(from, session, false) {
+                    Standing::Refused => {}
+                    Standing::Later => self.put_off(request),
+                    Standing::Now => self.list_ephemerals(from, session, xid, prefix.as_deref()),
+                }
             }
-            CoreRequest::Query { from, xid, query } => self.query(from, xid, &query),
+            CoreRequest::Gone { from, session } if self.sessions.has_put_off(session, from, self.round) => {
+                self.put_off(request);
+            }
             CoreRequest::Touch(sessions) => {
                 for session in sessions {
                     self.sessions.touch(session, self.now.mono);
@@ -379,13 +416,31 @@ impl<B: Broadcast> Core<B> {
     }
 
     /// A request from a connection that does not own the session (any more) is dropped, and the connection with it.
-    fn admit(&mut self, from: ConnRef, session: SessionId) -> bool {
-        let admitted = self.sessions.admit(session, from, self.now.mono);
-        if !admitted {
+    fn admit(&mut self, from: ConnRef, session: SessionId, apart: bool) -> Standing {
+        let place = Place { batch: self.open.number, round: self.round, apart };
+        let standing = self.sessions.admit(session, from, self.now.mono, place);
+        if standing == Standing::Refused {
             self.open.quiet(from, self.head.zxid(), After::Drop);
             self.open.loosen();
         }
-        admitted
+        standing
+    }
+
+    /// Until the open batch is closed.
+    fn put_off(&mut self, request: CoreRequest) {
+        self.put_off_bytes += request.bytes();
+        self.put_off.push_back(request);
+    }
+
+    /// A new batch is open: what was put off comes first. Some of it may be put off again.
+    fn take_up(&mut self) {
+        self.round += 1;
+        // What was answered so far stands in no batch that is open, even if that one was closed without a trace.
+        self.open.number += 1;
+        self.put_off_bytes = 0;
+        for request in std::mem::take(&mut self.put_off) {
+            self.request(request);
+        }
     }
 
     fn connect(&mut self, from: ConnRef, ask: &ConnectRequest) {
@@ -437,18 +492,6 @@ impl<B: Broadcast> Core<B> {
         let then = After::Established { session: id, timeout_ms };
         self.open.reply(to, zxid, Xid(0), then, |out| response.encode(out));
     }
-
-    fn query(&mut self, from: ConnRef, xid: Xid, query: &Query) {
-        match query {
-            Query::Ephemerals { session, prefix } => {
-                if !self.admit(from, *session) {
-                    return;
-                }
-                self.list_ephemerals(from, *session, xid, prefix.as_deref());
-            }
-        }
-    }
-
     fn due_sessions(&mut self) {
         if self.space() == Space::Full {
             // A closeSession could not be logged: those that are due stay due.

@@ -14,16 +14,15 @@ use crate::limits;
 use crate::model::{SessionId, WallMillis, session};
 use crate::ring::ConnRef;
 use ostler_replication::Moment;
-use std::collections::hash_map::DefaultHasher;
 use std::collections::{BTreeMap, HashMap, VecDeque};
-use std::hash::BuildHasherDefault;
+use std::hash::{BuildHasherDefault, Hasher};
 
 /// Sessions looked at in one step for being due.
 const SCAN_PORTION: usize = crate::limits::SESSIONS_SCAN_PORTION;
 
 pub(super) struct Sessions {
-    // Keys are ours, and nothing depends on the order of iteration.
-    table: HashMap<SessionId, Session, BuildHasherDefault<DefaultHasher>>,
+    // Keys are ours, so nobody can choose them to collide; nothing depends on the order of iteration.
+    table: HashMap<SessionId, Session, BuildHasherDefault<IdHasher>>,
     /// By deadline in ticks. Ids of sessions that are gone may linger until their bucket comes up.
     buckets: BTreeMap<u64, Vec<SessionId>>,
     /// From buckets that came up, not looked at yet.
@@ -43,6 +42,51 @@ struct Session {
     /// Deadline in ticks.
     due: u64,
     state: State,
+    /// Number of the last batch with an answer to one of its requests; none has the largest.
+    batch: u64,
+    /// Round in which a request of it was last put off.
+    round: u64,
+}
+
+/// One multiplication: session ids differ in their low bits.
+#[derive(Default)]
+pub(super) struct IdHasher(u64);
+
+impl Hasher for IdHasher {
+    fn write(&mut self, bytes: &[u8]) {
+        for byte in bytes {
+            self.write_u64(u64::from(*byte));
+        }
+    }
+
+    fn write_u64(&mut self, number: u64) {
+        self.0 = (self.0.rotate_left(5) ^ number).wrapping_mul(0x9e37_79b9_7f4a_7c15);
+    }
+
+    fn finish(&self) -> u64 {
+        self.0 ^ (self.0 >> 32)
+    }
+}
+
+/// Where a request comes in the order of things.
+#[derive(Clone, Copy)]
+pub(super) struct Place {
+    /// Number of the open batch.
+    pub batch: u64,
+    /// Number of the present round: requests put off in it wait for the next.
+    pub round: u64,
+    /// It must not share a batch with the request before it.
+    pub apart: bool,
+}
+
+/// What becomes of a request.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub(super) enum Standing {
+    /// Not from the session's connection: it does not count.
+    Refused,
+    Now,
+    /// Not before the next batch.
+    Later,
 }
 
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
@@ -94,7 +138,8 @@ impl Sessions {
     pub fn open(&mut self, id: SessionId, timeout_ms: i32, owner: Option<ConnRef>, now: Moment) {
         let timeout_ms = timeout_ms.max(0) as u64;
         let due = self.deadline(now, timeout_ms);
-        let before = self.table.insert(id, Session { timeout_ms, owner, due, state: State::Live });
+        let session = Session { timeout_ms, owner, due, state: State::Live, batch: u64::MAX, round: 0 };
+        let before = self.table.insert(id, session);
         assert!(before.is_none(), "a session is opened once");
         self.buckets.entry(due).or_default().push(id);
     }
@@ -104,21 +149,40 @@ impl Sessions {
         self.table.get(&id).is_some_and(|session| session.state != State::Closing)
     }
 
-    /// Whether a request of this session from this connection counts: the session is open and the connection owns it.
-    /// If so, the session is touched.
-    pub fn admit(&mut self, id: SessionId, from: ConnRef, now: Moment) -> bool {
-        let admitted = self
-            .table
-            .get(&id)
-            .is_some_and(|session| session.state != State::Closing && session.owner == Some(from));
-        if admitted {
-            self.touch(id, now);
+    /// Whether a request of this session from this connection counts, and when: the session is open, and the connection
+    /// owns it. If so, the session is touched.
+    pub fn admit(&mut self, id: SessionId, from: ConnRef, now: Moment, place: Place) -> Standing {
+        let clock = self.clock_ms(now);
+        let Some(session) = self.table.get_mut(&id) else { return Standing::Refused };
+        if session.state == State::Closing || session.owner != Some(from) {
+            return Standing::Refused;
         }
-        admitted
+        let later = session.round == place.round || place.apart && session.batch == place.batch;
+        match later {
+            true => session.round = place.round,
+            false => session.batch = place.batch,
+        }
+        self.touch_at(id, clock);
+        if later { Standing::Later } else { Standing::Now }
+    }
+
+    /// The answer to its last request went into another batch than was open when it was admitted.
+    pub fn moved_on(&mut self, id: SessionId, batch: u64) {
+        if let Some(session) = self.table.get_mut(&id) {
+            session.batch = batch;
+        }
+    }
+
+    /// Something of this connection was put off in this round.
+    pub fn has_put_off(&self, id: SessionId, from: ConnRef, round: u64) -> bool {
+        self.table.get(&id).is_some_and(|session| session.owner == Some(from) && session.round == round)
     }
 
     pub fn touch(&mut self, id: SessionId, now: Moment) {
-        let clock = self.clock_ms(now);
+        self.touch_at(id, self.clock_ms(now));
+    }
+
+    fn touch_at(&mut self, id: SessionId, clock: u64) {
         let Some(session) = self.table.get_mut(&id) else { return };
         // Never backwards: a re-attach may have shortened the timeout, but the time promised before it still holds.
         session.due = session.due.max((clock + session.timeout_ms) / self.tick_ms + 1);

@@ -261,6 +261,10 @@ impl Bench {
             }
             _ => {}
         }
+        let (apart, text) = match text.strip_prefix("apart ") {
+            Some(text) => (true, text),
+            None => (false, text),
+        };
         state.xid += 1;
         let xid = Xid(state.xid);
         let ids: Arc<[Identity]> = state.ids.clone().into();
@@ -273,7 +277,7 @@ impl Bench {
                 let prefix = words.get(1).map(|prefix| (*prefix).into());
                 CoreRequest::Query { from, xid, query: Query::Ephemerals { session, prefix } }
             }
-            _ => CoreRequest::Write { from, session, xid, op: op_number, body: body.into(), ids },
+            _ => CoreRequest::Write { from, session, xid, op: op_number, body: body.into(), ids, apart },
         };
         self.step(CoreInput::Request(input));
     }
@@ -605,6 +609,7 @@ transcripts! {
     long_listings
     stalls
     ordering
+    apart
     snapshots_due
     epoch_end
     ttl_off

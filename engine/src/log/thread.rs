@@ -117,16 +117,18 @@ impl LogThread {
         Ok(log)
     }
 
-    /// Queues a proposal; `Durable` will tell. `Err` gives it back: `LOG_QUEUE_PROPOSALS_MAX` are waiting, or the log
-    /// failed.
-    pub fn append(&self, proposal: Proposal) -> Result<(), Proposal> {
+    /// Queues proposals from the front, so that one sync can cover them; `Durable` will tell. Some are left when
+    /// `LOG_QUEUE_PROPOSALS_MAX` are waiting, or the log failed.
+    pub fn append(&self, proposals: &mut VecDeque<Proposal>) {
         let mut queue = self.shared.lock();
-        if queue.closed || queue.proposals >= LOG_QUEUE_PROPOSALS_MAX {
-            return Err(proposal);
+        while !queue.closed
+            && queue.proposals < LOG_QUEUE_PROPOSALS_MAX
+            && let Some(proposal) = proposals.pop_front()
+        {
+            queue.proposals += 1;
+            queue.commands.push_back(Command::Append(proposal));
         }
-        queue.proposals += 1;
-        self.shared.push(queue, Command::Append(proposal));
-        Ok(())
+        self.shared.wake(queue);
     }
 
     /// What is appended from here on goes to a new file. For snapshots: their log begins with its own file.
@@ -197,6 +199,13 @@ impl Shared {
 
     fn push(&self, mut queue: MutexGuard<'_, Queue>, command: Command) {
         queue.commands.push_back(command);
+        self.wake(queue);
+    }
+
+    fn wake(&self, mut queue: MutexGuard<'_, Queue>) {
+        if queue.commands.is_empty() {
+            return;
+        }
         let asleep = std::mem::take(&mut queue.asleep);
         drop(queue);
         if asleep {

@@ -341,11 +341,8 @@ impl Driver {
     }
 
     fn append(&mut self) {
-        while let Some(proposal) = self.proposals.pop_front() {
-            if let Err(proposal) = self.log.append(proposal) {
-                self.proposals.push_front(proposal);
-                break;
-            }
+        if !self.proposals.is_empty() {
+            self.log.append(&mut self.proposals);
         }
     }
 

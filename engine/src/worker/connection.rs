@@ -10,6 +10,7 @@ use crate::wire::OpCode;
 use ostler_replication::{Moment, Zxid};
 use std::collections::VecDeque;
 use std::net::SocketAddr;
+use std::num::NonZeroU64;
 use std::sync::Arc;
 
 /// How far a connection has come.
@@ -51,11 +52,13 @@ pub struct Connection {
     pub input: Input,
     pub output: Output,
     pub in_flight: VecDeque<InFlight>,
+    /// The front of the input that was looked through for writes that may overtake.
+    pub stretch: super::overtake::Stretch,
     /// A large reply being produced in portions; requests behind it wait.
     pub stream: Option<Box<super::stream::Stream>>,
     pub flags: Flags,
     /// Token of the core's question whether anything was heard.
-    pub probe: Option<u64>,
+    pub probe: Option<NonZeroU64>,
     /// Large request announced or waiting here, counted against the sum of large requests.
     pub large_bytes: u32,
     /// When the request throttle first held the front request back.
@@ -85,6 +88,8 @@ pub struct Flags {
     pub blocked: bool,
     /// Replies piled up: not read and not served before `REPLY_BYTES_RESUME`.
     pub paused: bool,
+    /// In the list of connections whose replies wait for that of a write.
+    pub lingering: bool,
     /// FIN has been sent.
     pub shut: bool,
     /// The peer's FIN has been read.
@@ -175,6 +180,7 @@ impl Connection {
             input: Input::default(),
             output: Output::default(),
             in_flight: VecDeque::new(),
+            stretch: Default::default(),
             stream: None,
             flags: Flags { readable: true, ..Flags::default() },
             probe: None,
@@ -210,6 +216,12 @@ impl Connection {
     /// The core is answering a getEphemerals, which may take it several turns: nothing overtakes it.
     pub fn awaits_listing(&self) -> bool {
         self.in_flight.back().is_some_and(|request| request.op == OpCode::GetEphemerals.to_i32())
+    }
+
+    /// The request at the front of the input waits for an earlier one.
+    #[inline]
+    pub fn must_wait(&self) -> bool {
+        self.in_flight.len() > usize::from(self.stretch.writes)
     }
 
     /// Pauses above a bound for replies. True if it is paused now.
@@ -488,7 +500,7 @@ mod tests {
     #[test]
     fn an_idle_connection_fits_its_budget() {
         // 512 bytes a session: the watch table, the allocator and the core want their share.
-        assert!(size_of::<Connection>() <= 336, "{}", size_of::<Connection>());
+        assert!(size_of::<Connection>() <= 344, "{}", size_of::<Connection>());
     }
 
     #[test]

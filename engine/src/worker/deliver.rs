@@ -14,6 +14,7 @@ use crate::ring::{After, Event, News, Outcome};
 use crate::wire::reply::{EventKind, frame_event};
 use crate::world::{AclId, Change, ChangeKind, View};
 use ostler_replication::Zxid;
+use std::num::NonZeroU64;
 
 impl<P: Poll> State<P> {
     /// Delivers the event, or as much of it as one turn may; true when it is delivered to its end.
@@ -132,7 +133,8 @@ impl<P: Poll> State<P> {
             After::Drop => return self.drop_now(slot),
             After::Probe { session, token } => {
                 if connection.session == session {
-                    connection.probe = Some(token);
+                    // Tokens count from 1.
+                    connection.probe = NonZeroU64::new(token);
                     self.list_to_read(slot);
                     self.more_to_read = true;
                 }
@@ -164,6 +166,10 @@ impl<P: Poll> State<P> {
         let Some(connection) = self.connections.get_mut(slot) else { return };
         let request = connection.in_flight.pop_front().expect("the core answers what it was asked");
         assert_eq!(request.xid, outcome.xid, "the core answers in the order it was asked");
+        assert!(
+            connection.in_flight.len() >= connection.stretch.writes.into(),
+            "reads before it were served"
+        );
         self.outstanding -= 1;
         // Whoever was held back by the limit may be read again.
         self.more_to_read |= self.outstanding == self.shared.outstanding_max;
@@ -172,8 +178,11 @@ impl<P: Poll> State<P> {
         let latency_ms = (now_ms as u32).wrapping_sub(request.since_ms);
         connection.figures.replied(Some(request.op), request.xid, outcome.zxid, now_ms, latency_ms);
         let waits = !connection.input.is_empty();
-        if connection.in_flight.is_empty() && waits {
-            self.list_to_serve(slot);
+        match connection.in_flight.len() {
+            0 if waits => self.list_to_serve(slot),
+            0 => {}
+            _ if !connection.must_wait() => self.overtaken.push(slot),
+            _ => {}
         }
         self.read_again(slot);
         self.tally.replied(bytes as u64);

@@ -6,7 +6,7 @@ use super::connection::{Connection, Phase};
 use super::turn::State;
 use crate::admin::Counter;
 use crate::io::poll::Poll;
-use crate::limits::LINGER_MS_MAX;
+use crate::limits::{LINGER_MS_MAX, STALL_MS_LEAST, WAIT_MS_MAX};
 use ostler_replication::Moment;
 use std::collections::VecDeque;
 
@@ -27,6 +27,20 @@ enum Verdict {
 }
 
 impl<P: Poll> State<P> {
+    /// A turn that comes much later than turns do means that this process did not run: nobody could be heard, and nobody
+    /// was sent anything.
+    pub(super) fn excuse_stall(&mut self, last_turn: Moment) {
+        let gap_ms = self.now.mono.since(last_turn) / 1_000_000;
+        if gap_ms < WAIT_MS_MAX + STALL_MS_LEAST {
+            return;
+        }
+        for connection in self.connections.iter_mut() {
+            for moment in [&mut connection.opened, &mut connection.heard, &mut connection.progressed] {
+                *moment = moment.plus_millis(gap_ms - WAIT_MS_MAX);
+            }
+        }
+    }
+
     pub(super) fn duties(&mut self) {
         let now = self.now.mono;
         if self.report_touches || now >= self.touch_at {

@@ -4,6 +4,7 @@
 use super::connection::Phase;
 use super::turn::State;
 use crate::io::poll::Poll;
+use crate::limits::{LINGER_BYTES_MAX, LINGER_TURNS_MAX};
 use std::io::ErrorKind;
 
 /// Writes of one turn for connections that were not served in it: a large fan-out goes out in portions of this many.
@@ -21,6 +22,39 @@ impl<P: Poll> State<P> {
         }
         listed.append(&mut self.to_flush);
         self.to_flush = listed;
+        self.flush_lingering();
+    }
+
+    /// While many connections are served in a turn, replies of one that has a write under way wait for the write's: one
+    /// system call for both, and a client that is woken once. With less to do a reply never waits.
+    pub(super) fn flush_or_linger(&mut self, slot: u32) {
+        if self.crowded
+            && let Some(connection) = self.connections.get_mut(slot)
+            && !connection.in_flight.is_empty()
+            && (1..LINGER_BYTES_MAX).contains(&connection.output.len())
+            && !connection.flags.ended
+        {
+            if !std::mem::replace(&mut connection.flags.lingering, true) {
+                self.lingering.push((slot, connection.generation, 0));
+            }
+            return;
+        }
+        self.flush_one(slot);
+    }
+
+    fn flush_lingering(&mut self) {
+        let mut lingering = std::mem::take(&mut self.lingering);
+        lingering.retain_mut(|(slot, generation, turns)| {
+            let Some(connection) = self.connections.get_of(*slot, *generation) else { return false };
+            *turns += 1;
+            let stays = self.crowded && *turns <= LINGER_TURNS_MAX && !connection.output.is_empty();
+            if !stays {
+                connection.flags.lingering = false;
+                self.flush_one(*slot);
+            }
+            stays
+        });
+        self.lingering = lingering;
     }
 
     /// One write, if there is anything to write and the socket takes it.

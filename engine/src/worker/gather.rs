@@ -149,7 +149,7 @@ impl<P: Poll> State<P> {
                 self.report_touches = true;
             } else {
                 let from = self.reference(slot, generation);
-                self.tell_core(CoreRequest::Silent { from, session, token });
+                self.tell_core(CoreRequest::Silent { from, session, token: token.get() });
             }
         }
     }

@@ -14,6 +14,7 @@ mod gather;
 mod inspect;
 mod mail;
 mod opening;
+mod overtake;
 mod read;
 mod serve;
 mod settings;

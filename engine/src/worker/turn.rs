@@ -87,6 +87,8 @@ pub(super) struct State<P: Poll> {
     pub hashes: Vec<Option<PathHash>>,
     /// Connections whose waiting input may be served now.
     pub to_serve: Vec<u32>,
+    /// Connections with reads to be served before the next batch is delivered.
+    pub overtaken: Vec<u32>,
     /// Connections that the core's full queue turned away.
     pub turned_away: Vec<u32>,
     /// Connections with a large reply in production, the one that began first in front.
@@ -97,6 +99,10 @@ pub(super) struct State<P: Poll> {
     pub reply_bytes: usize,
     pub reply_bytes_max: usize,
     pub to_flush: Vec<u32>,
+    /// Connections whose replies wait for that of a write, by slot, generation, and turns waited.
+    pub lingering: Vec<(u32, u32, u32)>,
+    /// This turn serves many.
+    pub crowded: bool,
     /// Requests to the core that no connection waits with.
     pub backlog: VecDeque<CoreRequest>,
     /// Heard from since the last report, by slot; and of connections gone since.
@@ -192,12 +198,15 @@ impl<P: Poll> Worker<P> {
             jobs: Vec::new(),
             hashes: Vec::new(),
             to_serve: Vec::new(),
+            overtaken: Vec::new(),
             turned_away: Vec::new(),
             streams: Vec::new(),
             streams_held: false,
             reply_bytes: 0,
             reply_bytes_max: WORKER_REPLY_BYTES_MAX,
             to_flush: Vec::new(),
+            lingering: Vec::new(),
+            crowded: false,
             backlog: VecDeque::new(),
             touched: Vec::new(),
             touched_gone: Vec::new(),
@@ -223,7 +232,8 @@ impl<P: Poll> Worker<P> {
     /// One turn. Afterwards `has_work` tells whether the next is due at once.
     pub fn turn(&mut self) {
         let state = &mut self.state;
-        state.now = state.clock.now();
+        let before = std::mem::replace(&mut state.now, state.clock.now()).mono;
+        state.excuse_stall(before);
         state.counters.begin_turn();
         state.take_ready();
         state.take_mail();
@@ -253,6 +263,7 @@ impl<P: Poll> Worker<P> {
             || !state.to_serve.is_empty()
             || !state.streams.is_empty() && !state.streams_held
             || !state.to_flush.is_empty()
+            || !state.lingering.is_empty()
             || !state.mail.is_empty()
     }
 
@@ -305,6 +316,9 @@ impl<P: Poll> Worker<P> {
                     return false;
                 }
                 self.delivering = false;
+                if !self.state.overtaken.is_empty() {
+                    self.state.serve_overtaken(&self.ring.current().view);
+                }
             }
             if self.ring.take().is_none() {
                 return true;
@@ -537,6 +551,7 @@ impl<P: Poll> State<P> {
         let from = self.connections.get(slot).map(|connection| self.reference(slot, connection.generation));
         let Some((from, connection)) = from.zip(self.connections.get_mut(slot)) else { return };
         self.outstanding -= connection.in_flight.len();
+        connection.stretch = Default::default();
         for request in std::mem::take(&mut connection.in_flight) {
             self.shared.large.done(request.large_bytes);
         }
@@ -544,7 +559,8 @@ impl<P: Poll> State<P> {
         let session = std::mem::take(&mut connection.session);
         if session != SessionId::NONE {
             if std::mem::take(&mut connection.flags.touched) {
-                self.touched_gone.push(session);
+                // Before its end: the core may just be asking whether anything was heard.
+                self.tell_core(CoreRequest::Touch(vec![session]));
             }
             self.tell_core(CoreRequest::Gone { from, session });
         }

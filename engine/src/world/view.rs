@@ -14,11 +14,12 @@ use super::arena::{Handle, Memory};
 use super::children::Cursor;
 use super::hash::{HashKey, PathHash};
 use super::index::Index;
-use super::record::{AclId, NodeId, Record};
+use super::record::{AclId, INLINE_BYTES_MAX, NodeId, Record};
 use super::table::{AclList, Acls, Nodes, Sessions, prefetch};
 use crate::model::{Owner, SessionId, Stat, StatPersisted};
 use ostler_replication::Zxid;
 use std::sync::Arc;
+use std::sync::atomic::{AtomicUsize, Ordering};
 
 /// What readers and the writer share.
 pub(super) struct Shared {
@@ -28,6 +29,8 @@ pub(super) struct Shared {
     pub acls: Acls,
     pub sessions: Sessions,
     pub key: HashKey,
+    /// The longest data that was ever kept apart from its record, bytes.
+    pub longest: AtomicUsize,
 }
 
 /// What the index knows of a path: one znode, alive or deleted a moment ago.
@@ -45,6 +48,7 @@ impl Shared {
             acls: Acls::new(),
             sessions: Sessions::new(),
             key,
+            longest: AtomicUsize::new(0),
         }
     }
 
@@ -215,6 +219,12 @@ impl View {
 
     pub fn totals(&self) -> Totals {
         self.0.totals
+    }
+
+    /// No znode's data is or was longer, in this View or one before it; bytes.
+    #[inline]
+    pub fn longest_data(&self) -> usize {
+        self.0.shared.longest.load(Ordering::Relaxed).max(INLINE_BYTES_MAX)
     }
 
     /// The znode with exactly this path; `""` and `/` both name the root. Never allocates.

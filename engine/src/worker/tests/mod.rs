@@ -18,8 +18,12 @@ const CLOSE: i32 = -11;
 
 /// The references and xids of writes handed to the core since the last look.
 fn writes(rig: &mut Rig) -> Vec<(ConnRef, Xid)> {
-    let asked = rig.asked().into_iter();
+    references(rig.asked())
+}
+
+fn references(asked: Vec<CoreRequest>) -> Vec<(ConnRef, Xid)> {
     asked
+        .into_iter()
         .filter_map(|request| match request {
             CoreRequest::Write { from, xid, .. } => Some((from, xid)),
             _ => None,
@@ -224,23 +228,95 @@ fn a_read_waits_behind_its_sessions_write_and_a_write_behind_that_read() {
     ];
     rig.send(client, &bytes.concat());
     assert_eq!(rig.received(client), ["xid=1 zxid=0 err=-101 +0"]);
-    let handed = writes(&mut rig);
-    assert_eq!(xids(&handed), [2, 3]);
+    // The writes behind the read are with the core, too; the first of them in another batch than those before.
+    let asked = rig.asked();
+    let apart = |request: &CoreRequest| matches!(request, CoreRequest::Write { apart: true, .. });
+    assert_eq!(asked.iter().map(apart).collect::<Vec<_>>(), [false, false, true, false]);
+    let handed = references(asked);
+    assert_eq!(xids(&handed), [2, 3, 5, 6]);
     rig.send(other, &read(1, EXISTS, "/a", false));
     assert_eq!(rig.received(other), ["xid=1 zxid=0 err=-101 +0"]);
 
     rig.commit_with(&["+/a"], AclBytes::OPEN, &handed[..1]);
     assert_eq!(rig.received(client), ["xid=2 zxid=1 err=0 +0"]);
     assert!(writes(&mut rig).is_empty());
-    rig.commit_with(&["=/a x"], AclBytes::OPEN, &handed[1..]);
+    rig.commit_with(&["=/a x"], AclBytes::OPEN, &handed[1..2]);
     assert_eq!(rig.received(client), ["xid=3 zxid=2 err=0 +0", "xid=4 zxid=2 err=0 +68"]);
-    let handed = writes(&mut rig);
-    assert_eq!(xids(&handed), [5, 6]);
-    rig.commit_with(&["=/a y", "=/a z"], AclBytes::OPEN, &handed);
+    rig.commit_with(&["=/a y", "=/a z"], AclBytes::OPEN, &handed[2..]);
     assert_eq!(
         rig.received(client),
         ["xid=5 zxid=3 err=0 +0", "xid=6 zxid=4 err=0 +0", "xid=-2 zxid=4 err=0 +0"]
     );
+}
+
+/// Reads of one line with writes between them, all commits heard of at once: each read sees the writes before it and not
+/// the one behind it.
+#[test]
+fn reads_between_writes_see_what_came_before_them_and_not_what_comes_after() {
+    let mut rig = Rig::plain();
+    let (client, _) = rig.established();
+    rig.commit(&["+/a"]);
+    let get = |xid| read(xid, GET_DATA, "/a", false);
+    let bytes = [write(1), get(2), get(3), write(4), write(5), get(6), write(7), get(8)];
+    rig.send(client, &bytes.concat());
+    let handed = writes(&mut rig);
+    assert_eq!(xids(&handed), [1, 4, 5, 7]);
+    rig.held = true;
+    rig.commit_with(&["=/a 1"], AclBytes::OPEN, &handed[..1]);
+    rig.commit_with(&["=/a 22", "=/a 333"], AclBytes::OPEN, &handed[1..3]);
+    rig.commit_with(&["=/a 4444"], AclBytes::OPEN, &handed[3..]);
+    rig.commit(&["=/a 55555"]);
+    rig.settle();
+    assert_eq!(
+        rig.received(client),
+        [
+            "xid=1 zxid=2 err=0 +0",
+            "xid=2 zxid=2 err=0 +73",
+            "xid=3 zxid=2 err=0 +73",
+            "xid=4 zxid=3 err=0 +0",
+            "xid=5 zxid=4 err=0 +0",
+            "xid=6 zxid=4 err=0 +75",
+            "xid=7 zxid=5 err=0 +0",
+            // Nothing of this client's comes behind it: the newest there is.
+            "xid=8 zxid=6 err=0 +77",
+        ]
+    );
+}
+
+/// Many at once: replies to reads may wait a moment for that of a write, but not for the write itself.
+#[test]
+fn in_a_crowd_no_reply_waits_for_a_write_that_does_not_come() {
+    let mut rig = Rig::plain();
+    let clients: Vec<_> = (0..50).map(|_| rig.established().0).collect();
+    rig.held = true;
+    for client in &clients {
+        rig.send(*client, &[read(1, EXISTS, "/", false), write(2)].concat());
+    }
+    rig.held = false;
+    rig.settle();
+    for client in clients {
+        assert_eq!(rig.received(client), ["xid=1 zxid=0 err=0 +68"]);
+    }
+}
+
+#[test]
+fn what_may_change_a_later_request_is_not_overtaken() {
+    for between in [
+        read(2, GET_CHILDREN, "/", false),
+        request(2, 100, |out| {
+            out.put_i32(0);
+            out.put_string("digest");
+            out.put_buffer(Some(b"a:b"));
+        }),
+        request(2, 9, |out| out.put_string("/")),
+        request(2, CLOSE, |_| {}),
+    ] {
+        let mut rig = Rig::plain();
+        let (client, _) = rig.established();
+        rig.send(client, &[write(1), read(9, GET_DATA, "/", false), between, write(3)].concat());
+        let handed = writes(&mut rig);
+        assert_eq!(xids(&handed), [1]);
+    }
 }
 
 #[test]
@@ -620,6 +696,38 @@ fn a_probe_is_answered_only_after_the_socket_was_read_dry() {
         .any(|request| matches!(request, CoreRequest::Touch(list) if list == [session]));
     assert!(touched);
     assert!(rig.asked().is_empty());
+}
+
+#[test]
+fn nobody_is_silent_or_slow_by_our_own_stall() {
+    let mut rig = Rig::plain();
+    let (client, session) = rig.established();
+    let half = rig.connect();
+    rig.send(half, &[0, 0]);
+    rig.freeze(600_000);
+    rig.pass(3000);
+    assert!(!closed(&rig, client) && !closed(&rig, half));
+    rig.pass(50_000);
+    assert!(closed(&rig, client) && closed(&rig, half));
+    let gone =
+        |request: CoreRequest| matches!(request, CoreRequest::Gone { session: gone, .. } if gone == session);
+    assert!(rig.asked().into_iter().any(gone));
+}
+
+/// The core expires a session whose connection ends while a probe is out, unless something was heard.
+#[test]
+fn what_was_heard_is_reported_before_the_connections_end() {
+    let mut rig = Rig::plain();
+    let (client, session) = rig.established();
+    rig.pass(5000);
+    while rig.intake.take().is_some() {}
+    rig.send(client, &ping());
+    rig.hang_up(client);
+    let told: Vec<_> = std::iter::from_fn(|| rig.intake.take()).collect();
+    let [CoreRequest::Touch(heard), CoreRequest::Gone { session: gone, .. }] = &told[..] else {
+        panic!("{told:?}")
+    };
+    assert_eq!((&heard[..], *gone), (&[session][..], session));
 }
 
 #[test]

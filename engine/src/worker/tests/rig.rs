@@ -5,7 +5,7 @@ use crate::config::Config;
 use crate::intake::{Bell, CoreRequest, Intake, intake};
 use crate::io::clock::{Clock, Now};
 use crate::io::poll::{Poll, Ready};
-use crate::limits::RING_EVENTS_MAX;
+use crate::limits::{RING_EVENTS_MAX, WAIT_MS_MAX};
 use crate::model::{SessionId, WallMillis, Xid};
 use crate::ring::{After, Batch, ConnRef, Event, News, Outcome, Publisher, Wake, ring};
 use crate::wire::{AclBytes, Create};
@@ -158,6 +158,8 @@ pub struct Rig {
     pub mail: Arc<Mailbox<usize>>,
     pub desk: Arc<Asked>,
     next_session: i64,
+    /// Batches are published, and the worker does not run.
+    pub held: bool,
 }
 
 /// A client's end: its pipe.
@@ -191,7 +193,7 @@ impl Rig {
             clock: Box::new(clock.clone()),
             key: HashKey([5, 6]),
         });
-        Rig { worker, net, intake, publisher, head, clock, mail, desk, next_session: 0x100 }
+        Rig { worker, net, intake, publisher, head, clock, mail, desk, next_session: 0x100, held: false }
     }
 
     pub fn plain() -> Rig {
@@ -213,7 +215,18 @@ impl Rig {
         panic!("the worker never comes to rest");
     }
 
+    /// Time goes by, with turns as often as a worker's bounded sleep makes them.
     pub fn pass(&mut self, ms: u64) {
+        let until = *self.clock.0.lock().unwrap() + ms;
+        while *self.clock.0.lock().unwrap() < until {
+            let now = *self.clock.0.lock().unwrap();
+            *self.clock.0.lock().unwrap() = until.min(now + WAIT_MS_MAX);
+            self.settle();
+        }
+    }
+
+    /// Time goes by without us.
+    pub fn freeze(&mut self, ms: u64) {
         *self.clock.0.lock().unwrap() += ms;
         self.settle();
     }
@@ -326,7 +339,9 @@ impl Rig {
     pub fn publish(&mut self, batch: Batch) {
         let event = Event { view: self.head.seal(), news: News::Batch(batch) };
         assert!(self.publisher.publish(event, |_, _, _| true).is_ok());
-        self.settle();
+        if !self.held {
+            self.settle();
+        }
     }
 
     fn apply(&mut self, batch: &mut Batch, body: &TxnBody<'_>) {
