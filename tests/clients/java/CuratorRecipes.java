@@ -259,10 +259,11 @@ public final class CuratorRecipes {
     private static void lockAfterLoss() throws Exception {
         try (Checks.Proxy proxy = new Checks.Proxy(server); CuratorFramework b = connect()) {
             CuratorFramework a = CuratorFrameworkFactory.newClient(proxy.address(), 4000, 4000, new RetryNTimes(1, 10));
-            a.start();
-            Checks.that(a.blockUntilConnected(30, SECONDS), "not connected");
+            // Before the start: the listener hears of CONNECTED on a thread of its own, whenever that comes.
             BlockingQueue<ConnectionState> states = new LinkedBlockingQueue<>();
             a.getConnectionStateListenable().addListener((c, state) -> states.add(state));
+            a.start();
+            Checks.same(ConnectionState.CONNECTED, states.poll(30, SECONDS));
             new InterProcessMutex(a, "/lossy").acquire();
             proxy.cut(true);
             Checks.that(new InterProcessMutex(b, "/lossy").acquire(30, SECONDS), "the lock of a dead session");
