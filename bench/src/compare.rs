@@ -289,7 +289,14 @@ pub fn run(
     }
     let mut cells = Vec::new();
     for cell in comparison.cells().into_iter().filter(|_| table) {
-        cells.push(run_cell(comparison, cell, &servers, &probe, narrator)?);
+        match run_cell(comparison, cell, &servers, &probe, narrator) {
+            Ok(result) => cells.push(result),
+            // A server that refuses some of a crowd leaves nothing to compare in this cell; the others stand.
+            Err(error) if matches!(cell.kind, Kind::Storm | Kind::Crowd) => {
+                narrator.step(format!("{} was not measured: {error}", cell.name));
+            }
+            Err(error) => return Err(error),
+        }
     }
     Ok(ComparisonResult {
         circumstances,
