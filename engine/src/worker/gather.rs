@@ -144,8 +144,8 @@ impl<P: Poll> State<P> {
         connection.flags.ending = false;
         let (generation, session) = (connection.generation, connection.session);
         if let Some(token) = connection.probe.take() {
-            if std::mem::take(&mut connection.flags.touched) {
-                self.touched_gone.push(session);
+            if connection.flags.touched {
+                // Heard from since the last report, which tells the core what it asks.
                 self.report_touches = true;
             } else {
                 let from = self.reference(slot, generation);

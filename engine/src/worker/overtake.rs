@@ -10,11 +10,9 @@
 //! That a read is served from a View that is no longer the newest is no staleness: it came before the write behind it did,
 //! so it was under way when everything newer was committed.
 
-use super::connection::{InFlight, Phase};
-use super::serve::Step;
+use super::connection::Phase;
+use super::serve::{Step, Submit, Submitted};
 use super::turn::{Job, Source, State};
-use crate::admin::Counter;
-use crate::intake::CoreRequest;
 use crate::io::poll::Poll;
 use crate::limits::{OVERTAKEN_BYTES_MAX, OVERTAKEN_READS_MAX, OVERTAKING_BYTES_MAX, REPLY_BYTES_PAUSE};
 use crate::wire::frame::{Front, front};
@@ -99,32 +97,15 @@ impl<P: Poll> State<P> {
                 {
                     // Too many large ones: refused when its turn comes.
                     let Some(large_bytes) = self.shared.large.admit(bytes) else { return };
-                    let from =
-                        crate::ring::ConnRef { worker: self.index, slot, generation: connection.generation };
-                    let apart = stretch.ends_reading;
-                    let request = CoreRequest::Write {
-                        from,
-                        session: connection.session,
-                        xid: header.xid,
-                        op: header.op,
-                        body: record.into(),
-                        ids: connection.ids.clone(),
-                        apart,
-                    };
-                    if self.core.submit(request).is_err() {
+                    let how = Submit { apart: stretch.ends_reading, large_bytes };
+                    if !matches!(self.submit(slot, header.xid, op, record, how), Submitted::Yes) {
                         self.shared.large.done(large_bytes);
                         self.turn_away(slot);
                         return;
                     }
-                    stretch.writes += 1;
-                    stretch.ends_reading = false;
-                    let since_ms = self.now.mono.as_millis() as u32;
-                    let request = InFlight { xid: header.xid, op: header.op, since_ms, large_bytes };
-                    connection.in_flight.push_back(request);
-                    connection.figures.received += 1;
-                    self.outstanding += 1;
-                    self.counters.add(Counter::PacketsReceived, 1);
-                    self.counters.add(Counter::WritesReceived, 1);
+                    let Some(connection) = self.connections.get_mut(slot) else { return };
+                    connection.stretch.writes += 1;
+                    connection.stretch.ends_reading = false;
                 }
                 _ => return,
             }

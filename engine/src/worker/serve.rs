@@ -24,6 +24,7 @@ use crate::limits::{
     TURN_REPLY_BYTES_MAX, TURN_REQUESTS_MAX, WRONG_PROTOCOL_LOG_MS,
 };
 use crate::model::{ErrorCode, Identity, SessionId, Xid};
+use crate::ring::ConnRef;
 use crate::wire::frame::{Front, front};
 use crate::wire::jute::JutePut;
 use crate::wire::reply;
@@ -364,36 +365,53 @@ impl<P: Poll> State<P> {
                 return Step::Over;
             }
         }
-        let Some(connection) = self.connections.get_mut(slot) else { return Step::Over };
-        let from = crate::ring::ConnRef { worker: self.index, slot, generation: connection.generation };
+        let large_bytes = self.connections.get(slot).map_or(0, |connection| connection.large_bytes);
+        match self.submit(slot, xid, op, record, Submit { apart: false, large_bytes }) {
+            Submitted::Yes => {}
+            Submitted::Full => return self.turn_away(slot),
+            Submitted::Malformed => {
+                return self.bare_in_turn(slot, xid, op, view, ErrorCode::MarshallingError);
+            }
+        }
+        if let Some(connection) = self.connections.get_mut(slot) {
+            connection.large_bytes = 0;
+        }
+        Step::Served
+    }
+
+    /// Puts a request for the core in flight.
+    pub(super) fn submit(
+        &mut self,
+        slot: u32,
+        xid: Xid,
+        op: OpCode,
+        record: &[u8],
+        how: Submit,
+    ) -> Submitted {
+        let Some(connection) = self.connections.get_mut(slot) else { return Submitted::Full };
+        let from = ConnRef { worker: self.index, slot, generation: connection.generation };
         let session = connection.session;
         let request = match op {
             // Echoed as it was understood.
-            OpCode::Sync => match Reader::new(record).string() {
-                Ok(path) => {
-                    let path = path.map(|path| Box::from(path.as_bytes()));
-                    CoreRequest::Sync { from, session, xid, path }
-                }
-                Err(_) => return self.bare_in_turn(slot, xid, op, view, ErrorCode::MarshallingError),
-            },
-            OpCode::GetEphemerals => match Reader::new(record).string() {
-                Ok(prefix) => {
-                    let query =
-                        Query::Ephemerals { session, prefix: prefix.map(|prefix| prefix.as_ref().into()) };
-                    CoreRequest::Query { from, xid, query }
-                }
-                Err(_) => return self.bare_in_turn(slot, xid, op, view, ErrorCode::MarshallingError),
-            },
+            OpCode::Sync => Reader::new(record).string().map(|path| {
+                let path = path.map(|path| Box::from(path.as_bytes()));
+                CoreRequest::Sync { from, session, xid, path }
+            }),
+            OpCode::GetEphemerals => Reader::new(record).string().map(|prefix| {
+                let prefix = prefix.map(|prefix| prefix.as_ref().into());
+                CoreRequest::Query { from, xid, query: Query::Ephemerals { session, prefix } }
+            }),
             _ => {
                 let (op, body, ids) = (op.to_i32(), record.into(), connection.ids.clone());
-                CoreRequest::Write { from, session, xid, op, body, ids, apart: false }
+                Ok(CoreRequest::Write { from, session, xid, op, body, ids, apart: how.apart })
             }
         };
+        let Ok(request) = request else { return Submitted::Malformed };
         if self.core.submit(request).is_err() {
-            return self.turn_away(slot);
+            return Submitted::Full;
         }
-        let large_bytes = std::mem::take(&mut connection.large_bytes);
         let since_ms = self.now.mono.as_millis() as u32;
+        let large_bytes = how.large_bytes;
         connection.in_flight.push_back(InFlight { xid, op: op.to_i32(), since_ms, large_bytes });
         connection.figures.received += 1;
         self.outstanding += 1;
@@ -401,7 +419,7 @@ impl<P: Poll> State<P> {
         if op.is_write() {
             self.counters.add(Counter::WritesReceived, 1);
         }
-        Step::Served
+        Submitted::Yes
     }
 
     /// The core's queue is full: tried again in the next turn.
@@ -497,7 +515,7 @@ impl<P: Poll> State<P> {
             return false;
         }
         let Some(connection) = self.connections.get_mut(slot) else { return false };
-        let from = crate::ring::ConnRef { worker: self.index, slot, generation: connection.generation };
+        let from = ConnRef { worker: self.index, slot, generation: connection.generation };
         if self.core.submit(CoreRequest::Connect { from, ask }).is_err() {
             self.turn_away(slot);
             return false;
@@ -523,8 +541,7 @@ impl<P: Poll> State<P> {
         match word.admit(&self.shared.words) {
             Ok(word) => {
                 connection.phase = Phase::Word;
-                let from =
-                    crate::ring::ConnRef { worker: self.index, slot, generation: connection.generation };
+                let from = ConnRef { worker: self.index, slot, generation: connection.generation };
                 self.shared.desk.ask(word, argument, from);
             }
             Err(refusal) => {
@@ -535,7 +552,7 @@ impl<P: Poll> State<P> {
     }
 
     /// The answer to a four-letter word has come.
-    pub(super) fn text(&mut self, to: crate::ring::ConnRef, text: &[u8]) {
+    pub(super) fn text(&mut self, to: ConnRef, text: &[u8]) {
         let Some(connection) = self.connections.get_of(to.slot, to.generation) else { return };
         if connection.phase == Phase::Word {
             connection.output.prepare(&mut self.pool).extend_from_slice(text);
@@ -636,6 +653,21 @@ impl<P: Poll> State<P> {
             }
         }
     }
+}
+
+/// How a request goes to the core.
+pub(super) struct Submit {
+    /// A write: in another batch than what came before.
+    pub apart: bool,
+    /// What it was counted in with; once it is in flight, its answer gives it back.
+    pub large_bytes: u32,
+}
+
+pub(super) enum Submitted {
+    Yes,
+    /// The core's queue takes no more, or the connection is gone.
+    Full,
+    Malformed,
 }
 
 enum Throttled {

@@ -105,9 +105,8 @@ pub(super) struct State<P: Poll> {
     pub crowded: bool,
     /// Requests to the core that no connection waits with.
     pub backlog: VecDeque<CoreRequest>,
-    /// Heard from since the last report, by slot; and of connections gone since.
+    /// Heard from since the last report, by slot.
     pub touched: Vec<u32>,
-    pub touched_gone: Vec<SessionId>,
     pub report_touches: bool,
     pub touch_at: Moment,
     pub sweep_at: Moment,
@@ -209,7 +208,6 @@ impl<P: Poll> Worker<P> {
             crowded: false,
             backlog: VecDeque::new(),
             touched: Vec::new(),
-            touched_gone: Vec::new(),
             report_touches: false,
             touch_at: now.mono,
             sweep_at: now.mono,
@@ -570,7 +568,7 @@ impl<P: Poll> State<P> {
     /// Reports who was heard from.
     pub fn send_touches(&mut self) {
         self.report_touches = false;
-        let mut sessions = std::mem::take(&mut self.touched_gone);
+        let mut sessions = Vec::new();
         for slot in std::mem::take(&mut self.touched) {
             if let Some(connection) = self.connections.get_mut(slot)
                 && std::mem::take(&mut connection.flags.touched)
