@@ -6,7 +6,7 @@ use crate::intake::{Bell, CoreRequest, Intake, intake};
 use crate::io::clock::{Clock, Now};
 use crate::io::poll::{Poll, Ready};
 use crate::limits::{RING_EVENTS_MAX, WAIT_MS_MAX};
-use crate::model::{SessionId, WallMillis, Xid};
+use crate::model::{ErrorCode, SessionId, WallMillis, Xid};
 use crate::ring::{After, Batch, ConnRef, Event, News, Outcome, Publisher, Wake, ring};
 use crate::wire::{AclBytes, Create};
 use crate::wire::{ConnectRequest, ConnectResponse, CreateKind, JutePut, TxnBody, TxnHeader, reply};
@@ -377,7 +377,7 @@ impl Rig {
             self.apply(&mut batch, &body);
             if let Some(&(to, xid)) = writes.get(at) {
                 let zxid = self.head.zxid();
-                let reply = frame(|out| reply::frame_bare(out, xid, zxid, crate::model::ErrorCode::Ok));
+                let reply = bare(xid, zxid);
                 self.push(&mut batch, (to, xid, After::Keep, Some(reply)));
             }
         }
@@ -388,6 +388,11 @@ impl Rig {
         self.mail.send(mail);
         self.settle();
     }
+}
+
+/// A reply without a body.
+pub fn bare(xid: Xid, zxid: Zxid) -> Vec<u8> {
+    frame(|out| reply::frame_bare(out, xid, zxid, ErrorCode::Ok))
 }
 
 pub fn frame(write: impl FnOnce(&mut Vec<u8>)) -> Vec<u8> {
