@@ -9,10 +9,8 @@ use clap::Parser;
 use crate::args::{Bench, BenchCommand, CompareArgs, LimitArgs, LimitKind, LoadArgs, PlotArgs, RestartArgs};
 use crate::circumstances::{Circumstances, circumstances};
 use crate::compare::{self, Comparison, ComparisonResult, Narrator, Step};
-use crate::frames::Op;
 use crate::goals;
-use crate::keys::{Choice, Keys, Shape};
-use crate::load::{Pace, Progress};
+use crate::load::Progress;
 use crate::proofs::{self, Proofs};
 use crate::report;
 use crate::scenario::{self, Report, Settings};
@@ -241,23 +239,10 @@ fn limit(args: &LimitArgs) -> io::Result<bool> {
     let server = Server::start(&kind, &dir, Some(0), Duration::from_secs(10))?;
     pin_self(1).or_else(|_| pin_self(0))?;
     let settings = Settings {
-        targets: vec![server.address],
         connections: args.connections,
         depth: args.depth,
-        mix: vec![(Op::Read, 1)],
-        keys: Keys { shape: Shape::Production, count: 1_000_000 },
-        choice: Choice::Uniform,
-        value_bytes: args.value,
-        pace: Pace::Closed,
-        warmup: Duration::from_secs(1),
         duration: Duration::from_secs_f64(args.duration),
-        session_timeout_ms: 30_000,
-        seed: 1,
-        server_pids: vec![server.pid()],
-        population: 0,
-        elsewhere: 0,
-        data_dir: None,
-        created_parent: crate::load::CREATED_PARENT.into(),
+        ..Settings::reading(&server, 1_000_000, args.value)
     };
     let result = scenario::sustained("limit echo", &settings, &mut shower("echo".into()))?;
     end_of_line();

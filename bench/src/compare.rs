@@ -8,8 +8,7 @@ use std::time::{Duration, Instant};
 
 use crate::circumstances::{self, Circumstances};
 use crate::frames::Op;
-use crate::keys::{Choice, Keys, Shape};
-use crate::load::Pace;
+use crate::keys::{Keys, Shape};
 use crate::scenario::{self, Report, Settings};
 use crate::server::{self, Server, ServerKind};
 use crate::statistics::{Interval, Line, interval, median};
@@ -225,23 +224,14 @@ impl Comparison {
             _ => (1, 0),
         };
         Settings {
-            targets: vec![server.address],
             connections: cell.sessions,
             depth: cell.depth,
             mix: vec![(Op::Read, reads), (Op::Write, writes)],
             keys: Keys { shape: self.shape, count: self.keys },
-            choice: Choice::Uniform,
-            value_bytes: VALUE_BYTES,
-            pace: Pace::Closed,
             warmup: self.warmup,
             duration: self.duration,
-            session_timeout_ms: 30_000,
-            seed: 1,
-            server_pids: vec![server.pid()],
             population: cell.sessions,
-            elsewhere: 0,
-            data_dir: None,
-            created_parent: crate::load::CREATED_PARENT.into(),
+            ..Settings::reading(server, self.keys, VALUE_BYTES)
         }
     }
 }

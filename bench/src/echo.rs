@@ -2,7 +2,7 @@
 //! with a reply of the right shape and size, and does nothing else: no tree, no log. Of sessions it knows only how they
 //! begin and end: a connect is greeted, and behind the answer to closeSession the connection is closed, as servers do.
 
-use std::io::{self, Read, Write};
+use std::io::{self, Write};
 use std::net::SocketAddr;
 
 use mio::net::{TcpListener, TcpStream};
@@ -134,18 +134,8 @@ fn accept(poll: &Poll, listener: &TcpListener, clients: &mut Clients) -> io::Res
 impl Client {
     /// One read, all its frames, one write. False when the client is gone.
     fn turn(&mut self, scratch: &mut [u8], data: &[u8]) -> io::Result<bool> {
-        loop {
-            match self.stream.read(scratch) {
-                Ok(0) => return Ok(false),
-                Ok(count) => {
-                    self.input.extend_from_slice(&scratch[..count]);
-                    if count < scratch.len() {
-                        break;
-                    }
-                }
-                Err(e) if e.kind() == io::ErrorKind::WouldBlock => break,
-                Err(e) => return Err(e),
-            }
+        if !frames::read_dry(&mut self.stream, scratch, &mut self.input)? {
+            return Ok(false);
         }
         let mut at = 0;
         while let Some(length) = frames::whole_frame(&self.input[at..]) {

@@ -1,6 +1,8 @@
 //! Requests as bytes and replies as little as the generator needs of them (client-protocol.md).
 //! No allocation per request: everything is appended to a connection's output buffer.
 
+use std::io;
+
 /// What one request does; also the index of its histogram.
 #[derive(Clone, Copy, PartialEq, Eq, Debug, Hash, PartialOrd, Ord)]
 #[repr(u8)]
@@ -177,6 +179,24 @@ pub struct ReplyHeader {
     pub xid: i32,
     pub zxid: i64,
     pub error: i32,
+}
+
+/// Reads what is there behind `input`; false at the end of the stream.
+pub fn read_dry(stream: &mut impl io::Read, scratch: &mut [u8], input: &mut Vec<u8>) -> io::Result<bool> {
+    loop {
+        match stream.read(scratch) {
+            Ok(0) => return Ok(false),
+            Ok(count) => {
+                input.extend_from_slice(&scratch[..count]);
+                if count < scratch.len() {
+                    return Ok(true);
+                }
+            }
+            Err(e) if e.kind() == io::ErrorKind::WouldBlock => return Ok(true),
+            Err(e) if e.kind() == io::ErrorKind::Interrupted => {}
+            Err(e) => return Err(e),
+        }
+    }
 }
 
 /// The frame at the front of `input`: its whole length with the length word, or `None` when it is not all there.

@@ -2,7 +2,7 @@
 //! Not here: what to run when (scenario), what it means (report).
 
 use std::collections::VecDeque;
-use std::io::{self, Read, Write};
+use std::io::{self, Write};
 use std::net::SocketAddr;
 use std::time::{Duration, Instant};
 
@@ -223,7 +223,8 @@ impl<'a> Engine<'a> {
                     self.flush(index)?;
                 }
                 if event.is_readable() {
-                    let open = self.fill(index, &mut scratch)?;
+                    let connection = &mut self.connections[index];
+                    let open = frames::read_dry(&mut connection.stream, &mut scratch, &mut connection.input)?;
                     self.take_handshake(index)?;
                     if !open {
                         let text = format!(
@@ -413,7 +414,8 @@ impl<'a> Engine<'a> {
     }
 
     fn handle(&mut self, index: usize, writable: bool, scratch: &mut [u8]) -> io::Result<()> {
-        let open = self.fill(index, scratch)?;
+        let connection = &mut self.connections[index];
+        let open = frames::read_dry(&mut connection.stream, scratch, &mut connection.input)?;
         self.take_replies(index)?;
         if !open {
             return Err(io::Error::new(
@@ -429,25 +431,6 @@ impl<'a> Engine<'a> {
             self.flush(index)?;
         }
         Ok(())
-    }
-
-    /// Reads what is there; false at the end of the stream.
-    fn fill(&mut self, index: usize, scratch: &mut [u8]) -> io::Result<bool> {
-        let connection = &mut self.connections[index];
-        loop {
-            match connection.stream.read(scratch) {
-                Ok(0) => return Ok(false),
-                Ok(count) => {
-                    connection.input.extend_from_slice(&scratch[..count]);
-                    if count < scratch.len() {
-                        return Ok(true);
-                    }
-                }
-                Err(e) if e.kind() == io::ErrorKind::WouldBlock => return Ok(true),
-                Err(e) if e.kind() == io::ErrorKind::Interrupted => {}
-                Err(e) => return Err(e),
-            }
-        }
     }
 
     fn take_replies(&mut self, index: usize) -> io::Result<()> {

@@ -1,5 +1,6 @@
 //! Plots as inline SVG through `plotters`: throughput over time, latency by percentile, bars of a comparison.
 
+use plotters::coord::ranged1d::Ranged;
 use plotters::prelude::*;
 
 use crate::compare::{CellResult, ComparisonResult, ECHO};
@@ -16,6 +17,8 @@ const COLOURS: [RGBColor; 6] = [
     RGBColor(87, 96, 106),
 ];
 
+/// A name and its points.
+type Curve<'a> = (&'a str, Vec<(f64, f64)>);
 type Drawn = Result<(), Box<dyn std::error::Error>>;
 
 /// The figure, or a sentence that says why there is none.
@@ -79,7 +82,7 @@ fn over_time(what: &str, unit: &str, points: &[(f64, f64)], marks: &[(f64, Strin
 
 /// Latency over percentile; the x axis counts nines, so that the tail has room.
 pub fn latency(lines: &[(&str, &[(u64, u64)])]) -> String {
-    let curves: Vec<(&str, Vec<(f64, f64)>)> = lines
+    let curves: Vec<Curve<'_>> = lines
         .iter()
         .map(|(name, histogram)| (*name, curve(histogram)))
         .filter(|(_, c)| !c.is_empty())
@@ -108,19 +111,7 @@ pub fn latency(lines: &[(&str, &[(u64, u64)])]) -> String {
             .x_label_formatter(&|nines| percentile(*nines))
             .y_label_formatter(&|y| short(*y))
             .draw()?;
-        for (at, (name, curve)) in curves.iter().enumerate() {
-            let colour = COLOURS[at % COLOURS.len()];
-            chart
-                .draw_series(LineSeries::new(curve.iter().copied(), colour.stroke_width(2)))?
-                .label(name.to_string())
-                .legend(move |(x, y)| PathElement::new([(x, y), (x + 16, y)], colour.stroke_width(2)));
-        }
-        chart
-            .configure_series_labels()
-            .position(SeriesLabelPosition::UpperLeft)
-            .background_style(WHITE.mix(0.8))
-            .border_style(BLACK.mix(0.3))
-            .draw()?;
+        draw_curves(&mut chart, &curves, 0)?;
         drop(chart);
         root.present()?;
         Ok(())
@@ -225,7 +216,7 @@ pub fn concurrency(result: &ComparisonResult) -> String {
             (reads, writes) => format!("{reads}:{writes}"),
         };
         let names: Vec<&str> = cells[0].series.iter().map(|s| s.server.as_str()).collect();
-        let curves: Vec<(&str, Vec<(f64, f64)>)> = names
+        let curves: Vec<Curve<'_>> = names
             .into_iter()
             .map(|name| {
                 let point = |cell: &&CellResult| {
@@ -241,7 +232,7 @@ pub fn concurrency(result: &ComparisonResult) -> String {
 }
 
 /// Throughput over anything that is turned up, both logarithmic.
-pub fn curve_figure(what: &str, x_name: &str, curves: &[(&str, Vec<(f64, f64)>)]) -> String {
+pub fn curve_figure(what: &str, x_name: &str, curves: &[Curve<'_>]) -> String {
     let points = || curves.iter().flat_map(|(_, curve)| curve);
     if points().count() < 2 {
         return String::new();
@@ -266,24 +257,40 @@ pub fn curve_figure(what: &str, x_name: &str, curves: &[(&str, Vec<(f64, f64)>)]
             .x_label_formatter(&|x| short(*x))
             .y_label_formatter(&|y| short(*y))
             .draw()?;
-        for (at, (name, curve)) in curves.iter().enumerate() {
-            let colour = COLOURS[at % COLOURS.len()];
-            chart
-                .draw_series(LineSeries::new(curve.iter().copied(), colour.stroke_width(2)))?
-                .label(name.to_string())
-                .legend(move |(x, y)| PathElement::new([(x, y), (x + 16, y)], colour.stroke_width(2)));
-            chart.draw_series(curve.iter().map(|point| Circle::new(*point, 3, colour.filled())))?;
-        }
-        chart
-            .configure_series_labels()
-            .position(SeriesLabelPosition::UpperLeft)
-            .background_style(WHITE.mix(0.8))
-            .border_style(BLACK.mix(0.3))
-            .draw()?;
+        draw_curves(&mut chart, curves, 3)?;
         drop(chart);
         root.present()?;
         Ok(())
     })
+}
+
+/// Each curve in a colour of its own, with dots of that radius on its points unless it is 0, and a legend.
+fn draw_curves<'a, X, Y>(
+    chart: &mut ChartContext<'a, SVGBackend<'a>, Cartesian2d<X, Y>>,
+    curves: &[Curve<'_>],
+    dot_radius: u32,
+) -> Drawn
+where
+    X: Ranged<ValueType = f64>,
+    Y: Ranged<ValueType = f64>,
+{
+    for (at, (name, curve)) in curves.iter().enumerate() {
+        let colour = COLOURS[at % COLOURS.len()];
+        chart
+            .draw_series(LineSeries::new(curve.iter().copied(), colour.stroke_width(2)))?
+            .label(name.to_string())
+            .legend(move |(x, y)| PathElement::new([(x, y), (x + 16, y)], colour.stroke_width(2)));
+        if dot_radius > 0 {
+            chart.draw_series(curve.iter().map(|point| Circle::new(*point, dot_radius, colour.filled())))?;
+        }
+    }
+    chart
+        .configure_series_labels()
+        .position(SeriesLabelPosition::UpperLeft)
+        .background_style(WHITE.mix(0.8))
+        .border_style(BLACK.mix(0.3))
+        .draw()?;
+    Ok(())
 }
 
 /// 1500000 as 1.5 M.

@@ -7,7 +7,7 @@ use std::time::Duration;
 
 use crate::compare::{Comparison, ComparisonResult, NETTY, NIO, Narrator, OSTLER, START_LIMIT, VALUE_BYTES};
 use crate::frames::Op;
-use crate::keys::{Choice, Keys};
+use crate::keys::Keys;
 use crate::load::Pace;
 use crate::measure::Percentiles;
 use crate::scenario::{self, Report, Settings};
@@ -136,23 +136,14 @@ impl Lab<'_, '_> {
 
     fn settings(&self, server: &Server, mix: &[(Op, u64)], connections: usize, depth: usize) -> Settings {
         Settings {
-            targets: vec![server.address],
             connections,
             depth,
             mix: mix.to_vec(),
             keys: Keys { shape: self.comparison.shape, count: self.keys() },
-            choice: Choice::Uniform,
-            value_bytes: VALUE_BYTES,
-            pace: Pace::Closed,
             warmup: self.comparison.warmup,
             duration: self.comparison.duration,
             session_timeout_ms: 600_000,
-            seed: 1,
-            server_pids: vec![server.pid()],
-            population: 0,
-            elsewhere: 0,
-            data_dir: None,
-            created_parent: crate::load::CREATED_PARENT.into(),
+            ..Settings::reading(server, self.keys(), VALUE_BYTES)
         }
     }
 

@@ -10,10 +10,10 @@ use hdrhistogram::Histogram;
 
 use crate::client::Client;
 use crate::frames::{self, Op};
-use crate::keys::{Choice, Keys, Random};
+use crate::keys::{Choice, Keys, Random, Shape};
 use crate::load::{self, Mix, Pace, Plan, Progress};
 use crate::measure::{Percentiles, Second, Usage, new_histogram};
-use crate::server::PROBE_PATIENCE;
+use crate::server::{PROBE_PATIENCE, Server};
 use crate::swarm::{Happening, Swarm};
 
 /// Above this share of its CPU the generator is taken for the bottleneck, and the result for invalid.
@@ -51,6 +51,32 @@ pub struct Settings {
     pub data_dir: Option<PathBuf>,
     /// Parent of what `create` makes; it is made, too, when it is missing.
     pub created_parent: String,
+}
+
+impl Settings {
+    /// Reads in a closed loop of one local server with so many znodes of production shape: what runs that nobody
+    /// configured begin with.
+    pub fn reading(server: &Server, keys: u64, value_bytes: usize) -> Settings {
+        Settings {
+            targets: vec![server.address],
+            connections: 1,
+            depth: 1,
+            mix: vec![(Op::Read, 1)],
+            keys: Keys { shape: Shape::Production, count: keys },
+            choice: Choice::Uniform,
+            value_bytes,
+            pace: Pace::Closed,
+            warmup: Duration::from_secs(1),
+            duration: Duration::from_secs(1),
+            session_timeout_ms: 30_000,
+            seed: 1,
+            server_pids: vec![server.pid()],
+            population: 0,
+            elsewhere: 0,
+            data_dir: None,
+            created_parent: crate::load::CREATED_PARENT.into(),
+        }
+    }
 }
 
 /// A named figure with its unit.

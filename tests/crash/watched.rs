@@ -80,7 +80,7 @@ impl Disk for Watched {
             self.tell(Next::Create, path);
         }
         let file = self.under.open(path, how)?;
-        Ok(Box::new(WatchedFile { disk: self.clone(), file, path: path.to_owned() }))
+        Ok(Box::new(WatchedFile { place: Place { disk: self.clone(), path: path.to_owned() }, file }))
     }
 
     fn rename(&self, from: &Path, to: &Path) -> io::Result<()> {
@@ -107,10 +107,22 @@ impl Disk for Watched {
     }
 }
 
-struct WatchedFile {
+/// Which file of which disk.
+#[derive(Clone)]
+struct Place {
     disk: Watched,
-    file: Box<dyn DiskFile>,
     path: PathBuf,
+}
+
+impl Place {
+    fn tell(&self, next: Next) {
+        self.disk.tell(next, &self.path);
+    }
+}
+
+struct WatchedFile {
+    place: Place,
+    file: Box<dyn DiskFile>,
 }
 
 const PAGE_BYTES: u64 = 4096;
@@ -126,7 +138,7 @@ impl DiskFile for WatchedFile {
 
     fn write_at(&self, bytes: &[u8], at: u64) -> io::Result<()> {
         let zeros = bytes.len() as u64 == PAGE_BYTES && bytes.iter().all(|byte| *byte == 0);
-        self.disk.tell(if zeros { Next::Zeros } else { Next::Write }, &self.path);
+        self.place.tell(if zeros { Next::Zeros } else { Next::Write });
         // A kill lets the kernel finish the page it is copying.
         let first = (at / PAGE_BYTES + 1) * PAGE_BYTES - at;
         if first >= bytes.len() as u64 {
@@ -134,22 +146,22 @@ impl DiskFile for WatchedFile {
         }
         let (done, rest) = bytes.split_at(first as usize);
         self.file.write_at(done, at)?;
-        self.disk.tell(Next::RestOfWrite, &self.path);
+        self.place.tell(Next::RestOfWrite);
         self.file.write_at(rest, at + first)
     }
 
     fn sync_data(&self) -> io::Result<()> {
-        self.disk.tell(Next::Sync, &self.path);
+        self.place.tell(Next::Sync);
         self.file.sync_data()
     }
 
     fn set_len(&self, bytes: u64) -> io::Result<()> {
-        self.disk.tell(Next::Length, &self.path);
+        self.place.tell(Next::Length);
         self.file.set_len(bytes)
     }
 
     fn allocate(&self, bytes: u64) -> io::Result<()> {
-        self.disk.tell(Next::Length, &self.path);
+        self.place.tell(Next::Length);
         self.file.allocate(bytes)
     }
 
@@ -159,13 +171,13 @@ impl DiskFile for WatchedFile {
 
     fn direct(&self) -> io::Result<Option<Box<dyn DirectFile>>> {
         let Some(direct) = self.file.direct()? else { return Ok(None) };
-        let file = self.disk.under.open(&self.path, Open::Write)?;
-        Ok(Some(Box::new(WatchedBlocks { disk: self.disk.clone(), direct, file, path: self.path.clone() })))
+        let file = self.place.disk.under.open(&self.place.path, Open::Write)?;
+        Ok(Some(Box::new(WatchedBlocks { place: self.place.clone(), direct, file })))
     }
 
     fn map(&self) -> io::Result<Box<dyn Mapping>> {
         let mapping = self.file.map()?;
-        Ok(Box::new(WatchedMapping { disk: self.disk.clone(), mapping, path: self.path.clone() }))
+        Ok(Box::new(WatchedMapping { place: self.place.clone(), mapping }))
     }
 
     fn contents(&self) -> io::Result<Contents> {
@@ -174,33 +186,31 @@ impl DiskFile for WatchedFile {
 }
 
 struct WatchedBlocks {
-    disk: Watched,
+    place: Place,
     direct: Box<dyn DirectFile>,
     /// The same file, for what reaches it without being durable yet.
     file: Box<dyn DiskFile>,
-    path: PathBuf,
 }
 
 impl DirectFile for WatchedBlocks {
     fn write_blocks(&self, blocks: &[u8], at: u64) -> io::Result<()> {
         if blocks.iter().all(|byte| *byte == 0) {
-            self.disk.tell(Next::Zeros, &self.path);
+            self.place.tell(Next::Zeros);
             return self.direct.write_blocks(blocks, at);
         }
-        self.disk.tell(Next::Blocks, &self.path);
+        self.place.tell(Next::Blocks);
         let before_last = blocks.len().saturating_sub(BLOCK_BYTES);
         for (number, block) in blocks[..before_last].chunks(BLOCK_BYTES).enumerate() {
             self.file.write_at(block, at + (number * BLOCK_BYTES) as u64)?;
-            self.disk.tell(Next::RestOfBlocks, &self.path);
+            self.place.tell(Next::RestOfBlocks);
         }
         self.direct.write_blocks(blocks, at)
     }
 }
 
 struct WatchedMapping {
-    disk: Watched,
+    place: Place,
     mapping: Box<dyn Mapping>,
-    path: PathBuf,
 }
 
 /// What a store makes visible at once.
@@ -208,7 +218,7 @@ const WHOLE_BYTES: usize = 4;
 
 impl Mapping for WatchedMapping {
     fn store(&mut self, at: u64, bytes: &[u8]) {
-        self.disk.tell(Next::Store, &self.path);
+        self.place.tell(Next::Store);
         let mut done = 0;
         if bytes.len() > WHOLE_BYTES {
             // A kill in the middle, a few bytes behind the start and a few before the end.
@@ -217,7 +227,7 @@ impl Mapping for WatchedMapping {
                     continue;
                 }
                 self.mapping.store(at + done as u64, &bytes[done..cut]);
-                self.disk.tell(Next::RestOfStore, &self.path);
+                self.place.tell(Next::RestOfStore);
                 done = cut;
             }
         }

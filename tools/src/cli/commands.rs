@@ -77,6 +77,18 @@ fn old_watch_form(options: &Options, name: &str) -> bool {
     old
 }
 
+/// `-v`, or the operand `at` of old, with a hint; -1 is any.
+fn version(options: &Options, at: usize, old_form: &str, form: &str) -> Result<i32, CliError> {
+    match (options.number("v")?, options.operands.get(at)) {
+        (Some(version), _) => Ok(version),
+        (None, Some(old)) => {
+            eprintln!("'{old_form}' has been deprecated. Please use '{form}' instead.");
+            parse_number("version", old)
+        }
+        (None, None) => Ok(-1),
+    }
+}
+
 fn print_stat(stat: &Stat) {
     println!("{}", format::stat_block(stat));
 }
@@ -202,16 +214,7 @@ fn create(shell: &mut Shell, words: &[String]) -> Outcome {
 fn delete(shell: &mut Shell, words: &[String]) -> Outcome {
     let options = Options::parse(words, &[], &["v"])?;
     let path = check_path(operand(&options, 0, "delete")?)?;
-    let version = match (options.number("v")?, options.operands.get(1)) {
-        (Some(version), _) => version,
-        (None, Some(old)) => {
-            eprintln!(
-                "'delete path [version]' has been deprecated. Please use 'delete [-v version] path' instead."
-            );
-            parse_number("version", old)?
-        }
-        (None, None) => -1,
-    };
+    let version = version(&options, 1, "delete path [version]", "delete [-v version] path")?;
     shell.delete_node(path, version)
 }
 
@@ -265,16 +268,7 @@ fn set(shell: &mut Shell, words: &[String]) -> Outcome {
     } else {
         text.as_bytes().to_vec()
     };
-    let version = match (options.number("v")?, options.operands.get(2)) {
-        (Some(version), _) => version,
-        (None, Some(old)) => {
-            eprintln!(
-                "'set path data [version]' has been deprecated. Please use 'set [-s] [-v version] path data' instead."
-            );
-            parse_number("version", old)?
-        }
-        (None, None) => -1,
-    };
+    let version = version(&options, 2, "set path data [version]", "set [-s] [-v version] path data")?;
     let stat = shell.set_data(path, &data, version)?;
     if options.has("s") {
         print_stat(&stat);
