@@ -6,7 +6,7 @@ use criterion::{BenchmarkId, Criterion, Throughput, criterion_group, criterion_m
 use ostler_engine::model::{SessionId, WallMillis, Xid};
 use ostler_engine::ring::{Publisher, Subscriber, Wake, ring};
 use ostler_engine::wire::{AclBytes, Create, CreateKind, TxnBody, TxnHeader};
-use ostler_engine::world::{Changes, Head, Settings, View};
+use ostler_engine::world::{Ahead, Changes, Head, Settings, View};
 use ostler_replication::Zxid;
 use std::hint::black_box;
 use std::time::Duration;
@@ -98,6 +98,7 @@ fn own_cpu() -> Duration {
 
 /// `count` reads in groups, as a worker serves them, moving on with the ring between groups.
 fn read(subscriber: &mut Subscriber<View>, paths: &[String], mut at: usize, count: u64) -> Duration {
+    let mut ahead = Ahead::default();
     let begin = own_cpu();
     for _ in 0..count.div_ceil(GROUP as u64) {
         while subscriber.take().is_some() {}
@@ -105,12 +106,8 @@ fn read(subscriber: &mut Subscriber<View>, paths: &[String], mut at: usize, coun
         at = (at + 7_368_787) % (paths.len() - GROUP);
         let group = &paths[at..at + GROUP];
         let mut hashes = [view.hash(""); GROUP];
-        for (hash, path) in hashes.iter_mut().zip(group) {
-            *hash = view.hash(path);
-            view.prefetch(*hash);
-        }
-        hashes.iter().for_each(|hash| view.prefetch_entry(*hash));
-        hashes.iter().for_each(|hash| view.prefetch_record(*hash));
+        hashes.iter_mut().zip(group).for_each(|(hash, path)| *hash = view.hash(path));
+        view.fetch_ahead(hashes.iter().copied(), &mut ahead);
         for (hash, path) in hashes.iter().zip(group) {
             black_box(view.get_hashed(*hash, path).expect("it is there").stat());
         }

@@ -5,7 +5,7 @@
 use criterion::{BatchSize, BenchmarkId, Criterion, Throughput, criterion_group, criterion_main};
 use ostler_engine::model::{SessionId, WallMillis, Xid};
 use ostler_engine::wire::{AclBytes, Create, CreateKind, TxnBody, TxnHeader};
-use ostler_engine::world::{Changes, Head, Settings, View};
+use ostler_engine::world::{Ahead, Changes, Head, Settings, View};
 use ostler_replication::Zxid;
 use std::hint::black_box;
 
@@ -129,24 +129,21 @@ fn get(criterion: &mut Criterion) {
             });
         });
         group.throughput(Throughput::Elements(GROUP as u64));
+        let mut ahead = Ahead::default();
         group.bench_function(BenchmarkId::new("of 64", size), |bencher| {
             bencher.iter(|| {
                 at = if at + 2 * GROUP >= paths.len() { 0 } else { at + GROUP };
-                read_group(&view, &paths[at..at + GROUP])
+                read_group(&view, &paths[at..at + GROUP], &mut ahead)
             });
         });
         group.finish();
     }
 }
 
-fn read_group(view: &View, paths: &[String]) -> i64 {
+fn read_group(view: &View, paths: &[String], ahead: &mut Ahead) -> i64 {
     let mut hashes = [view.hash(""); GROUP];
-    for (hash, path) in hashes.iter_mut().zip(paths) {
-        *hash = view.hash(path);
-        view.prefetch(*hash);
-    }
-    hashes.iter().for_each(|hash| view.prefetch_entry(*hash));
-    hashes.iter().for_each(|hash| view.prefetch_record(*hash));
+    hashes.iter_mut().zip(paths).for_each(|(hash, path)| *hash = view.hash(path));
+    view.fetch_ahead(hashes.iter().copied(), ahead);
     let nodes =
         hashes.iter().zip(paths).map(|(hash, path)| view.get_hashed(*hash, path).expect("it is there"));
     nodes.map(|node| i64::from(black_box(node.stat()).version)).sum()

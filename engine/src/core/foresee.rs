@@ -4,11 +4,19 @@
 use crate::intake::CoreRequest;
 use crate::model::path;
 use crate::wire::{OpCode, Reader};
-use crate::world::{Head, PathHash};
+use crate::world::{Ahead, Head, PathHash};
 use std::collections::VecDeque;
 
-/// Fetches for all of `requests` at once. `hashes`: scratch.
-pub(super) fn foresee(head: &Head, requests: &VecDeque<CoreRequest>, hashes: &mut Vec<PathHash>) {
+/// What looking ahead works with.
+#[derive(Default)]
+pub(super) struct Scratch {
+    hashes: Vec<PathHash>,
+    ahead: Ahead,
+}
+
+/// Fetches for all of `requests` at once.
+pub(super) fn foresee(head: &Head, requests: &VecDeque<CoreRequest>, scratch: &mut Scratch) {
+    let Scratch { hashes, ahead } = scratch;
     hashes.clear();
     for request in requests {
         let CoreRequest::Write { op, body, .. } = request else { continue };
@@ -22,7 +30,7 @@ pub(super) fn foresee(head: &Head, requests: &VecDeque<CoreRequest>, hashes: &mu
         }
     }
     if hashes.len() > 1 {
-        head.fetch_ahead(hashes);
+        head.fetch_ahead(hashes, ahead);
     }
 }
 

@@ -33,7 +33,7 @@ use crate::limits;
 use crate::model::{ErrorCode, SessionId, WallMillis, Xid, session};
 use crate::ring::{After, Batch, ConnRef, Event, News};
 use crate::wire::{ConnectRequest, ConnectResponse, JutePut, TxnBody, TxnHeader, reply, txn};
-use crate::world::{Head, PathHash, QuotaText, Room, TxnResult, View};
+use crate::world::{Head, Known, QuotaText, Room, TxnResult, View};
 use batch::Open;
 use close::Closings;
 use listing::Listing;
@@ -154,8 +154,7 @@ pub struct Core<B> {
     outputs: VecDeque<CoreOutput>,
     /// The entry being made.
     scratch: Vec<u8>,
-    /// Of the requests last looked ahead at.
-    hashes: Vec<PathHash>,
+    foreseeing: foresee::Scratch,
     digests: VecDeque<(Zxid, u64)>,
     now: Now,
 }
@@ -217,7 +216,7 @@ impl<B: Broadcast> Core<B> {
             sealed: VecDeque::new(),
             outputs: VecDeque::new(),
             scratch: Vec::new(),
-            hashes: Vec::new(),
+            foreseeing: foresee::Scratch::default(),
             digests: VecDeque::new(),
             now,
         }
@@ -252,7 +251,7 @@ impl<B: Broadcast> Core<B> {
 
     /// Fetches the memory that these requests, which will be stepped next, are going to touch.
     pub fn foresee(&mut self, requests: &VecDeque<CoreRequest>) {
-        foresee::foresee(&self.head, requests, &mut self.hashes);
+        foresee::foresee(&self.head, requests, &mut self.foreseeing);
     }
 
     /// Nothing is proposed, waiting to be, or waiting to be told.
@@ -527,12 +526,22 @@ impl<B: Broadcast> Core<B> {
 
     /// Makes a txn of `body`: gives it the next zxid, adds it to the open batch and applies it.
     fn execute(&mut self, session: SessionId, cxid: Xid, body: &TxnBody<'_>) -> (Zxid, TxnResult) {
+        self.execute_known(session, cxid, body, Known::default())
+    }
+
+    fn execute_known(
+        &mut self,
+        session: SessionId,
+        cxid: Xid,
+        body: &TxnBody<'_>,
+        known: Known,
+    ) -> (Zxid, TxnResult) {
         let header = self.header(session, cxid, body);
         self.encode(&header, body);
         if self.is_crowded() {
             self.seal();
         }
-        let result = self.head.apply(&header, body, &mut self.open.changes);
+        let result = self.head.apply_known(&header, body, known, &mut self.open.changes);
         self.push_encoded(header.zxid, body);
         (header.zxid, result)
     }

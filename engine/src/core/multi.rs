@@ -107,13 +107,13 @@ impl<B: Broadcast> Core<B> {
     ) -> Result<SubTxn<'a>, ErrorCode> {
         let judge = self.judge(ids);
         match op {
-            MultiOp::Create(create) => judge.create(create, charge).map(SubTxn::Create),
+            MultiOp::Create(create) => judge.create(create, charge).map(|(create, _)| SubTxn::Create(create)),
             MultiOp::Delete { path, version } => {
                 judge.delete(path, *version)?;
                 Ok(SubTxn::Delete { path: path.clone() })
             }
             MultiOp::SetData { path, data, version } => {
-                let version = judge.set_data(path, *data, *version, charge)?;
+                let (version, _) = judge.set_data(path, *data, *version, charge)?;
                 Ok(SubTxn::SetData { path: path.clone(), data: data.map(Into::into), version })
             }
             MultiOp::Check { path, version } => {

@@ -9,7 +9,7 @@ use crate::model::owner::TTL_MILLIS_MAX;
 use crate::model::{Acl, ErrorCode, Identity, Owner, path};
 use crate::wire::request::{AclField, CreateRequest};
 use crate::wire::{AclBytes, Create, CreateKind, OpCode};
-use crate::world::{Head, Node};
+use crate::world::{Head, Known, Node};
 use std::borrow::Cow;
 
 /// Who asks, and what they are judged by.
@@ -34,7 +34,7 @@ type Checked<T> = Result<T, ErrorCode>;
 
 impl Judge<'_> {
     /// create, create2, createContainer, createTTL.
-    pub fn create<'a>(&self, request: &CreateRequest<'a>, charge: &Charge) -> Checked<Create<'a>> {
+    pub fn create<'a>(&self, request: &CreateRequest<'a>, charge: &Charge) -> Checked<(Create<'a>, Known)> {
         let kind = self.create_kind(request)?;
         path::validate_create_first(&request.path)?;
         let acl = self.fixed_acl(&request.acl)?;
@@ -56,13 +56,10 @@ impl Judge<'_> {
         }
         let bytes = request.data.map_or(0, <[u8]>::len) as i64;
         charge.permits(1, bytes)?;
-        Ok(Create {
-            path,
-            data: request.data.map(Cow::Borrowed),
-            acl,
-            kind,
-            parent_cversion: parent_stat.cversion.wrapping_add(1),
-        })
+        let data = request.data.map(Cow::Borrowed);
+        let parent_cversion = parent_stat.cversion.wrapping_add(1);
+        let known = Known { node: None, parent: Some(parent.id()) };
+        Ok((Create { path, data, acl, kind, parent_cversion }, known))
     }
 
     /// Checks 1 to 4 of the table: flags, TTL switch, TTL value.
@@ -93,12 +90,13 @@ impl Judge<'_> {
     }
 
     /// deleteContainer from a client gets the checks of a delete of any version (H4), and Apache's own.
-    pub fn delete_container(&self, path: &str) -> Checked<()> {
-        self.delete(path, -1)?;
-        reap(self.head, path)
+    pub fn delete_container(&self, path: &str) -> Checked<Known> {
+        let known = self.delete(path, -1)?;
+        reap(self.head, path)?;
+        Ok(known)
     }
 
-    pub fn delete(&self, path: &str, version: i32) -> Checked<()> {
+    pub fn delete(&self, path: &str, version: i32) -> Checked<Known> {
         path::validate_delete(path)?;
         let (parent_path, _) = path::split(path).ok_or(ErrorCode::BadArguments)?;
         let parent = self.head.get(parent_path).ok_or(ErrorCode::NoNode)?;
@@ -108,26 +106,37 @@ impl Judge<'_> {
         if node.child_count() > 0 {
             return Err(ErrorCode::NotEmpty);
         }
-        Ok(())
+        Ok(Known { node: Some(node.id()), parent: Some(parent.id()) })
     }
 
     /// The new version.
-    pub fn set_data(&self, path: &str, data: Option<&[u8]>, version: i32, charge: &Charge) -> Checked<i32> {
+    pub fn set_data(
+        &self,
+        path: &str,
+        data: Option<&[u8]>,
+        version: i32,
+        charge: &Charge,
+    ) -> Checked<(i32, Known)> {
         path::validate(path)?;
         let node = self.head.get(path).ok_or(ErrorCode::NoNode)?;
         self.permitted(&node, perms::WRITE)?;
         let bytes = data.map_or(0, <[u8]>::len) as i64 - node.data().map_or(0, <[u8]>::len) as i64;
         charge.permits(0, bytes)?;
-        matches_version(version, node.persisted().version)
+        Ok((matches_version(version, node.persisted().version)?, Known::node(&node)))
     }
 
     /// The ACL to store, and the new aversion.
-    pub fn set_acl<'a>(&self, path: &str, acl: &AclField<'a>, version: i32) -> Checked<(AclBytes<'a>, i32)> {
+    pub fn set_acl<'a>(
+        &self,
+        path: &str,
+        acl: &AclField<'a>,
+        version: i32,
+    ) -> Checked<(AclBytes<'a>, i32, Known)> {
         path::validate(path)?;
         let acl = self.fixed_acl(acl)?;
         let node = self.head.get(path).ok_or(ErrorCode::NoNode)?;
         self.permitted(&node, perms::ADMIN)?;
-        Ok((acl, matches_version(version, node.persisted().aversion)?))
+        Ok((acl, matches_version(version, node.persisted().aversion)?, Known::node(&node)))
     }
 
     /// The version a check txn carries: one more than the one found.

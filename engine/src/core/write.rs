@@ -7,7 +7,7 @@ use super::{Core, Space};
 use crate::model::{ErrorCode, Identity, SessionId, Stat, Xid};
 use crate::ring::{After, ConnRef};
 use crate::wire::{JutePut, Malformed, OpCode, Request, TxnBody, reply};
-use crate::world::{TxnReply, TxnResult};
+use crate::world::{Known, TxnReply, TxnResult};
 use ostler_replication::{Broadcast, Zxid};
 
 /// Where a reply goes.
@@ -46,14 +46,14 @@ impl<B: Broadcast> Core<B> {
             Ok(Request::CloseSession) => self.begin_close(asker),
             Ok(Request::Multi(ops)) => self.multi(asker, &ops, ids),
             Ok(request) => match self.judge_write(&request, ids) {
-                Ok(body) => {
+                Ok((body, known)) => {
                     // Frames are bounded; only a request near that bound can make a txn beyond its own, or one whose
                     // ACL says `auth`, which stands for many ids.
                     let long = record.len().max(acl_bytes(&body));
                     if long > self.settings.entry_bytes_max / 4 && self.would_be_too_large(&body) {
                         return self.fail(asker, ErrorCode::MarshallingError);
                     }
-                    let (zxid, result) = self.execute(session, xid, &body);
+                    let (zxid, result) = self.execute_known(session, xid, &body, known);
                     self.answer(asker, zxid, &body, &result);
                 }
                 Err(code) => self.fail(asker, code),
@@ -90,28 +90,33 @@ impl<B: Broadcast> Core<B> {
         self.is_too_large()
     }
 
-    fn judge_write<'a>(&self, request: &Request<'a>, ids: &[Identity]) -> Result<TxnBody<'a>, ErrorCode> {
+    fn judge_write<'a>(
+        &self,
+        request: &Request<'a>,
+        ids: &[Identity],
+    ) -> Result<(TxnBody<'a>, Known), ErrorCode> {
         let judge = self.judge(ids);
         let charge = |path: &str| Charge::of(&self.head, &self.settings, path);
         match request {
             Request::Create(create) => judge
                 .create(create, &Charge::of_create(&self.head, &self.settings, create))
-                .map(TxnBody::Create),
+                .map(|(create, known)| (TxnBody::Create(create), known)),
             Request::Delete { path, version } => {
-                judge.delete(path, *version)?;
-                Ok(TxnBody::Delete { path: path.clone() })
+                let known = judge.delete(path, *version)?;
+                Ok((TxnBody::Delete { path: path.clone() }, known))
             }
             Request::DeleteContainer { path } => {
-                judge.delete_container(path)?;
-                Ok(TxnBody::DeleteContainer { path: path.clone() })
+                let known = judge.delete_container(path)?;
+                Ok((TxnBody::DeleteContainer { path: path.clone() }, known))
             }
             Request::SetData { path, data, version } => {
-                let version = judge.set_data(path, *data, *version, &charge(path))?;
-                Ok(TxnBody::SetData { path: path.clone(), data: data.map(Into::into), version })
+                let (version, known) = judge.set_data(path, *data, *version, &charge(path))?;
+                let data = data.map(Into::into);
+                Ok((TxnBody::SetData { path: path.clone(), data, version }, known))
             }
             Request::SetAcl { path, acl, version } => {
-                let (acl, version) = judge.set_acl(path, acl, *version)?;
-                Ok(TxnBody::SetAcl { path: path.clone(), acl, version })
+                let (acl, version, known) = judge.set_acl(path, acl, *version)?;
+                Ok((TxnBody::SetAcl { path: path.clone(), acl, version }, known))
             }
             // A standalone server has no membership to change.
             Request::Reconfig(_) if self.settings.reconfig_enabled => Err(ErrorCode::Unimplemented),

@@ -96,9 +96,7 @@ impl<P: Poll> State<P> {
             job.hashes = start..self.hashes.len();
         }
         if self.hashes.len() > 1 {
-            self.hashes.iter().flatten().for_each(|hash| view.prefetch(*hash));
-            self.hashes.iter().flatten().for_each(|hash| view.prefetch_entry(*hash));
-            self.hashes.iter().flatten().for_each(|hash| view.prefetch_record(*hash));
+            view.fetch_ahead(self.hashes.iter().flatten().copied(), &mut self.ahead);
         }
         window
     }

@@ -20,7 +20,7 @@ use crate::limits::{
 use crate::model::auth::ip_identity;
 use crate::model::{Identity, SessionId};
 use crate::ring::{ConnRef, Event, Subscriber};
-use crate::world::PathHash;
+use crate::world::{Ahead, PathHash};
 use crossbeam::utils::CachePadded;
 use ostler_replication::Moment;
 use std::collections::VecDeque;
@@ -85,6 +85,7 @@ pub(super) struct State<P: Poll> {
     pub jobs: Vec<Job>,
     /// Of the requests in `jobs`, as far as they were looked at ahead.
     pub hashes: Vec<Option<PathHash>>,
+    pub ahead: Ahead,
     /// Connections whose waiting input may be served now.
     pub to_serve: Vec<u32>,
     /// Connections with reads to be served before the next batch is delivered.
@@ -196,6 +197,7 @@ impl<P: Poll> Worker<P> {
             arena_used: 0,
             jobs: Vec::new(),
             hashes: Vec::new(),
+            ahead: Ahead::default(),
             to_serve: Vec::new(),
             overtaken: Vec::new(),
             turned_away: Vec::new(),

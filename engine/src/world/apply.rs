@@ -100,6 +100,20 @@ impl TxnResult {
     }
 }
 
+/// Znodes that whoever judged a request has found already, so that applying it does not look for them again. They
+/// exist, and are those that the txn's path and its parent name.
+#[derive(Clone, Copy, Default, Debug)]
+pub struct Known {
+    pub node: Option<NodeId>,
+    pub parent: Option<NodeId>,
+}
+
+impl Known {
+    pub fn node(node: &Node<'_>) -> Known {
+        Known { node: Some(node.id()), parent: None }
+    }
+}
+
 /// The txn being applied.
 struct Txn<'a> {
     shared: &'a Shared,
@@ -108,12 +122,24 @@ struct Txn<'a> {
     session: SessionId,
     zxid: Zxid,
     time: WallMillis,
+    known: Known,
 }
 
 impl Head {
     /// Applies one txn to the open batch. To apply the parts of a multi one by one as they are validated, use `apply_part`.
     pub fn apply(&mut self, header: &TxnHeader, body: &TxnBody<'_>, changes: &mut Changes) -> TxnResult {
-        let result = self.txn(header, changes).body(body);
+        self.apply_known(header, body, Known::default(), changes)
+    }
+
+    /// The same, with less to look up.
+    pub fn apply_known(
+        &mut self,
+        header: &TxnHeader,
+        body: &TxnBody<'_>,
+        known: Known,
+        changes: &mut Changes,
+    ) -> TxnResult {
+        let result = self.txn(header, known, changes).body(body);
         // Last, so that at no time the zxid claims more than was done (ZOOKEEPER-3127).
         let totals = &mut self.writer.totals;
         totals.zxid = totals.zxid.max(header.zxid);
@@ -123,7 +149,7 @@ impl Head {
     /// Applies one part of a multi, `header` being that of the whole. Between a savepoint and either `rollback` or
     /// `finish_parts` this does the same as `apply` does with the multi.
     pub fn apply_part(&mut self, header: &TxnHeader, part: &SubTxn<'_>, changes: &mut Changes) -> TxnResult {
-        self.txn(header, changes).part(part)
+        self.txn(header, Known::default(), changes).part(part)
     }
 
     /// Ends a multi that was applied in parts.
@@ -132,7 +158,7 @@ impl Head {
         totals.zxid = totals.zxid.max(header.zxid);
     }
 
-    fn txn<'a>(&'a mut self, header: &TxnHeader, changes: &'a mut Changes) -> Txn<'a> {
+    fn txn<'a>(&'a mut self, header: &TxnHeader, known: Known, changes: &'a mut Changes) -> Txn<'a> {
         let writer = &mut self.writer;
         // Equal to the zxid, unless zxids repeat or descend in a damaged log.
         writer.stamp = header.zxid.0.max(writer.sealed_limit + 1).max(writer.stamp);
@@ -143,11 +169,18 @@ impl Head {
             session: header.session,
             zxid: header.zxid,
             time: header.time,
+            known,
         }
     }
 }
 
-impl Txn<'_> {
+impl<'a> Txn<'a> {
+    fn find(&self, path: &str, known: Option<NodeId>) -> Option<Found<'a>> {
+        let Some(id) = known else { return self.shared.find_newest(path) };
+        debug_assert_eq!(self.shared.find_newest(path).map(|(id, _)| id), known);
+        Some((id, self.shared.newest(id)))
+    }
+
     fn body(&mut self, body: &TxnBody<'_>) -> TxnResult {
         match body {
             TxnBody::CreateSession { timeout_ms } => self.open_session(*timeout_ms),
@@ -233,7 +266,7 @@ impl Txn<'_> {
                 ErrorCode::BadArguments
             });
         };
-        let Some(parent) = self.shared.find_newest(parent_path) else {
+        let Some(parent) = self.find(parent_path, self.known.parent) else {
             return TxnResult::failed(ErrorCode::NoNode);
         };
         let acl = self.writer.acls.intern(self.shared, &create.acl);
@@ -272,8 +305,8 @@ impl Txn<'_> {
     fn count(&mut self, path: &str, id: NodeId, stat: StatPersisted, data: Option<&[u8]>) {
         self.writer.count_owner(stat.owner, id, true);
         self.writer.count_node(path, data.map_or(0, <[u8]>::len), stat.owner, true);
-        let prefix = self.writer.digest_prefix(self.shared, path, self.shared.newest(id));
-        self.writer.count_digest(prefix, None, Some(&stat));
+        let new = self.writer.digest_of(self.shared, path, self.shared.newest(id), &stat);
+        self.writer.count_digest(0, new);
     }
 
     /// Enters a child with its parent; returns the parent's ACL.
@@ -318,23 +351,23 @@ impl Txn<'_> {
 
     /// Stores a changed Stat or set of children; the data stays, and so does what the digest says of it.
     fn replace(&mut self, (path, (id, record)): (&str, Found<'_>), fields: &Fields, data: Data<'_>) {
-        let prefix = self.writer.digest_prefix(self.shared, path, record);
-        let before = record.stat();
+        let gone = self.writer.digest_of(self.shared, path, record, &record.stat());
+        let new = self.writer.digest_of(self.shared, path, record, &fields.stat);
         self.writer.replace(self.shared, id, record, fields, data);
-        self.writer.count_digest(prefix, Some(&before), Some(&fields.stat));
+        self.writer.count_digest(gone, new);
     }
 
     fn delete(&mut self, path: &str) -> TxnResult {
         let Some((parent_path, name)) = path::split(path).filter(|(_, name)| !name.is_empty()) else {
             return TxnResult::failed(ErrorCode::BadArguments);
         };
-        let Some(parent) = self.shared.find_newest(parent_path) else {
+        let Some(parent) = self.find(parent_path, self.known.parent) else {
             return TxnResult::failed(ErrorCode::NoNode);
         };
         let mut fields = parent.1.fields();
         let before = fields.stat;
         fields.stat.pzxid = fields.stat.pzxid.max(self.zxid);
-        let Some((id, record)) = self.shared.find_newest(path) else {
+        let Some((id, record)) = self.find(path, self.known.node) else {
             if fields.stat != before {
                 self.replace((parent_path, parent), &fields, Data::Keep);
             }
@@ -345,8 +378,8 @@ impl Txn<'_> {
             return TxnResult::failed(ErrorCode::NotEmpty);
         }
         let (stat, length) = (record.stat(), record.data_length(&self.shared.memory));
-        let prefix = self.writer.digest_prefix(self.shared, path, record);
-        self.writer.count_digest(prefix, Some(&stat), None);
+        let gone = self.writer.digest_of(self.shared, path, record, &stat);
+        self.writer.count_digest(gone, 0);
         self.writer.count_node(path, length, stat.owner, false);
         self.writer.count_owner(stat.owner, id, false);
         self.changes.push(self.zxid, ChangeKind::Deleted, path, record.acl(), fields.acl);
@@ -360,7 +393,7 @@ impl Txn<'_> {
     }
 
     fn set_data(&mut self, path: &str, data: Option<&[u8]>, version: i32) -> TxnResult {
-        let Some((id, record)) = self.shared.find_newest(path) else {
+        let Some((id, record)) = self.find(path, self.known.node) else {
             return TxnResult::failed(ErrorCode::NoNode);
         };
         let mut fields = record.fields();
@@ -370,11 +403,10 @@ impl Txn<'_> {
         fields.stat.mzxid = self.zxid;
         fields.stat.mtime = self.time;
         fields.stat.version = version;
-        let prefix = self.writer.digest_prefix(self.shared, path, record);
-        self.writer.count_digest(prefix, Some(&before), None);
+        let gone = self.writer.digest_of(self.shared, path, record, &before);
         self.writer.replace(self.shared, id, record, &fields, Data::Set { path, data });
-        let prefix = self.writer.digest_prefix(self.shared, path, self.shared.newest(id));
-        self.writer.count_digest(prefix, None, Some(&fields.stat));
+        let new = self.writer.digest_of(self.shared, path, self.shared.newest(id), &fields.stat);
+        self.writer.count_digest(gone, new);
         self.writer.totals.data_bytes = self.writer.totals.data_bytes - old_length as u64 + length as u64;
         self.changes.push(self.zxid, ChangeKind::DataChanged, path, fields.acl, fields.acl);
         self.charge(path, 0, length as i64 - old_length as i64);
@@ -382,7 +414,7 @@ impl Txn<'_> {
     }
 
     fn set_acl(&mut self, path: &str, acl: &AclBytes<'_>, version: i32) -> TxnResult {
-        let Some(found) = self.shared.find_newest(path) else {
+        let Some(found) = self.find(path, self.known.node) else {
             return TxnResult::failed(ErrorCode::NoNode);
         };
         let mut fields = found.1.fields();

@@ -133,6 +133,12 @@ impl Memory {
     pub(super) fn at(&self, handle: Handle) -> *mut u8 {
         self.region.at(handle.0 as usize * UNIT_BYTES)
     }
+
+    /// Begins to fetch a block's first bytes.
+    #[inline]
+    pub(super) fn prefetch(&self, handle: Handle) {
+        super::table::prefetch(self.at(handle));
+    }
 }
 
 /// Gives out and takes back blocks. The writer's alone.

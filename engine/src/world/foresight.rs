@@ -29,11 +29,7 @@ impl Foresight {
     /// The root's path is `/` or empty.
     pub fn of(&self, path: &str, data: Option<&[u8]>, stat: &StatPersisted) -> Foreseen {
         let path = if path.is_empty() { "/" } else { path };
-        let digest = if self.digests && digest::counts(path) {
-            digest::finish(digest::prefix(path, data), stat)
-        } else {
-            0
-        };
+        let digest = if self.digests && digest::counts(path) { digest::of(path, data, stat) } else { 0 };
         Foreseen { hash: self.key.hash(path), digest }
     }
 }

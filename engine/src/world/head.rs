@@ -13,7 +13,7 @@ use super::quota::{QuotaText, Quotas, limits_path, stats_path};
 use super::record::{AclId, Blob, Draft, Fields, INLINE_BYTES_MAX, NodeId, Payload, Record, Stamp};
 use super::retire::{Retire, Undo};
 use super::table::{AclList, Nodes};
-use super::view::{NEWEST, Node, Shared, Totals, View};
+use super::view::{Ahead, NEWEST, Node, Shared, Totals, View};
 use crate::model::{Owner, SessionId, StatPersisted, WallMillis};
 use crate::wire::AclBytes;
 use ostler_replication::Zxid;
@@ -225,11 +225,9 @@ impl Head {
         self.shared.key.hash(path)
     }
 
-    /// Fetches what looking these up needs, so that they wait for memory together and not one after the other.
-    pub fn fetch_ahead(&self, hashes: &[PathHash]) {
-        hashes.iter().for_each(|hash| self.shared.index.prefetch(*hash));
-        hashes.iter().for_each(|hash| self.shared.prefetch_entry(*hash));
-        hashes.iter().for_each(|hash| self.shared.prefetch_record(*hash));
+    /// Begins to fetch what looking these up will touch, so that they wait for memory together.
+    pub fn fetch_ahead(&self, hashes: &[PathHash], ahead: &mut Ahead) {
+        self.shared.fetch_ahead(hashes.iter().copied(), ahead);
     }
 
     /// For ids that Head named and no txn has since removed.
@@ -708,28 +706,27 @@ impl Writer {
         }
     }
 
-    /// What a znode adds to the digest, in two steps; `None` if it adds nothing.
-    pub(super) fn digest_prefix(&self, shared: &Shared, path: &str, record: Record<'_>) -> Option<u32> {
+    /// What a znode with this record's data and this Stat adds to the digest.
+    pub(super) fn digest_of(
+        &self,
+        shared: &Shared,
+        path: &str,
+        record: Record<'_>,
+        stat: &StatPersisted,
+    ) -> u64 {
         if !self.digests || !digest::counts(path) {
-            return None;
+            return 0;
         }
-        Some(match record.payload() {
-            Payload::External(blob) => Blob::new(&shared.memory, blob).crc(),
-            Payload::Null => digest::prefix(path, None),
-            Payload::Inline(data) => digest::prefix(path, Some(data)),
-        })
+        match record.payload() {
+            Payload::External(blob) => digest::finish(Blob::new(&shared.memory, blob).crc(), stat),
+            Payload::Null => digest::of(path, None, stat),
+            Payload::Inline(data) => digest::of(path, Some(data), stat),
+        }
     }
 
-    /// Takes one Stat out of the digest and another one in.
-    pub(super) fn count_digest(
-        &mut self,
-        prefix: Option<u32>,
-        gone: Option<&StatPersisted>,
-        new: Option<&StatPersisted>,
-    ) {
-        let Some(prefix) = prefix else { return };
-        let part = |stat: Option<&StatPersisted>| stat.map_or(0, |stat| digest::finish(prefix, stat));
-        self.totals.digest = self.totals.digest.wrapping_sub(part(gone)).wrapping_add(part(new));
+    /// Takes what one znode added out of the digest, and puts in what another one adds.
+    pub(super) fn count_digest(&mut self, gone: u64, new: u64) {
+        self.totals.digest = self.totals.digest.wrapping_sub(gone).wrapping_add(new);
     }
 
     /// Counts a znode that has come or gone.

@@ -25,7 +25,7 @@ mod table;
 mod tests;
 mod view;
 
-pub use apply::{Change, ChangeKind, Changes, ChangesMark, TxnReply, TxnResult};
+pub use apply::{Change, ChangeKind, Changes, ChangesMark, Known, TxnReply, TxnResult};
 pub use foresight::{Foreseen, Foresight};
 pub use hash::PathHash;
 pub use head::{Head, NotRetained, Quota, Room, Savepoint, Settings, Usage};
@@ -33,4 +33,4 @@ pub use quota::QuotaText;
 pub use record::{AclId, NodeId};
 pub use restore::{RestoreError, Restorer};
 pub use table::AclList;
-pub use view::{Census, Children, Listing, Node, Totals, View, Walk};
+pub use view::{Ahead, Census, Children, Listing, Node, Totals, View, Walk};

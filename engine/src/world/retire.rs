@@ -34,6 +34,9 @@ const PASSED: u32 = 1;
 /// The index has forgotten it.
 const UNLINKED: u32 = 2;
 
+/// Steps between fetching an old version, which was replaced some batches ago, and freeing it.
+const AHEAD: usize = 8;
+
 /// One step of a batch, with what undoing or reclaiming it needs.
 pub(super) enum Undo {
     /// A znode that was not in the index.
@@ -293,6 +296,9 @@ impl Writer {
             let Some(batch) = self.retire.settled.front_mut().filter(|batch| batch.seal <= oldest) else {
                 return done;
             };
+            if let Some(Undo::Replaced { old, .. }) = batch.undos.as_slice().get(AHEAD) {
+                shared.memory.prefetch(*old);
+            }
             match batch.undos.next() {
                 Some(undo) => self.settle(shared, undo),
                 None => {

@@ -36,6 +36,10 @@ pub(super) struct Shared {
 /// What the index knows of a path: one znode, alive or deleted a moment ago.
 pub(super) type Found<'a> = (NodeId, Record<'a>);
 
+/// What `fetch_ahead` keeps between its steps; of no meaning to the caller.
+#[derive(Default)]
+pub struct Ahead(Vec<u32>);
+
 /// The limit that sees everything, the open batch included. The writer's alone.
 pub(super) const NEWEST: u64 = u64::MAX;
 
@@ -95,18 +99,20 @@ impl Shared {
         }
     }
 
-    #[inline]
-    pub(super) fn prefetch_entry(&self, hash: PathHash) {
-        self.index.find(hash, |id| {
-            self.nodes.prefetch(id);
-            Some(())
-        });
-    }
-
-    #[inline]
-    pub(super) fn prefetch_record(&self, hash: PathHash) {
-        self.index.find(hash, |id| {
-            let handle = self.nodes.newest(id);
+    /// Begins to fetch what looking these up will touch: index, node table, record, and the parent's record.
+    pub(super) fn fetch_ahead(&self, hashes: impl Iterator<Item = PathHash> + Clone, ahead: &mut Ahead) {
+        hashes.clone().for_each(|hash| self.index.prefetch(hash));
+        let found = &mut ahead.0;
+        found.clear();
+        found.extend(hashes.filter_map(|hash| {
+            self.index.find(hash, |id| {
+                self.nodes.prefetch(id);
+                Some(id.0)
+            })
+        }));
+        for place in found.iter_mut() {
+            let handle = self.nodes.newest(NodeId(*place));
+            *place = handle.0;
             if !handle.is_none() {
                 let at = self.memory.at(handle);
                 prefetch(at);
@@ -114,8 +120,16 @@ impl Shared {
                 prefetch(at.wrapping_add(64));
                 prefetch(at.wrapping_add(128));
             }
-            Some(())
-        });
+        }
+        for handle in found.iter().map(|handle| Handle(*handle)).filter(|handle| !handle.is_none()) {
+            let parent = self.nodes.newest(Record::new(&self.memory, handle).parent());
+            if !parent.is_none() {
+                let at = self.memory.at(parent);
+                prefetch(at);
+                // Of a parent, only the name is asked for, which may lie behind a full Stat.
+                prefetch(at.wrapping_add(64));
+            }
+        }
     }
 
     #[inline]
@@ -233,29 +247,16 @@ impl View {
         self.get_hashed(self.hash(path), path)
     }
 
-    /// For looking a path up in steps, so that many lookups wait for memory together: `hash` all, `prefetch` all, then
-    /// `prefetch_record` all, then `get_hashed`.
+    /// For looking up many paths: `hash` all, `fetch_ahead`, then `get_hashed`.
     #[inline]
     pub fn hash(&self, path: &str) -> PathHash {
         self.0.shared.key.hash(path)
     }
 
-    /// Begins to fetch the index entry.
+    /// Begins to fetch what looking these up will touch, so that they wait for memory together.
     #[inline]
-    pub fn prefetch(&self, hash: PathHash) {
-        self.0.shared.index.prefetch(hash);
-    }
-
-    /// Begins to fetch the node table's entry; wants the index entry fetched.
-    #[inline]
-    pub fn prefetch_entry(&self, hash: PathHash) {
-        self.0.shared.prefetch_entry(hash);
-    }
-
-    /// Begins to fetch the znode's newest record; wants the node table's entry fetched.
-    #[inline]
-    pub fn prefetch_record(&self, hash: PathHash) {
-        self.0.shared.prefetch_record(hash);
+    pub fn fetch_ahead(&self, hashes: impl Iterator<Item = PathHash> + Clone, ahead: &mut Ahead) {
+        self.0.shared.fetch_ahead(hashes, ahead);
     }
 
     #[inline]
