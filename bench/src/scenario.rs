@@ -379,7 +379,7 @@ pub fn idle(settings: &Settings, show: Show<'_>) -> io::Result<Report> {
     let opened = begin.elapsed();
     let mut report = Report::empty("idle");
     report.figure("sessions", settings.population as f64, "sessions");
-    report.figure("opening", opened.as_secs_f64(), "s");
+    report.figure("opening", opened.as_secs_f64() * 1e3, "ms");
     memory(&mut report, settings, before.map(|before| (before, settings.population)));
     let idle_from = usage(settings);
     let window = Instant::now();
