@@ -513,7 +513,7 @@ impl<B: Broadcast> Core<B> {
             && self.wants_requests()
             && let Some(path) = self.reaper.next(self.now.mono)
         {
-            if !reap::is_still_due(&self.head, &path, self.now.wall) {
+            if !self.reaper.is_still_due(&self.head, &path, self.now.wall) {
                 continue;
             }
             let body = match validate::reap(&self.head, &path) {

@@ -75,7 +75,7 @@ impl Reaper {
         last.filter(|_| seen == SCAN_PORTION)
     }
 
-    /// The next znode to ask the deletion of, if one is due. Its emptiness is checked again by whoever deletes.
+    /// The next znode to ask the deletion of, if one is due: it was when it was found.
     pub fn next(&mut self, now: Moment) -> Option<Box<str>> {
         if now < self.next_delete {
             return None;
@@ -88,27 +88,27 @@ impl Reaper {
         self.next_delete = Moment(from + spacing);
         Some(path)
     }
-}
 
-/// Between a scan and the deletion of what it found an hour may pass: the znode may have been written since, or be
-/// another one by now. What became of it otherwise is for whoever deletes to say.
-pub(super) fn is_still_due(head: &Head, path: &str, wall: WallMillis) -> bool {
-    head.get(path).is_none_or(|node| match node.owner() {
-        Owner::Container => true,
-        Owner::Ttl(ms) => wall.0.saturating_sub(node.persisted().mtime.0) > ms as i64,
-        Owner::Persistent | Owner::Ephemeral(_) => false,
-    })
+    /// Between a scan and the deletion of what it found an hour may pass: the znode may have been written since, or be
+    /// another one by now, younger or never used. What became of it otherwise is for whoever deletes to say.
+    pub fn is_still_due(&self, head: &Head, path: &str, wall: WallMillis) -> bool {
+        head.get(path).is_none_or(|node| has_served(&node, wall, self.rules.never_used_ms))
+    }
 }
 
 fn is_due(node: &Node<'_>, wall: WallMillis, never_used_ms: Option<u64>) -> bool {
+    node.child_count() == 0 && has_served(node, wall, never_used_ms)
+}
+
+/// Nothing but children keeps it.
+fn has_served(node: &Node<'_>, wall: WallMillis, never_used_ms: Option<u64>) -> bool {
     let stat = node.persisted();
     let idle_ms = wall.0.saturating_sub(stat.mtime.0);
     let longer_than = |ms: u64| idle_ms > 0 && idle_ms as u64 > ms;
-    node.child_count() == 0
-        && match stat.owner {
-            // One that never had a child is kept, unless the operator set a time.
-            Owner::Container => stat.cversion > 0 || never_used_ms.is_some_and(longer_than),
-            Owner::Ttl(ms) => longer_than(ms),
-            Owner::Persistent | Owner::Ephemeral(_) => false,
-        }
+    match stat.owner {
+        // One that never had a child is kept, unless the operator set a time.
+        Owner::Container => stat.cversion > 0 || never_used_ms.is_some_and(longer_than),
+        Owner::Ttl(ms) => longer_than(ms),
+        Owner::Persistent | Owner::Ephemeral(_) => false,
+    }
 }
