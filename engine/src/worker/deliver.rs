@@ -60,14 +60,16 @@ impl<P: Poll> State<P> {
         self.watches.fire(trigger, path, &mut hits);
         if !hits.is_empty() {
             self.frame_events(trigger, path, change.zxid);
-            let mut told = 0;
+            let mut told = [0, 0];
             for hit in &hits {
                 let children = hit.event == EventType::ChildrenChanged;
                 let acl = if children { change.parent_acl } else { change.acl };
-                told += self.tell(hit.slot, children, acl, view) as u64;
+                told[usize::from(children)] += u64::from(self.tell(hit.slot, children, acl, view));
             }
-            if told > 0 {
-                self.counters.record(summary_of(trigger), told);
+            for (summary, told) in [summary_of(trigger), Summary::ChildrenWatches].into_iter().zip(told) {
+                if told > 0 {
+                    self.counters.record(summary, told);
+                }
             }
         }
         let cost = 1 + hits.len();

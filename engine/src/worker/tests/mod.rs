@@ -4,7 +4,7 @@ mod order;
 mod rig;
 
 use super::Mail;
-use crate::admin::FourLetter;
+use crate::admin::{FourLetter, Summary};
 use crate::config::{Auth, Config, RequestThrottle};
 use crate::intake::CoreRequest;
 use crate::model::{Acl, Identity, Xid};
@@ -380,6 +380,24 @@ fn a_large_fan_out_reaches_everybody_in_order() {
     for &client in &clients {
         assert_eq!(rig.received(client), expected);
     }
+}
+
+#[test]
+fn events_are_counted_by_what_they_tell() {
+    let mut rig = Rig::plain();
+    for _ in 0..2 {
+        let (client, _) = rig.established();
+        rig.send(client, &read(1, GET_CHILDREN, "/", true));
+        rig.send(client, &read(2, EXISTS, "/a", true));
+    }
+    rig.commit(&["+/a", "+/b"]);
+    let totals = rig.registry.totals();
+    let told = |summary| {
+        let distribution = totals.distribution(summary);
+        (distribution.count, distribution.sum)
+    };
+    assert_eq!(told(Summary::CreatedWatches), (1, 2));
+    assert_eq!(told(Summary::ChildrenWatches), (1, 2));
 }
 
 // --- bounds ------------------------------------------------------------------------------------------------------

@@ -157,6 +157,7 @@ pub struct Rig {
     pub clock: SimClock,
     pub mail: Arc<Mailbox<usize>>,
     pub desk: Arc<Asked>,
+    pub registry: Registry,
     next_session: i64,
     /// Batches are published, and the worker does not run.
     pub held: bool,
@@ -180,6 +181,7 @@ impl Rig {
         let clock = SimClock::default();
         *clock.0.lock().unwrap() = 100_000;
         let desk = Arc::new(Asked::default());
+        let registry = Registry::default();
         let worker = Worker::new(Parts {
             index: 0,
             poll: SimPoll { net: net.clone(), by_token: BTreeMap::new() },
@@ -189,11 +191,23 @@ impl Rig {
             departures: departures.clone(),
             acceptor: Some(Acceptor::new(limits, vec![mail.clone()], departures)),
             shared: Shared::new(config, 1, desk.clone(), 7, clock.now().mono),
-            counters: Registry::default().thread(),
+            counters: registry.thread(),
             clock: Box::new(clock.clone()),
             key: HashKey([5, 6]),
         });
-        Rig { worker, net, intake, publisher, head, clock, mail, desk, next_session: 0x100, held: false }
+        Rig {
+            worker,
+            net,
+            intake,
+            publisher,
+            head,
+            clock,
+            mail,
+            desk,
+            registry,
+            next_session: 0x100,
+            held: false,
+        }
     }
 
     pub fn plain() -> Rig {
