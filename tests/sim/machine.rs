@@ -4,6 +4,7 @@
 
 use crate::checker::{Checked, Checker};
 use crate::history::History;
+use crate::model::Request;
 use crate::net::{Flag, SharedNet, SimPoll, Waker, lock};
 use ostler_engine::admin::{FourLetter, Registry};
 use ostler_engine::config::{Config, Containers};
@@ -136,6 +137,32 @@ impl From<String> for Stopped {
 pub enum Plant {
     /// Takes what a failing disk did not do for done.
     BelievesFailingDisks,
+    /// Takes what a setWatches2 has missed for seen.
+    TellsNothingMissed,
+    /// Takes what a setWatches2 has seen for missed.
+    TellsAllAsMissed,
+    /// Sets nothing of the last two lists of a setWatches2.
+    ForgetsPersistentWatches,
+}
+
+impl Plant {
+    /// What a request with that defect is to the server.
+    pub fn misread(self, asked: &Request) -> Request {
+        let mut asked = asked.clone();
+        if let Request::SetWatches { relative, lists } = &mut asked
+            && lists.makes_set_watches2()
+        {
+            match self {
+                Plant::BelievesFailingDisks => {}
+                Plant::TellsNothingMissed => *relative = i64::MAX,
+                Plant::TellsAllAsMissed => *relative = 0,
+                Plant::ForgetsPersistentWatches => {
+                    (lists.persistent, lists.recursive) = Default::default();
+                }
+            }
+        }
+        asked
+    }
 }
 
 enum Command {

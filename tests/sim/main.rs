@@ -123,16 +123,26 @@ mod tests {
     }
 
     #[test]
-    fn a_server_that_believes_a_failing_disk_is_seen() {
-        let found = (0..40).any(|seed| {
-            let mut run = Run::new(seed, false);
-            run.plant = Some(Plant::BelievesFailingDisks);
-            let outcome = catch_unwind(AssertUnwindSafe(|| run.play(3000)));
-            // A panic may have left anything half-done.
-            std::mem::forget(run);
-            !matches!(outcome, Ok(Ok(_)))
-        });
-        assert!(found);
+    fn planted_defects_are_seen() {
+        for plant in [
+            Plant::BelievesFailingDisks,
+            Plant::TellsNothingMissed,
+            Plant::TellsAllAsMissed,
+            Plant::ForgetsPersistentWatches,
+        ] {
+            let found = (0..40).any(|seed| {
+                let mut run = Run::new(seed, false);
+                run.plant(plant);
+                let outcome = catch_unwind(AssertUnwindSafe(|| run.play(3000)));
+                // A panic may have left anything half-done.
+                std::mem::forget(run);
+                if let Ok(Err(why)) = &outcome {
+                    println!("{plant:?}, seed {seed}: {why}");
+                }
+                !matches!(outcome, Ok(Ok(_)))
+            });
+            assert!(found, "{plant:?}");
+        }
     }
 
     #[test]

@@ -64,6 +64,13 @@ pub struct WatchLists {
     pub recursive: Vec<String>,
 }
 
+impl WatchLists {
+    /// What setWatches has no room for is sent as setWatches2.
+    pub fn makes_set_watches2(&self) -> bool {
+        !self.persistent.is_empty() || !self.recursive.is_empty()
+    }
+}
+
 /// What ends a znode, beside its deletion by a client.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
 pub enum Keep {
@@ -141,9 +148,9 @@ impl Request {
             Request::SetWatches { relative, lists } => {
                 let body = Body::new().long(*relative).strings(&lists.data).strings(&lists.exist);
                 let body = body.strings(&lists.child);
-                match lists.persistent.is_empty() && lists.recursive.is_empty() {
-                    true => (op::SET_WATCHES, body.0),
-                    false => (op::SET_WATCHES2, body.strings(&lists.persistent).strings(&lists.recursive).0),
+                match lists.makes_set_watches2() {
+                    false => (op::SET_WATCHES, body.0),
+                    true => (op::SET_WATCHES2, body.strings(&lists.persistent).strings(&lists.recursive).0),
                 }
             }
             Request::MultiRead(reads) => {

@@ -25,8 +25,7 @@ pub struct Run {
     faulty: bool,
     /// A call of the disk was told to fail.
     may_fail: bool,
-    /// A defect for the tests of the simulation to find.
-    pub plant: Option<Plant>,
+    plant: Option<Plant>,
     /// Of the time so far, what does not count for sessions, nanoseconds.
     forgiven: u64,
     random: Random,
@@ -74,6 +73,13 @@ impl Run {
             forgiven: 0,
             random,
         }
+    }
+
+    /// A defect for the tests of the simulation to find.
+    #[cfg(test)]
+    pub fn plant(&mut self, plant: Plant) {
+        self.plant = Some(plant);
+        self.clients.iter_mut().for_each(|client| client.plant = Some(plant));
     }
 
     /// `steps` turns with faults, then none and the reckoning.

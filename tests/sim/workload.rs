@@ -3,6 +3,7 @@
 
 use crate::checker::{Checked, Checker, Heard};
 use crate::history::History;
+use crate::machine::Plant;
 use crate::model::{Keep, ReadKind, Request, WatchLists, Write, error};
 use crate::net::Net;
 use ostler_tests::client::{ConnectRequest, PING_XID, framed, request};
@@ -55,6 +56,8 @@ pub struct Client {
     /// Says nothing new any more.
     finishing: bool,
     finished: bool,
+    /// How the server misreads what it sends.
+    pub plant: Option<Plant>,
 }
 
 impl Client {
@@ -79,6 +82,7 @@ impl Client {
             watching: Watching::default(),
             finishing: false,
             finished: false,
+            plant: None,
             random,
         }
     }
@@ -321,7 +325,8 @@ impl Client {
             _ => self.xid,
         };
         history.note(now, format!("client {} on {} sends {xid} {asked:?}", self.index, line.number));
-        let (op, record) = asked.encode();
+        let read = self.plant.map(|plant| plant.misread(&asked));
+        let (op, record) = read.as_ref().unwrap_or(&asked).encode();
         line.pending += 1;
         checker.sent(line.number, xid, &asked);
         net.send(line.number, now, &request(xid, op, &record));
