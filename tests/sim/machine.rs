@@ -146,6 +146,13 @@ pub enum Plant {
 }
 
 impl Plant {
+    pub const ALL: [Plant; 4] = [
+        Plant::BelievesFailingDisks,
+        Plant::TellsNothingMissed,
+        Plant::TellsAllAsMissed,
+        Plant::ForgetsPersistentWatches,
+    ];
+
     /// What a request with that defect is to the server.
     pub fn misread(self, asked: &Request) -> Request {
         let mut asked = asked.clone();

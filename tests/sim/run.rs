@@ -76,10 +76,9 @@ impl Run {
     }
 
     /// A defect for the tests of the simulation to find.
-    #[cfg(test)]
-    pub fn plant(&mut self, plant: Plant) {
-        self.plant = Some(plant);
-        self.clients.iter_mut().for_each(|client| client.plant = Some(plant));
+    pub fn plant(&mut self, plant: Option<Plant>) {
+        self.plant = plant;
+        self.clients.iter_mut().for_each(|client| client.plant = plant);
     }
 
     /// `steps` turns with faults, then none and the reckoning.
