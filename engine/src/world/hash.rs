@@ -60,7 +60,7 @@ impl PathHash {
         let even = (mixed >> 32) as u32 ^ mixed as u32;
         // 8 log2(1 + u / 256), as a parabola: these eight bits are in `even` only under others.
         let u = (mixed >> 24) as u32 & 0xff;
-        let phase = (u * (345 - (u * 89 >> 8))) >> 13;
+        let phase = (u * (345 - ((u * 89) >> 8))) >> 13;
         PathHash(even & !7 | phase)
     }
 }
