@@ -104,11 +104,10 @@ impl Batch {
             }
             let Node { offset, path_bytes, data_bytes, acl, stat, foreseen } = self.nodes[index];
             let (path, rest) = self.bytes[at..].split_at(path_bytes);
-            // It was valid when it was put here: this borrows.
-            let path = String::from_utf8_lossy(path);
+            let path = std::str::from_utf8(path).expect("a path was text when it was put here");
             let data = data_bytes.map(|length| &rest[..length]);
             at += path_bytes + data_bytes.unwrap_or(0);
-            let node = SnapshotNode { path: &path, data, acl, stat };
+            let node = SnapshotNode { path, data, acl, stat };
             plant(into, offset, node, foreseen)?;
         }
         self.nodes.clear();

@@ -5,6 +5,7 @@ use super::encode::{self, Checks, SEAL_BYTES, SLASH, STAT_BYTES};
 use super::{DigestSection, Restore, SnapshotNode, batches};
 use crate::model::{Owner, SessionId, StatPersisted, WallMillis};
 use ostler_replication::Zxid;
+use std::borrow::Cow;
 use std::io;
 
 /// Where bytes come from, in pieces of any size; `None` at the end.
@@ -243,7 +244,7 @@ fn nodes(input: &mut Input<'_>, into: &mut dyn Sink, contents: &mut Contents) ->
         let length = data_end + 8 + STAT_BYTES;
         input.need(length, "a znode")?;
         let bytes = &input.held[input.at..input.at + length];
-        let path = String::from_utf8_lossy(&bytes[4..4 + path_bytes]);
+        let path = text(&bytes[4..4 + path_bytes]);
         let node = SnapshotNode {
             path: &path,
             data: data_bytes.map(|n| &bytes[data_end - n..data_end]),
@@ -255,6 +256,11 @@ fn nodes(input: &mut Input<'_>, into: &mut dyn Sink, contents: &mut Contents) ->
         contents.data_bytes += data_bytes.unwrap_or(0) as u64;
         input.at += length;
     }
+}
+
+/// Malformed bytes as Java's decoder takes them; well-formed ones, which are the rule, by the quicker check.
+fn text(bytes: &[u8]) -> Cow<'_, str> {
+    std::str::from_utf8(bytes).map_or_else(|_| String::from_utf8_lossy(bytes), Cow::Borrowed)
 }
 
 fn long_at(bytes: &[u8], at: usize) -> i64 {

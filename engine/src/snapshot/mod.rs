@@ -18,7 +18,7 @@ mod state;
 pub mod writer;
 
 use crate::model::{SessionId, StatPersisted};
-use crate::world::{Foreseen, Foresight};
+use crate::world::{Foreseen, Foresight, PagesAhead};
 use ostler_replication::Zxid;
 use std::ops::ControlFlow;
 
@@ -80,6 +80,11 @@ pub trait Restore {
 
     /// What another thread may compute of each znode before it comes here; `None`: nothing.
     fn foresight(&self) -> Option<Foresight> {
+        None
+    }
+
+    /// What may put pages behind the state's memory while it is being read, on another thread; `None`: nothing.
+    fn pages_ahead(&self) -> Option<PagesAhead> {
         None
     }
 

@@ -1,5 +1,5 @@
-//! One snapshot file to state, on three threads, so that loading takes as long as the slowest of them: reading and
-//! decompressing; checking and decoding, with all that a znode's bytes say by themselves; and the state's owner.
+//! One snapshot file to state, on three threads, so that loading takes as long as the slowest of them: reading,
+//! decompressing, and putting pages behind the state's memory; checking and decoding, with all that a znode's bytes say by themselves; and the state's owner.
 //! Not here: which file to read (candidates).
 
 use super::batches::{BATCHES_AHEAD, Batch, Sender};
@@ -13,9 +13,9 @@ use std::path::{Path, PathBuf};
 use std::sync::mpsc;
 
 /// Bytes read at once, and the unit handed from the reading to the decoding thread.
-const PIECE_BYTES: usize = 1 << 20;
+const PIECE_BYTES: usize = 256 << 10;
 /// Pieces read ahead of the decoding thread: enough to cover its pauses, 8 MiB in all.
-const PIECES_AHEAD: usize = 8;
+const PIECES_AHEAD: usize = 32;
 /// What Apache reads by default: `jute.maxbuffer` plus as much again.
 pub const FIELD_BYTES_MAX_DEFAULT: usize = crate::limits::ENTRY_BYTES_MAX_DEFAULT as usize;
 
@@ -108,10 +108,16 @@ fn read_ahead(
     std::thread::scope(|scope| {
         let (send, receive) = mpsc::sync_channel(PIECES_AHEAD);
         let reading = std::thread::Builder::new().name("ostler-load".into());
+        let mut pages = into.pages_ahead();
         let reading = reading.spawn_scoped(scope, move || {
             let mut direct = Direct(bytes);
+            let mut received = 0;
             loop {
                 let piece = direct.next().transpose();
+                if let (Some(pages), Some(Ok(piece))) = (&mut pages, &piece) {
+                    received += piece.len() as u64;
+                    pages.back(received);
+                }
                 let last = !matches!(piece, Some(Ok(_)));
                 // A closed channel: decoding failed, nobody wants the rest.
                 if piece.is_some_and(|piece| send.send(piece).is_err()) || last {

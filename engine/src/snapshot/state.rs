@@ -5,7 +5,7 @@ use super::{OPEN_ACL_KEY, Restore, SnapshotNode, SnapshotSource};
 use crate::model::SessionId;
 use crate::wire::AclBytes;
 use crate::wire::jute::Reader;
-use crate::world::{AclId, Foreseen, Foresight, Restorer, View};
+use crate::world::{AclId, Foreseen, Foresight, PagesAhead, Restorer, View};
 use ostler_replication::Zxid;
 use std::ops::ControlFlow;
 
@@ -65,6 +65,10 @@ impl Restore for Restorer {
 
     fn foresight(&self) -> Option<Foresight> {
         Some(Restorer::foresight(self))
+    }
+
+    fn pages_ahead(&self) -> Option<PagesAhead> {
+        Some(Restorer::pages_ahead(self))
     }
 
     fn node_foreseen(&mut self, node: SnapshotNode<'_>, foreseen: Foreseen) -> Result<(), String> {

@@ -53,6 +53,19 @@ impl Region {
         // SAFETY: within the allocation, as just asserted.
         unsafe { self.base.as_ptr().add(offset) }
     }
+
+    /// Puts pages behind a part of the region now instead of at the first touch. Its content stays as it is, so any
+    /// thread may ask, whoever uses the region.
+    pub(super) fn populate(&self, offset: usize, bytes: usize) {
+        assert!(offset + bytes <= self.bytes);
+        advise(self.at(offset), bytes, Advice::Populate);
+    }
+
+    /// Gives back the pages behind a part of the region that nobody has written to and nobody uses.
+    pub(super) fn discard(&self, offset: usize, bytes: usize) {
+        assert!(offset + bytes <= self.bytes);
+        advise(self.at(offset), bytes, Advice::Discard);
+    }
 }
 
 impl Drop for Region {
@@ -82,6 +95,26 @@ fn map(bytes: usize) -> NonNull<u8> {
     unsafe { libc::madvise(base, bytes, libc::MADV_HUGEPAGE) };
     NonNull::new(base.cast()).expect("a mapping is never at address 0")
 }
+
+#[derive(Clone, Copy, PartialEq, Eq)]
+enum Advice {
+    Populate,
+    Discard,
+}
+
+#[cfg(not(miri))]
+fn advise(at: *mut u8, bytes: usize, advice: Advice) {
+    let advice = match advice {
+        Advice::Populate => libc::MADV_POPULATE_WRITE,
+        Advice::Discard => libc::MADV_DONTNEED,
+    };
+    // SAFETY: the range is inside of a mapping of ours, as the callers assert. Populating changes no content; what is
+    // discarded holds nothing by `discard`'s contract. A kernel that knows neither refuses: everything works, slower.
+    unsafe { libc::madvise(at.cast(), bytes, advice) };
+}
+
+#[cfg(miri)]
+fn advise(_: *mut u8, _: usize, _: Advice) {}
 
 #[cfg(not(miri))]
 fn unmap(base: NonNull<u8>, bytes: usize) {
@@ -127,6 +160,10 @@ pub(super) struct Memory {
 impl Memory {
     pub(super) fn new() -> Memory {
         Memory { region: Region::reserve(ARENA_BYTES) }
+    }
+
+    pub(super) fn region(&self) -> &Region {
+        &self.region
     }
 
     #[inline]
@@ -232,6 +269,12 @@ impl Allocator {
     /// Bytes in blocks that are given out.
     pub(super) fn bytes_live(&self) -> u64 {
         self.live_units * UNIT_BYTES as u64
+    }
+
+    /// Bytes from the region's begin to the end of what was ever given out.
+    #[inline]
+    pub(super) fn bytes_taken(&self) -> usize {
+        self.next as usize * UNIT_BYTES
     }
 
     /// Bytes never given out yet; freed blocks come on top.

@@ -9,6 +9,7 @@ use super::digest;
 use super::foresight::Foresight;
 use super::hash::{HashKey, PathHash};
 use super::index::IndexWriter;
+use super::pages::Marks;
 use super::quota::{QuotaText, Quotas, limits_path, stats_path};
 use super::record::{AclId, Blob, Draft, Fields, INLINE_BYTES_MAX, NodeId, Payload, Record, Stamp};
 use super::retire::{Retire, Undo};
@@ -409,6 +410,13 @@ impl Head {
 }
 
 impl Writer {
+    /// Says how far each region is filled.
+    #[inline]
+    pub(super) fn mark(&self, marks: &Marks) {
+        let nodes = Nodes::bytes_below(self.next_id);
+        marks.fill(self.blocks.bytes_taken(), self.index.bytes_taken(), nodes);
+    }
+
     pub(super) fn new_id(&mut self) -> NodeId {
         self.free_ids.pop().unwrap_or_else(|| {
             assert!(self.next_id < Nodes::capacity(), "more znodes than the table holds");

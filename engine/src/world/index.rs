@@ -88,6 +88,11 @@ impl Index {
         }
     }
 
+    /// Where the segments are.
+    pub(super) fn region(&self) -> &Region {
+        &self.segments
+    }
+
     #[inline]
     fn slot(&self, segment: Segment, group: u32, slot: u32) -> &AtomicU64 {
         let at = (segment.first_group + group) as usize * GROUP_BYTES + slot as usize * 8;
@@ -181,6 +186,12 @@ impl IndexWriter {
     /// Bytes in segments, those waiting for readers included.
     pub(super) fn bytes(&self) -> u64 {
         self.bytes
+    }
+
+    /// Bytes from the region's begin to the end of what was ever taken for segments.
+    #[inline]
+    pub(super) fn bytes_taken(&self) -> usize {
+        self.next_group as usize * GROUP_BYTES
     }
 
     /// Adds an id. Segments that went out of use are handed to `retire`.
@@ -433,7 +444,7 @@ mod tests {
         let bytes = pair.writer.bytes() as f64 / f64::from(count);
         assert!(bytes < 13.0, "{bytes} bytes per id");
         // What rebuilding gave back and nobody wants yet is little, at any size.
-        let taken = (pair.writer.next_group as usize * GROUP_BYTES) as f64 / f64::from(count);
+        let taken = pair.writer.bytes_taken() as f64 / f64::from(count);
         assert!(cfg!(miri) || taken < 13.0, "{taken} bytes of memory per id");
         assert!(!pair.has(mix(count + 1), count + 1));
     }

@@ -16,6 +16,7 @@ mod foresight;
 mod hash;
 mod head;
 mod index;
+mod pages;
 mod quota;
 mod record;
 mod restore;
@@ -29,6 +30,7 @@ pub use apply::{Change, ChangeKind, Changes, ChangesMark, Known, TxnReply, TxnRe
 pub use foresight::{Foreseen, Foresight};
 pub use hash::PathHash;
 pub use head::{Head, NotRetained, Quota, Room, Savepoint, Settings, Usage};
+pub use pages::PagesAhead;
 pub use quota::QuotaText;
 pub use record::{AclId, NodeId};
 pub use restore::{RestoreError, Restorer};

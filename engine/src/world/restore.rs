@@ -4,6 +4,7 @@
 use super::apply::{Misplaced, Planted, Sapling, recount_quota};
 use super::foresight::{Foreseen, Foresight};
 use super::head::{Head, OpenSession, Settings};
+use super::pages::{Marks, PagesAhead};
 use super::quota::{self, LIMITS, QUOTA_ROOT};
 use super::record::{AclId, NodeId};
 use super::view::NEWEST;
@@ -12,6 +13,7 @@ use crate::model::{Acl, Identity, SessionId, StatPersisted};
 use crate::wire::AclBytes;
 use ostler_replication::Zxid;
 use std::collections::BTreeMap;
+use std::sync::Arc;
 
 /// Key of the ACL that permits everything; never in a snapshot's map.
 const OPEN_KEY: i64 = -1;
@@ -47,6 +49,7 @@ pub struct Restorer {
     last_path: String,
     /// From the root to the last znode. Empty: there is no root yet.
     line: Vec<Ancestor>,
+    marks: Arc<Marks>,
 }
 
 struct Ancestor {
@@ -79,6 +82,7 @@ impl Restorer {
             unknown,
             last_path: String::new(),
             line: Vec::new(),
+            marks: Arc::default(),
         }
     }
 
@@ -117,6 +121,11 @@ impl Restorer {
     /// What `node_foreseen` wants of each znode; may be computed on any thread.
     pub fn foresight(&self) -> Foresight {
         self.head.foresight()
+    }
+
+    /// Whoever reads the snapshot may have memory made ready by this, on another thread.
+    pub fn pages_ahead(&self) -> PagesAhead {
+        PagesAhead::new(Arc::clone(&self.head.shared), Arc::clone(&self.marks))
     }
 
     /// Fetches the memory that planting this znode will touch.
@@ -176,6 +185,7 @@ impl Restorer {
             }
         }
         self.shorten_children();
+        self.head.writer.mark(&self.marks);
         self.line.push(Ancestor::new(path.len(), id));
         self.last_path.clear();
         self.last_path.push_str(path);
@@ -216,6 +226,8 @@ impl Restorer {
             return Err(RestoreError::Empty);
         }
         self.shorten(0);
+        self.head.writer.mark(&self.marks);
+        self.marks.give_back(&self.head.shared);
         self.head.plant_missing();
         for subject in self.quotas() {
             let Head { shared, writer } = &mut self.head;

@@ -73,6 +73,16 @@ impl Nodes {
         Nodes(Array::new(NODES_MAX))
     }
 
+    pub(super) fn region(&self) -> &Region {
+        &self.0.region
+    }
+
+    /// Bytes of the entries of all ids below this one.
+    #[inline]
+    pub(super) fn bytes_below(id: u32) -> usize {
+        id as usize * size_of::<AtomicU32>()
+    }
+
     #[inline]
     pub(super) fn newest(&self, id: NodeId) -> Handle {
         Handle(self.0.at(id.0 as usize).load(Ordering::Acquire))
