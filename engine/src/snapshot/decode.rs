@@ -8,9 +8,10 @@ use ostler_replication::Zxid;
 use std::borrow::Cow;
 use std::io;
 
-/// Where bytes come from, in pieces of any size; `None` at the end.
+/// Where bytes come from, in pieces of any size.
 pub(super) trait Pieces {
-    fn next(&mut self) -> io::Result<Option<Vec<u8>>>;
+    /// Puts the next piece behind what is held; `false` at the end.
+    fn append(&mut self, held: &mut Vec<u8>) -> io::Result<bool>;
 }
 
 /// What a whole snapshot contained.
@@ -121,10 +122,9 @@ impl Input<'_> {
                 self.held.drain(..self.at);
                 (self.at, self.checked) = (0, 0);
             }
-            match self.pieces.next() {
-                Ok(Some(piece)) if self.held.is_empty() => self.held = piece,
-                Ok(Some(piece)) => self.held.extend_from_slice(&piece),
-                Ok(None) => return Ok(false),
+            match self.pieces.append(&mut self.held) {
+                Ok(true) => {}
+                Ok(false) => return Ok(false),
                 Err(e)
                     if e.kind() == io::ErrorKind::InvalidData || e.kind() == io::ErrorKind::UnexpectedEof =>
                 {

@@ -9,6 +9,9 @@ use std::sync::atomic::{AtomicUsize, Ordering};
 /// Blocks, index and node table, and the part of a snapshot's bytes that becomes each: a little more than in production
 /// shape, where 237 bytes become 100, 12 and 4.
 const SHARES: [usize; 3] = [2, 16, 56];
+/// A snapshot of fewer bytes is small: its pages come as they are touched. Of a larger one as much is taken for received
+/// before it is, so that backing begins ahead.
+const SNAPSHOT_BYTES_LEAST: u64 = 8 << 20;
 /// Bytes backed ahead of what is filled, at most. What is left of them in the end goes back.
 const LEAD_BYTES: usize = 32 << 20;
 /// Pages come in this size where the system has it.
@@ -58,7 +61,10 @@ impl PagesAhead {
 
     /// To be called again and again with the bytes of the snapshot, uncompressed, that have been received so far.
     pub fn back(&mut self, received: u64) {
-        let received = usize::try_from(received).unwrap_or(usize::MAX);
+        if received < SNAPSHOT_BYTES_LEAST {
+            return;
+        }
+        let received = usize::try_from(received.saturating_add(SNAPSHOT_BYTES_LEAST)).unwrap_or(usize::MAX);
         for (at, region) in regions(&self.shared).into_iter().enumerate() {
             let filled = self.marks.filled[at].load(Ordering::Relaxed);
             let wanted = (received / SHARES[at]).min(filled.saturating_add(LEAD_BYTES)).min(region.bytes());
@@ -85,12 +91,12 @@ mod tests {
         let marks = Arc::new(Marks::default());
         let mut pages = PagesAhead::new(Arc::clone(&shared), Arc::clone(&marks));
         let backed = || marks.backed[2].load(Ordering::Relaxed);
-        pages.back(100 << 20);
+        pages.back(SNAPSHOT_BYTES_LEAST - 1);
         assert_eq!(backed(), 0, "a small tree backs nothing");
         if cfg!(miri) {
             return;
         }
-        pages.back(56 * (9 << 20));
+        pages.back(56 * (9 << 20) - SNAPSHOT_BYTES_LEAST);
         assert_eq!(backed(), 8 << 20);
         pages.back(1 << 40);
         assert_eq!(backed(), LEAD_BYTES);
