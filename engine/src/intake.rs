@@ -10,6 +10,7 @@ use crate::model::{Identity, SessionId, Xid};
 use crate::ring::{ConnRef, Wake};
 use crate::wire::ConnectRequest;
 use crossbeam::queue::ArrayQueue;
+use std::collections::VecDeque;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering, fence};
 
@@ -182,17 +183,34 @@ impl Submitter {
 }
 
 impl Intake {
-    /// The next request, from each worker in turn.
-    pub fn take(&mut self) -> Option<CoreRequest> {
-        for _ in 0..self.queues.len() {
-            let at = self.next;
-            self.next = (at + 1) % self.queues.len();
-            if let Some(request) = self.queues[at].requests.pop() {
-                self.queues[at].took(request.bytes());
-                return Some(request);
+    /// Takes up to `most` requests, each worker's share in its order, beginning with the worker whose turn it is.
+    pub fn take(&mut self, most: usize, taken: &mut VecDeque<CoreRequest>) {
+        let mut left = most;
+        for (visited, _) in self.queues.iter().enumerate() {
+            let queue = &self.queues[self.next];
+            self.next = (self.next + 1) % self.queues.len();
+            // What is left is shared among those that have not had their turn.
+            let share = left.div_ceil(self.queues.len() - visited);
+            let mut bytes = 0;
+            let before = taken.len();
+            taken.extend(
+                std::iter::from_fn(|| queue.requests.pop()).take(share).inspect(|it| bytes += it.bytes()),
+            );
+            left -= taken.len() - before;
+            if taken.len() > before {
+                queue.took(bytes);
             }
         }
-        None
+    }
+
+    /// All that wait.
+    #[cfg(test)]
+    pub fn take_all(&mut self) -> VecDeque<CoreRequest> {
+        let mut taken = VecDeque::new();
+        while !self.is_empty() {
+            self.take(usize::MAX, &mut taken);
+        }
+        taken
     }
 
     pub fn is_empty(&self) -> bool {
@@ -267,13 +285,22 @@ mod tests {
             bench.submitters[0].submit(write(0, xid, 1)).unwrap();
         }
         bench.submitters[1].submit(write(1, 9, 1)).unwrap();
-        let order: Vec<i32> = std::iter::from_fn(|| bench.intake.take())
-            .map(|request| match request {
-                CoreRequest::Write { xid, .. } => xid.0,
-                other => panic!("{other:?}"),
-            })
-            .collect();
-        assert_eq!(order, [0, 9, 1, 2]);
+        let mut check = |most: usize, xids: &[i32]| {
+            let mut taken = VecDeque::new();
+            bench.intake.take(most, &mut taken);
+            let taken: Vec<i32> = taken
+                .iter()
+                .map(|request| match request {
+                    CoreRequest::Write { xid, .. } => xid.0,
+                    other => panic!("{other:?}"),
+                })
+                .collect();
+            assert_eq!(taken, xids);
+        };
+        check(2, &[0, 9]);
+        check(1, &[1]);
+        check(64, &[2]);
+        check(64, &[]);
     }
 
     #[test]
@@ -283,7 +310,7 @@ mod tests {
         bench.submitters[0].submit(write(0, 1, large)).unwrap();
         assert!(bench.submitters[0].submit(write(0, 2, large)).is_err());
         assert_eq!(bench.worker_wakes.load(Ordering::Relaxed), 0);
-        bench.intake.take().unwrap();
+        assert_eq!(bench.intake.take_all().len(), 1);
         assert_eq!(bench.worker_wakes.load(Ordering::Relaxed), 1);
         bench.submitters[0].submit(write(0, 2, large)).unwrap();
     }

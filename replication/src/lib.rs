@@ -20,8 +20,9 @@ pub struct Proposal {
     pub first: Zxid,
     /// Zxid of the last record; the batch commits when this one does.
     pub last: Zxid,
-    /// Wire entries (txn header, body, optional digest), each behind its length as a big-endian `u32`.
-    pub records: Arc<[u8]>,
+    /// Wire entries (txn header, body, optional digest), each behind its length as a big-endian `u32`. The buffer that
+    /// they were collected in, for copying a batch costs more than following one more pointer.
+    pub records: Arc<Vec<u8>>,
 }
 
 impl Proposal {

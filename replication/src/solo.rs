@@ -65,7 +65,7 @@ mod tests {
 
     #[test]
     fn durable_is_committed() {
-        let batch = Proposal { first: Zxid(1), last: Zxid(3), records: [].into() };
+        let batch = Proposal { first: Zxid(1), last: Zxid(3), records: Default::default() };
         check(
             vec![Input::Propose(batch), Input::Durable(Zxid(3)), Input::Barrier(Ticket(9))],
             "Role(Standalone), append 0:1-0:3, Commit(0:3), Passed(Ticket(9))",

@@ -9,7 +9,7 @@ use crate::net::{Flag, SharedNet, SimPoll, Waker, lock};
 use ostler_engine::admin::{FourLetter, Registry};
 use ostler_engine::config::{Config, Containers};
 use ostler_engine::core::{Core, CoreInput, CoreOutput, Now, Settings, Space};
-use ostler_engine::intake::{Bell, Intake, intake};
+use ostler_engine::intake::{Bell, CoreRequest, Intake, intake};
 use ostler_engine::io::clock::{self, Clock};
 use ostler_engine::io::disk::Disk;
 use ostler_engine::io::disk_sim::SimDisk;
@@ -215,6 +215,8 @@ pub enum Actor {
 pub struct Machine {
     core: Core<Solo>,
     intake: Intake,
+    /// From the intake, not yet stepped.
+    taken: VecDeque<CoreRequest>,
     publisher: Publisher<Event>,
     proposals: VecDeque<Proposal>,
     events: VecDeque<Event>,
@@ -321,6 +323,7 @@ impl Machine {
         Ok(Machine {
             core,
             intake,
+            taken: VecDeque::new(),
             publisher,
             proposals: VecDeque::new(),
             events: VecDeque::new(),
@@ -349,7 +352,7 @@ impl Machine {
 
     /// Nothing is on its way to being committed or told.
     pub fn is_quiet(&self) -> bool {
-        self.core.is_quiet() && self.intake.is_empty() && self.proposals.is_empty() && self.events.is_empty()
+        self.core.is_quiet() && !self.has_requests() && self.proposals.is_empty() && self.events.is_empty()
     }
 
     /// The log has taken nothing for want of space.
@@ -434,7 +437,11 @@ impl Machine {
             if !self.takes_requests() {
                 break;
             }
-            let Some(request) = self.intake.take() else { break };
+            if self.taken.is_empty() {
+                self.intake.take(limits::CORE_AHEAD_REQUESTS, &mut self.taken);
+                self.core.foresee(&self.taken);
+            }
+            let Some(request) = self.taken.pop_front() else { break };
             self.core.step(CoreInput::Request(request), now);
         }
         self.core.turn(now);
@@ -456,8 +463,12 @@ impl Machine {
         self.core.wants_requests() && !self.is_blocked()
     }
 
+    fn has_requests(&self) -> bool {
+        !self.taken.is_empty() || !self.intake.is_empty()
+    }
+
     fn has_core_work(&self) -> bool {
-        !self.news.is_empty() || self.core.has_work() || self.takes_requests() && !self.intake.is_empty()
+        !self.news.is_empty() || self.core.has_work() || self.takes_requests() && self.has_requests()
     }
 
     fn act(&mut self, checker: &mut Checker, history: &mut History) -> Checked {

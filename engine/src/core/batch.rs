@@ -10,6 +10,7 @@ use crate::wire::reply;
 use crate::world::Changes;
 use ostler_replication::{Moment, Proposal, Zxid};
 use std::collections::HashSet;
+use std::sync::Arc;
 
 #[derive(Default)]
 pub(super) struct Open {
@@ -63,7 +64,7 @@ impl Open {
     pub fn take_proposal(&mut self) -> Proposal {
         assert!(self.txns > 0);
         self.txns = 0;
-        Proposal { first: self.first, last: self.last, records: std::mem::take(&mut self.entries).into() }
+        Proposal { first: self.first, last: self.last, records: Arc::new(take(&mut self.entries)) }
     }
 
     /// What the workers learn.
@@ -72,9 +73,9 @@ impl Open {
         self.loose.clear();
         self.number += 1;
         Batch {
-            changes: std::mem::take(&mut self.changes),
-            outcomes: std::mem::take(&mut self.outcomes),
-            frames: std::mem::take(&mut self.frames),
+            changes: Changes { list: take(&mut self.changes.list), text: take(&mut self.changes.text) },
+            outcomes: take(&mut self.outcomes),
+            frames: take(&mut self.frames),
         }
     }
 
@@ -141,6 +142,13 @@ impl Open {
         let batch = Batch { changes: Changes::default(), outcomes: told, frames: told_frames };
         (!batch.outcomes.is_empty()).then_some(batch)
     }
+}
+
+/// Leaves a buffer with room for as much again: the next batch is likely to be as large, and growing into it from nothing
+/// would copy each byte about once more.
+fn take<T>(buffer: &mut Vec<T>) -> Vec<T> {
+    let room = buffer.len();
+    std::mem::replace(buffer, Vec::with_capacity(room))
 }
 
 /// Puts another zxid into a reply's header, if it has the outcome's. A connect response has no header.

@@ -48,6 +48,19 @@ struct Session {
     round: u64,
 }
 
+impl Session {
+    /// True: it was being probed, and belongs into the bucket of its deadline again.
+    fn touch(&mut self, clock_ms: u64, tick_ms: u64) -> bool {
+        // Never backwards: a re-attach may have shortened the timeout, but the time promised before it still holds.
+        self.due = self.due.max((clock_ms + self.timeout_ms) / tick_ms + 1);
+        let was_probing = matches!(self.state, State::Probing(_));
+        if was_probing {
+            self.state = State::Live;
+        }
+        was_probing
+    }
+}
+
 /// One multiplication: session ids differ in their low bits.
 #[derive(Default)]
 pub(super) struct IdHasher(u64);
@@ -162,7 +175,9 @@ impl Sessions {
             true => session.round = place.round,
             false => session.batch = place.batch,
         }
-        self.touch_at(id, clock);
+        if session.touch(clock, self.tick_ms) {
+            self.buckets.entry(session.due).or_default().push(id);
+        }
         if later { Standing::Later } else { Standing::Now }
     }
 
@@ -179,15 +194,9 @@ impl Sessions {
     }
 
     pub fn touch(&mut self, id: SessionId, now: Moment) {
-        self.touch_at(id, self.clock_ms(now));
-    }
-
-    fn touch_at(&mut self, id: SessionId, clock: u64) {
+        let clock = self.clock_ms(now);
         let Some(session) = self.table.get_mut(&id) else { return };
-        // Never backwards: a re-attach may have shortened the timeout, but the time promised before it still holds.
-        session.due = session.due.max((clock + session.timeout_ms) / self.tick_ms + 1);
-        if let State::Probing(_) = session.state {
-            session.state = State::Live;
+        if session.touch(clock, self.tick_ms) {
             self.buckets.entry(session.due).or_default().push(id);
         }
     }

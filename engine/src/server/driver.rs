@@ -225,7 +225,7 @@ impl Driver {
     /// The next request; they are taken some at a time, so that the core can look ahead.
     fn next_request(&mut self) -> Option<CoreRequest> {
         if self.taken.is_empty() {
-            self.taken.extend(std::iter::from_fn(|| self.intake.take()).take(limits::CORE_AHEAD_REQUESTS));
+            self.intake.take(limits::CORE_AHEAD_REQUESTS, &mut self.taken);
             self.core.foresee(&self.taken);
         }
         self.taken.pop_front()

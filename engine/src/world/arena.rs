@@ -220,7 +220,12 @@ impl Allocator {
         let first = self.free[class];
         if !first.is_none() {
             // SAFETY: a free block belongs to the allocator and begins with a handle that `free` wrote.
-            self.free[class] = Handle(unsafe { memory.at(first).cast::<u32>().read() });
+            let next = Handle(unsafe { memory.at(first).cast::<u32>().read() });
+            self.free[class] = next;
+            if !next.is_none() {
+                // It was freed some time ago, and is asked for its own next one soon.
+                memory.prefetch(next);
+            }
             return first;
         }
         let left = self.end - self.next;

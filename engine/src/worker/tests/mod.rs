@@ -543,7 +543,7 @@ fn a_probe_is_answered_only_after_the_socket_was_read_dry() {
     rig.send(client, &write(1));
     let (to, _) = writes(&mut rig)[0];
     rig.pass(5000);
-    while rig.intake.take().is_some() {}
+    rig.intake.take_all();
 
     let probe = |token| (to, Xid(0), After::Probe { session, token }, None);
     rig.answer(vec![probe(7)]);
@@ -553,7 +553,10 @@ fn a_probe_is_answered_only_after_the_socket_was_read_dry() {
     // Bytes that nobody has reported yet: a touch instead.
     rig.pipe(client, |pipe| pipe.to_server.extend(ping()));
     rig.answer(vec![probe(8)]);
-    let touched = std::iter::from_fn(|| rig.intake.take())
+    let touched = rig
+        .intake
+        .take_all()
+        .into_iter()
         .any(|request| matches!(request, CoreRequest::Touch(list) if list == [session]));
     assert!(touched);
     assert!(rig.asked().is_empty());
@@ -581,10 +584,10 @@ fn what_was_heard_is_reported_before_the_connections_end() {
     let mut rig = Rig::plain();
     let (client, session) = rig.established();
     rig.pass(5000);
-    while rig.intake.take().is_some() {}
+    rig.intake.take_all();
     rig.send(client, &ping());
     rig.hang_up(client);
-    let told: Vec<_> = std::iter::from_fn(|| rig.intake.take()).collect();
+    let told: Vec<_> = rig.intake.take_all().into_iter().collect();
     let [CoreRequest::Touch(heard), CoreRequest::Gone { session: gone, .. }] = &told[..] else {
         panic!("{told:?}")
     };
@@ -596,13 +599,16 @@ fn whoever_was_heard_from_is_reported_in_bulk() {
     let mut rig = Rig::plain();
     let sessions: Vec<_> = (0..3).map(|_| rig.established()).collect();
     rig.pass(5000);
-    while rig.intake.take().is_some() {}
+    rig.intake.take_all();
     for (client, _) in &sessions {
         rig.send(*client, &ping());
         rig.send(*client, &ping());
     }
     rig.pass(5000);
-    let mut touched: Vec<_> = std::iter::from_fn(|| rig.intake.take())
+    let mut touched: Vec<_> = rig
+        .intake
+        .take_all()
+        .into_iter()
         .flat_map(|request| match request {
             CoreRequest::Touch(list) => list,
             other => panic!("{other:?}"),

@@ -304,7 +304,7 @@ impl Rig {
 
     /// What the worker asked of the core, but for touches.
     pub fn asked(&mut self) -> Vec<CoreRequest> {
-        let all = std::iter::from_fn(|| self.intake.take());
+        let all = self.intake.take_all().into_iter();
         all.filter(|request| !matches!(request, CoreRequest::Touch(_))).collect()
     }
 
