@@ -201,6 +201,15 @@ pub const SNAPSHOTS_TRIED_MAX: usize = 100;
 pub const SYNC_WARNING_MS_DEFAULT: u64 = 1000;
 /// The side mark of the last sync is written when no sync came for so long, milliseconds.
 pub const SIDE_MARK_IDLE_MS: u64 = 500;
+/// The core syncs a batch itself, without the log thread, when nobody but its client has called for so long, milliseconds:
+/// then nobody is kept waiting. Longer than a client takes to answer, shorter than anybody notices.
+pub const LONE_CALLER_MS: u64 = 10;
+/// ... and the batch is at most so large, bytes of records: a larger one takes longer on the disk than two hand-offs cost.
+pub const LOG_HERE_BYTES_MAX: usize = 64 << 10;
+/// ... and no sync took longer than this, microseconds, ...
+pub const LOG_HERE_MICROS_MAX: u64 = 2000;
+/// ... for so long, milliseconds.
+pub const LOG_HERE_AGAIN_MS: u64 = 1000;
 
 // --- admin and shutdown ------------------------------------------------------------------------------------------
 

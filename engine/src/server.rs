@@ -245,6 +245,8 @@ impl Server {
             stop: core_stop.clone(),
             purge: purge.clone(),
             space: SpaceWatch::default(),
+            writers: driver::Writers::default(),
+            is_shared: false,
         };
         let log_handle = driver.log_handle();
         let drain = Arc::new(AtomicBool::new(false));

@@ -5,15 +5,23 @@
 //! Who runs at once: the core (and purge) push commands under the queue's mutex; the log thread takes all there are, in
 //! order, and works without the mutex. Group commit needs no timer: what was queued while the last sync ran is the next
 //! group. The pusher wakes the thread only when it sleeps, so a busy log costs no system call.
+//!
+//! The writer has a mutex of its own. The log thread holds it while it writes; while it sleeps with nothing queued the
+//! core may write a group itself ([`LogThread::append_here`]): two hand-offs less for a client that waits alone. That the
+//! thread sleeps is asked and the writer taken under the queue's mutex, so whoever writes has everything that was queued
+//! before behind him, and nothing can be queued meanwhile: the core queues, and it is the core that writes.
 
 use super::segments::{LogSpace, Spares};
 use super::writer::{AppendError, LogFailure, LogSettings, LogWriter, open_dir};
 use crate::io::disk::Disk;
-use crate::limits::{BATCH_BYTES_MAX, LOG_QUEUE_PROPOSALS_MAX, SIDE_MARK_IDLE_MS};
+use crate::limits::{
+    BATCH_BYTES_MAX, LOG_HERE_AGAIN_MS, LOG_HERE_BYTES_MAX, LOG_HERE_MICROS_MAX, LOG_QUEUE_PROPOSALS_MAX,
+    SIDE_MARK_IDLE_MS,
+};
 use ostler_replication::{Proposal, Zxid};
 use std::collections::VecDeque;
 use std::io;
-use std::path::Path;
+use std::path::{Path, PathBuf};
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::{Arc, Condvar, Mutex, MutexGuard, PoisonError};
 use std::thread::JoinHandle;
@@ -65,13 +73,21 @@ struct Shared {
 struct Queue {
     commands: VecDeque<Command>,
     proposals: usize,
+    /// The log thread waits: it holds no command, and not the writer.
     asleep: bool,
+    /// The side mark lags behind the log.
+    mark_is_stale: bool,
+    /// A group was written by the core since the log thread went to sleep.
+    written_here: bool,
+    /// Nothing is taken any more: the log has ended, or failed.
     closed: bool,
 }
 
 /// The running log. Dropping it stops it as [`LogThread::stop`] does.
 pub struct LogThread {
     shared: Arc<Shared>,
+    writing: Arc<Mutex<Writing>>,
+    tell: Arc<dyn Fn(LogEvent) + Send + Sync>,
     threads: Vec<JoinHandle<()>>,
 }
 
@@ -105,14 +121,21 @@ impl LogThread {
             spares: spares.clone(),
             counters: LogCounters::default(),
         });
-        let mut log = LogThread { shared: shared.clone(), threads: Vec::new() };
         let warning = Duration::from_millis(settings.sync_warning_ms);
+        let writer = LogWriter::new(disk, settings.clone(), spares.clone(), last);
+        let writing = Writing { writer, tell: tell.clone(), warning, group: Vec::new(), slow_at: None };
+        let writing = Arc::new(Mutex::new(writing));
+        let mut log = LogThread {
+            shared: shared.clone(),
+            writing: writing.clone(),
+            tell: tell.clone(),
+            threads: Vec::new(),
+        };
         let pool = spares.clone();
         let failed = |source| LogFailure { doing: "starting on", path: settings.dir.clone(), source };
         log.threads.push(spawn("ostler-segments", move || pool.run()).map_err(failed)?);
         let failed = |source| LogFailure { doing: "starting on", path: settings.dir.clone(), source };
-        let writer = LogWriter::new(disk, settings.clone(), spares, last);
-        let mut driver = Driver { shared, writer, tell, warning, group: Vec::new() };
+        let driver = Driver { shared, writing, tell, dir: settings.dir.clone() };
         log.threads.push(spawn("ostler-log", move || driver.run()).map_err(failed)?);
         Ok(log)
     }
@@ -129,6 +152,41 @@ impl LogThread {
             queue.commands.push_back(Command::Append(proposal));
         }
         self.shared.wake(queue);
+    }
+
+    /// Writes and syncs all of `proposals` before it returns, and tells `Durable` as ever: true. False, and nothing done,
+    /// when the log thread has something to do, a new segment is needed, the group is large, or the disk has been slow of
+    /// late: then [`LogThread::append`] it is. Blocks the caller for the time of a sync.
+    pub fn append_here(&self, proposals: &mut VecDeque<Proposal>) -> bool {
+        let mut queue = self.shared.lock();
+        if !queue.asleep || queue.closed || !queue.commands.is_empty() {
+            return false;
+        }
+        let Ok(mut writing) = self.writing.try_lock() else { return false };
+        if !writing.may_write_here(proposals) {
+            return false;
+        }
+        queue.written_here = true;
+        let mark_is_due = !std::mem::replace(&mut queue.mark_is_stale, true);
+        drop(queue);
+        if mark_is_due {
+            // It sleeps without an end in sight: it is to look after the mark.
+            self.shared.changed.notify_one();
+        }
+        writing.group.extend(proposals.drain(..));
+        let logged = writing.log_group(&self.shared);
+        drop(writing);
+        match logged {
+            Ok(true) => true,
+            // It needed no segment, so there is nothing it could have waited for.
+            Ok(false) => unreachable!("a group for the open segment was given up"),
+            Err(failure) => {
+                self.shared.lock().closed = true;
+                self.shared.changed.notify_one();
+                (self.tell)(LogEvent::Failed(failure));
+                true
+            }
+        }
     }
 
     /// What is appended from here on goes to a new file. For snapshots: their log begins with its own file.
@@ -197,6 +255,10 @@ impl Shared {
         self.queue.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
+    fn stopping(&self) -> bool {
+        self.lock().commands.iter().any(|command| matches!(command, Command::Stop))
+    }
+
     fn push(&self, mut queue: MutexGuard<'_, Queue>, command: Command) {
         queue.commands.push_back(command);
         self.wake(queue);
@@ -218,16 +280,25 @@ fn spawn(name: &str, run: impl FnOnce() + Send + 'static) -> io::Result<JoinHand
     std::thread::Builder::new().name(name.into()).spawn(run)
 }
 
-struct Driver {
-    shared: Arc<Shared>,
+/// What is held to write: by the log thread, or by the core in its stead.
+struct Writing {
     writer: LogWriter,
     tell: Arc<dyn Fn(LogEvent) + Send + Sync>,
     warning: Duration,
     group: Vec<Proposal>,
+    /// When a group last took so long that nobody but the log thread should wait for the next.
+    slow_at: Option<Instant>,
+}
+
+struct Driver {
+    shared: Arc<Shared>,
+    writing: Arc<Mutex<Writing>>,
+    tell: Arc<dyn Fn(LogEvent) + Send + Sync>,
+    dir: PathBuf,
 }
 
 impl Driver {
-    fn run(&mut self) {
+    fn run(&self) {
         // A bug must not leave the server waiting for a log that is gone.
         let outcome = std::panic::catch_unwind(std::panic::AssertUnwindSafe(|| self.drive()));
         self.shared.lock().closed = true;
@@ -236,72 +307,107 @@ impl Driver {
             Ok(Err(failure)) => (self.tell)(LogEvent::Failed(failure)),
             Err(panic) => {
                 let source = io::Error::other("the log's thread panicked");
-                let failure = LogFailure { doing: "writing", path: self.writer.dir().to_path_buf(), source };
+                let failure = LogFailure { doing: "writing", path: self.dir.clone(), source };
                 (self.tell)(LogEvent::Failed(failure));
                 std::panic::resume_unwind(panic);
             }
         }
     }
 
-    fn drive(&mut self) -> Result<(), LogFailure> {
+    /// Who finds the lock poisoned stops as well: half a group may have been written.
+    fn writing(&self) -> MutexGuard<'_, Writing> {
+        self.writing.lock().expect("nobody panicked while writing the log")
+    }
+
+    fn drive(&self) -> Result<(), LogFailure> {
+        let mut group = Vec::new();
         loop {
-            let after = self.next_group()?;
-            if !self.group.is_empty() && !self.log_group()? {
-                return Ok(());
+            let Some(after) = self.next_group(&mut group)? else { return Ok(()) };
+            let mut writing = self.writing();
+            if !group.is_empty() {
+                writing.group.append(&mut group);
+                if !writing.log_group(&self.shared)? {
+                    return Ok(());
+                }
             }
             match after {
                 Some(Command::Roll) => {
-                    self.writer.write_mark()?;
-                    self.writer.roll()?;
+                    writing.writer.write_mark()?;
+                    writing.writer.roll()?;
                 }
-                Some(Command::Stop) => return self.writer.close(),
+                Some(Command::Stop) => return writing.writer.close(),
                 Some(Command::Append(_)) | None => {}
             }
+            let stale = writing.writer.mark_is_stale();
+            drop(writing);
+            self.shared.lock().mark_is_stale = stale;
         }
     }
 
-    /// Takes proposals up to a bound in bytes, or up to a command that has to stand between two groups.
-    fn next_group(&mut self) -> Result<Option<Command>, LogFailure> {
-        let shared = self.shared.clone();
-        let mut queue = shared.lock();
-        while queue.commands.is_empty() {
-            queue.asleep = true;
-            if !self.writer.mark_is_stale() {
-                queue = shared.changed.wait(queue).unwrap_or_else(PoisonError::into_inner);
-                continue;
-            }
-            let idle = Duration::from_millis(SIDE_MARK_IDLE_MS);
-            let (guard, waited) =
-                shared.changed.wait_timeout(queue, idle).unwrap_or_else(PoisonError::into_inner);
-            queue = guard;
-            if waited.timed_out() && queue.commands.is_empty() {
-                queue.asleep = false;
-                drop(queue);
-                self.writer.write_mark()?;
-                queue = shared.lock();
-            }
+    /// Takes proposals up to a bound in bytes, or up to a command that has to stand between two groups, which is given
+    /// back. `None` at the end: the core's write failed.
+    fn next_group(&self, group: &mut Vec<Proposal>) -> Result<Option<Option<Command>>, LogFailure> {
+        let mut queue = self.wait()?;
+        if queue.closed {
+            return Ok(None);
         }
-        queue.asleep = false;
         let mut bytes = 0;
         while let Some(command) = queue.commands.pop_front() {
             match command {
                 Command::Append(proposal) => {
                     queue.proposals -= 1;
                     bytes += proposal.records.len();
-                    self.group.push(proposal);
+                    group.push(proposal);
                     if bytes >= BATCH_BYTES_MAX as usize {
                         break;
                     }
                 }
-                other => return Ok(Some(other)),
+                other => return Ok(Some(Some(other))),
             }
         }
-        Ok(None)
+        Ok(Some(None))
+    }
+
+    /// Until there is a command, or the log has failed; writes the side mark when nothing was logged for a while.
+    fn wait(&self) -> Result<MutexGuard<'_, Queue>, LogFailure> {
+        let shared = &self.shared;
+        let mut queue = shared.lock();
+        while queue.commands.is_empty() && !queue.closed {
+            queue.asleep = true;
+            if !queue.mark_is_stale {
+                queue = shared.changed.wait(queue).unwrap_or_else(PoisonError::into_inner);
+                continue;
+            }
+            queue.written_here = false;
+            let idle = Duration::from_millis(SIDE_MARK_IDLE_MS);
+            let (guard, waited) =
+                shared.changed.wait_timeout(queue, idle).unwrap_or_else(PoisonError::into_inner);
+            queue = guard;
+            if waited.timed_out() && !queue.written_here && queue.commands.is_empty() && !queue.closed {
+                queue.asleep = false;
+                drop(queue);
+                self.writing().writer.write_mark()?;
+                queue = shared.lock();
+                queue.mark_is_stale = false;
+            }
+        }
+        queue.asleep = false;
+        Ok(queue)
+    }
+}
+
+impl Writing {
+    /// Whether the core may wait for these proposals itself.
+    fn may_write_here(&self, proposals: &VecDeque<Proposal>) -> bool {
+        let bytes: usize = proposals.iter().map(|proposal| proposal.records.len()).sum();
+        bytes <= LOG_HERE_BYTES_MAX
+            && self.slow_at.is_none_or(|at| at.elapsed() >= Duration::from_millis(LOG_HERE_AGAIN_MS))
+            && self.writer.has_room(proposals.iter())
     }
 
     /// Logs the group and reports it durable; on a full disk as soon as there is space. False when the log was stopped
     /// meanwhile.
-    fn log_group(&mut self) -> Result<bool, LogFailure> {
+    fn log_group(&mut self, shared: &Shared) -> Result<bool, LogFailure> {
         let begun = Instant::now();
         let mut told = self.writer.last();
         loop {
@@ -320,30 +426,30 @@ impl Driver {
                 Err(AppendError::Closed) => return Ok(false),
                 Err(AppendError::NoSpace) => {
                     self.group.retain(|proposal| proposal.last > logged);
-                    if self.stopping() {
+                    if shared.stopping() {
                         self.writer.close()?;
                         return Ok(false);
                     }
-                    self.shared.spares.wait_for_space();
+                    shared.spares.wait_for_space();
                 }
             }
         }
         self.group.clear();
-        self.count(begun.elapsed());
+        self.count(&shared.counters, begun);
         Ok(true)
     }
 
-    fn stopping(&self) -> bool {
-        self.shared.lock().commands.iter().any(|command| matches!(command, Command::Stop))
-    }
-
-    fn count(&self, took: Duration) {
-        let counters = &self.shared.counters;
+    fn count(&mut self, counters: &LogCounters, begun: Instant) {
+        let ended = Instant::now();
+        let took = ended.duration_since(begun);
+        if took >= Duration::from_micros(LOG_HERE_MICROS_MAX) {
+            self.slow_at = Some(ended);
+        }
         let nanos = u64::try_from(took.as_nanos()).unwrap_or(u64::MAX);
         let written = self.writer.written();
         let txns = written.records.saturating_sub(counters.records.load(Ordering::Relaxed));
         (self.tell)(LogEvent::Synced { took, txns });
-        // One writer, this thread: plain stores are enough.
+        // One writer at a time, whoever holds the log's: plain stores are enough.
         counters.syncs.store(written.syncs, Ordering::Relaxed);
         counters.bytes.store(written.bytes, Ordering::Relaxed);
         counters.records.store(written.records, Ordering::Relaxed);

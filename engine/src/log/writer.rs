@@ -216,6 +216,16 @@ impl LogWriter {
         Ok(())
     }
 
+    /// Whether an append of `proposals` is one write into the open segment, past the page cache, and nothing else.
+    pub fn has_room<'a>(&self, proposals: impl Iterator<Item = &'a Proposal>) -> bool {
+        let Some(Segment { named: Some(_), way: Way::Direct(_), bytes, end_bytes, .. }) = self.open else {
+            return false;
+        };
+        let entries = proposals.flat_map(Proposal::entries);
+        let more: u64 = entries.map(|entry| (entry.len() + RECORD_EXTRA_BYTES) as u64).sum();
+        more <= bytes - end_bytes
+    }
+
     /// The next append opens a new file.
     pub fn roll(&mut self) -> Result<(), LogFailure> {
         self.leave_segment()?;

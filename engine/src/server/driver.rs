@@ -7,7 +7,7 @@ use crate::intake::{Bell, CoreRequest, Intake};
 use crate::io::clock::{Clock, SystemClock};
 use crate::limits;
 use crate::log::{LogHandle, LogSpace, LogThread};
-use crate::ring::{Event, Publisher};
+use crate::ring::{ConnRef, Event, Publisher};
 use crate::snapshot::{Compression, Job, Pinned, Progress, Snapshotter};
 use crate::world::{Room, View};
 use crossbeam::queue::SegQueue;
@@ -157,6 +157,31 @@ pub struct Driver {
     /// Asked for a purge when the disk is full, and when that was.
     pub purge: Sender<()>,
     pub space: SpaceWatch,
+    pub writers: Writers,
+    /// The thread that turns this serves clients as well, and not one alone.
+    pub is_shared: bool,
+}
+
+/// Whether one client writes alone: then the core waits for the disk in the log thread's stead.
+#[derive(Default)]
+pub struct Writers {
+    last: Option<ConnRef>,
+    /// When another one wrote before it.
+    others_at: Option<Moment>,
+}
+
+impl Writers {
+    fn note(&mut self, request: &CoreRequest, now: Now) {
+        if let CoreRequest::Write { from, .. } = request
+            && self.last.replace(*from) != Some(*from)
+        {
+            self.others_at = Some(now.mono);
+        }
+    }
+
+    fn is_one(&self, now: Moment) -> bool {
+        self.others_at.is_some_and(|at| now.since(at) >= limits::LONE_CALLER_MS * 1_000_000)
+    }
 }
 
 /// What the counters are computed from.
@@ -205,12 +230,19 @@ impl Driver {
             if taken % 256 == 255 {
                 now = self.now();
             }
+            self.writers.note(&request, now);
             self.core.step(CoreInput::Request(request), now);
         }
         let now = self.now();
         self.watch_space(now);
         self.core.turn(now);
         self.act();
+        // What `append` wrote itself was told meanwhile.
+        while let Some(tidings) = self.mailbox.tidings.pop() {
+            let now = self.now();
+            self.hear(tidings, now);
+            self.act();
+        }
         let figures = self.core.figures();
         self.counters.begin_turn();
         let expired = figures.sessions_expired
@@ -341,7 +373,12 @@ impl Driver {
     }
 
     fn append(&mut self) {
-        if !self.proposals.is_empty() {
+        let Some(newest) = self.tally.on_the_way.back() else { return };
+        if self.proposals.is_empty() {
+            return;
+        }
+        let alone = !self.is_shared && self.writers.is_one(newest.1);
+        if !alone || !self.log.append_here(&mut self.proposals) {
             self.log.append(&mut self.proposals);
         }
     }

@@ -6,7 +6,7 @@ use super::driver::Driver;
 use crate::config::Config;
 use crate::intake::Bell;
 use crate::io::poll::MioPoll;
-use crate::limits::WAIT_MS_MAX;
+use crate::limits::{LONE_CALLER_MS, WAIT_MS_MAX};
 use crate::worker::Worker;
 use crossbeam::sync::Parker;
 use std::sync::Arc;
@@ -124,6 +124,7 @@ impl JointThread {
     pub fn run(mut self) {
         let mut deadline = None;
         loop {
+            self.driver.is_shared = !self.worker.serves_one_for(LONE_CALLER_MS * 1_000_000);
             self.driver.turn();
             if is_done(&self.worker, &self.drain, self.patience_ms, &mut deadline)
                 && (self.driver.is_quiet() || deadline.is_some_and(|deadline| Instant::now() >= deadline))

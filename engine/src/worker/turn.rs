@@ -126,6 +126,9 @@ pub(super) struct State<P: Poll> {
     pub accept_failure_logged: Option<Moment>,
     pub questions: Vec<Question>,
     pub draining: bool,
+    /// The connection heard from last, and when another one was before it.
+    pub caller: u32,
+    pub others_at: Moment,
 }
 
 /// Bytes of one connection to be served in this turn.
@@ -225,6 +228,8 @@ impl<P: Poll> Worker<P> {
             accept_failure_logged: None,
             questions: Vec::new(),
             draining: false,
+            caller: u32::MAX,
+            others_at: now.mono,
         };
         Worker { ring: parts.ring, delivering: false, state }
     }
@@ -304,6 +309,11 @@ impl<P: Poll> Worker<P> {
             && !self.state.connections.iter().any(|(_, connection)| owes(connection))
     }
 
+    /// As of the last turn nobody but one connection has called for so long, nanoseconds.
+    pub fn serves_one_for(&self, nanos: u64) -> bool {
+        self.state.now.mono.since(self.state.others_at) >= nanos
+    }
+
     pub fn connections(&self) -> usize {
         self.state.connections.len()
     }
@@ -334,6 +344,9 @@ impl<P: Poll> State<P> {
         for ready in reports.drain(..) {
             match ready {
                 Ready::Socket { token, readable, writable, closing } => {
+                    if token != std::mem::replace(&mut self.caller, token) {
+                        self.others_at = self.now.mono;
+                    }
                     let Some(connection) = self.connections.get_mut(token) else { continue };
                     let flags = &mut connection.flags;
                     flags.readable |= readable;

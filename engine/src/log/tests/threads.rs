@@ -190,6 +190,123 @@ fn an_idle_log_leaves_a_mark() {
     log.stop();
 }
 
+/// A log past the page cache, its first file begun by a proposal that its thread wrote.
+fn start_direct(disk: &SimDisk) -> (LogThread, Receiver<LogEvent>) {
+    let (tell, events) = channel();
+    let settings = settings(Path::new("/log"), Method::Direct);
+    let log = LogThread::start(Arc::new(disk.clone()), settings, Zxid(0), move |event| {
+        let _ = tell.send(event);
+    });
+    let log = log.unwrap();
+    assert!(append(&log, batch(1, 1)).is_ok());
+    durable(&events, 1);
+    (log, events)
+}
+
+/// The log thread goes to sleep by and by; then the caller writes, and has heard of it when the call returns.
+fn append_here(log: &LogThread, events: &Receiver<LogEvent>, proposal: Proposal) {
+    let last = proposal.last;
+    let mut proposals = VecDeque::from([proposal]);
+    while !log.append_here(&mut proposals) {
+        assert_eq!(proposals.len(), 1);
+        std::thread::yield_now();
+    }
+    assert!(proposals.is_empty());
+    assert!(events.try_iter().any(|event| matches!(event, LogEvent::Durable(zxid) if zxid == last)));
+}
+
+#[test]
+fn the_caller_and_the_thread_write_in_turn() {
+    let disk = SimDisk::new();
+    let (log, events) = start_direct(&disk);
+    for round in 0..20 {
+        let last = 2 + 4 * round;
+        append_here(&log, &events, batch(last, last));
+        append_here(&log, &events, batch(last + 1, last + 1));
+        assert!(append(&log, batch(last + 2, last + 2)).is_ok());
+        if round % 5 == 4 {
+            log.roll();
+        }
+        assert!(append(&log, batch(last + 3, last + 3)).is_ok());
+        durable(&events, last + 3);
+    }
+    // What stands behind the last return is on the disk itself.
+    append_here(&log, &events, batch(82, 82));
+    let cut = disk.after_power_cut(&vec![0; disk.choices().len()]);
+    assert_eq!(replay(&cut, Path::new("/log"), 0).unwrap().0.last, Zxid(82));
+    log.stop();
+    let (recovered, seen) = replay(&disk, Path::new("/log"), 0).unwrap();
+    assert_eq!((recovered.last, seen.len(), recovered.cut), (Zxid(82), 82, None));
+    assert_eq!(log_files(&disk, Path::new("/log")).unwrap().len(), 5);
+}
+
+#[test]
+fn what_takes_more_than_one_write_is_left_to_the_thread() {
+    let disk = SimDisk::new();
+    let (log, events) = start_direct(&disk);
+    append_here(&log, &events, batch(2, 2));
+    let large = proposal(&[entry(3, crate::limits::LOG_HERE_BYTES_MAX)]);
+    assert!(!log.append_here(&mut VecDeque::from([large])));
+    // The first segment is smaller than this.
+    let long = batch(3, 700);
+    assert!(long.records.len() < crate::limits::LOG_HERE_BYTES_MAX);
+    assert!(!log.append_here(&mut VecDeque::from([long.clone()])));
+    assert!(append(&log, long).is_ok());
+    durable(&events, 700);
+    log.stop();
+    // Through the page cache it is a store and a sync.
+    let temp = Path::new("/mapped");
+    let (log, events) = start_on(Arc::new(disk), temp, 0);
+    assert!(append(&log, batch(1, 1)).is_ok());
+    durable(&events, 1);
+    assert!(!log.append_here(&mut VecDeque::from([batch(2, 2)])));
+    log.stop();
+}
+
+#[test]
+fn a_mark_follows_what_the_caller_wrote() {
+    let disk = SimDisk::new();
+    let (log, events) = start_direct(&disk);
+    let dir = Path::new("/log");
+    let wait_for = |last| {
+        while mark::read(&disk, dir).unwrap().is_none_or(|mark| mark.last != Zxid(last)) {
+            std::thread::yield_now();
+        }
+    };
+    append_here(&log, &events, batch(2, 2));
+    wait_for(2);
+    // Now the thread sleeps without an end in sight.
+    append_here(&log, &events, batch(3, 3));
+    append_here(&log, &events, batch(4, 4));
+    wait_for(4);
+    log.stop();
+}
+
+#[test]
+fn a_failed_write_of_the_callers_is_told_once_and_ends_the_log() {
+    let disk = SimDisk::new();
+    let (log, events) = start_direct(&disk);
+    append_here(&log, &events, batch(2, 2));
+    while disk.list(Path::new("/log")).unwrap().len() < 3 {
+        std::thread::yield_now();
+    }
+    for call in disk.calls()..disk.calls() + 1000 {
+        disk.fail_at(call, libc::EIO);
+    }
+    let mut proposals = VecDeque::from([batch(3, 3)]);
+    while !log.append_here(&mut proposals) {
+        std::thread::yield_now();
+    }
+    assert!(append(&log, batch(4, 4)).is_err());
+    assert!(!log.append_here(&mut VecDeque::from([batch(4, 4)])));
+    log.stop();
+    let mark = mark::read(&disk.after_kill(), Path::new("/log")).unwrap();
+    assert!(mark.is_none_or(|mark| mark.last <= Zxid(2)), "{mark:?}");
+    let told: Vec<LogEvent> = events.try_iter().collect();
+    assert_eq!(told.iter().filter(|event| matches!(event, LogEvent::Failed(_))).count(), 1);
+    assert!(!told.iter().any(|event| matches!(event, LogEvent::Durable(zxid) if *zxid > Zxid(2))));
+}
+
 /// Runs only in the process that the next test starts.
 #[test]
 #[ignore = "helper: dies on purpose"]
