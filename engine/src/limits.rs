@@ -209,7 +209,7 @@ pub const LOG_HERE_BYTES_MAX: usize = 64 << 10;
 /// ... and no sync took longer than this, microseconds, ...
 pub const LOG_HERE_MICROS_MAX: u64 = 2000;
 /// ... for so long, milliseconds.
-pub const LOG_HERE_AGAIN_MS: u64 = 1000;
+pub const LOG_HERE_AGAIN_MS: u64 = 100;
 
 // --- admin and shutdown ------------------------------------------------------------------------------------------
 
