@@ -5,7 +5,9 @@ With OSTLER_SHELL=1 the same scripts drive `ostler cli` instead, which must prin
 """
 
 import os
+import pty
 import re
+import select
 import subprocess
 
 import harness
@@ -264,6 +266,35 @@ def redo_and_connect_again(server):
 def ephemerals_go_with_the_shell(server):
     expect(server, ("create -e /gone x", "Created /gone"), ("get /gone", "x"))
     expect(server, ("get /gone", "Node does not exist: /gone"))
+
+
+def lines_pasted_into_a_terminal_are_as_many_commands(server):
+    ours, theirs = pty.openpty()
+    environment = dict(os.environ, TERM="xterm")
+    process = subprocess.Popen(shell(server), stdin=theirs, stdout=theirs, stderr=theirs, env=environment, start_new_session=True)
+    os.close(theirs)
+    text = ""
+    try:
+        while select.select([ours], [], [], 30)[0]:
+            try:
+                part = os.read(ours, 65536).decode()
+            except OSError:  # the other end is closed
+                break
+            if "[zk: " not in text and "[zk: " in text + part:
+                os.write(ours, b"create /pasted x\nset /pasted first\nget /pasted\ndelete /pasted\nquit\n")
+            text += part
+        assert process.wait(30) == 0, text
+    finally:
+        process.kill()
+        process.wait()
+        os.close(ours)
+    assert "Created /pasted" in text and re.search(r"^first\r$", text, flags=re.M), text
+    assert "pasted" not in once(server, "ls", "/")[0]
+
+
+if OURS:
+    # Apache's edits lines with JLine only where that is on its class path.
+    check(lines_pasted_into_a_terminal_are_as_many_commands)
 
 
 if __name__ == "__main__":

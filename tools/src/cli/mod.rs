@@ -16,6 +16,8 @@ use commands::COMMANDS;
 use session::{Loss, Session, SessionOptions, State, WatchKind};
 use wire::Event;
 
+type Editor = rustyline::Editor<Completion, rustyline::history::DefaultHistory>;
+
 /// Apache's shell talks to this when nothing else is said.
 const SERVER_DEFAULT: &str = "localhost:2181";
 const TIMEOUT_MILLIS_DEFAULT: u64 = 30_000;
@@ -326,7 +328,9 @@ impl Shell {
 
     fn interact(&mut self) {
         println!("Welcome to ZooKeeper!\nJLine support is enabled");
-        let mut editor = match rustyline::Editor::<Completion, rustyline::history::DefaultHistory>::new() {
+        // Lines pasted together are as many commands, as in Apache's shell.
+        let config = rustyline::Config::builder().bracketed_paste(false).build();
+        let mut editor = match Editor::with_config(config) {
             Ok(editor) => editor,
             Err(e) => {
                 eprintln!("no line editing on this terminal ({e})");
