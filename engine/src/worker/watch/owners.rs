@@ -2,14 +2,31 @@
 //! A list may hold entries that were fired since, or twice the same: the table decides. It is cleaned when it holds
 //! twice as many as are alive.
 
-use super::table::{EntryId, grow_sparingly};
+use super::table::{EntryId, Slab, grow_sparingly};
 
+/// Eight bytes for each connection, more for those with more than one watch, or with one whose path is kept for it.
 pub(super) struct Owners {
     by_slot: Vec<Owner>,
+    books: Slab<Book>,
+}
+
+/// Either the only watch, or the number of a book, from 1.
+#[derive(Clone, Copy)]
+struct Owner {
+    only: EntryId,
+    book: u32,
+}
+
+impl Owner {
+    const NOTHING: Owner = Owner { only: EntryId(u32::MAX), book: 0 };
+
+    fn is_nothing(self) -> bool {
+        self.book == 0 && self.only == Owner::NOTHING.only
+    }
 }
 
 #[derive(Default)]
-struct Owner {
+struct Book {
     live: u32,
     /// Of paths that are kept for its watches, each counted in full however many share it.
     path_bytes: u32,
@@ -30,57 +47,97 @@ impl Default for Entries {
 
 impl Owners {
     pub fn new() -> Owners {
-        Owners { by_slot: Vec::new() }
+        Owners { by_slot: Vec::new(), books: Slab::new() }
     }
 
     /// `slot` began to watch `id`; `watches` tells whether it watches some entry now.
     pub fn add(&mut self, slot: u32, id: EntryId, watches: impl Fn(EntryId) -> bool) {
-        if self.by_slot.len() <= slot as usize {
-            self.by_slot.resize_with(slot as usize + 1, Owner::default);
+        let needed = slot as usize + 1;
+        if self.by_slot.len() < needed {
+            if self.by_slot.capacity() < needed {
+                self.by_slot.reserve_exact(needed + needed / 4 - self.by_slot.len());
+            }
+            self.by_slot.resize(needed, Owner::NOTHING);
         }
-        let owner = &mut self.by_slot[slot as usize];
-        owner.live += 1;
-        if owner.entries.as_slice().len() >= 2 * owner.live as usize + 4 {
+        if self.by_slot[slot as usize].is_nothing() {
+            self.by_slot[slot as usize].only = id;
+            return;
+        }
+        let book = self.book(slot);
+        book.live += 1;
+        if book.entries.as_slice().len() >= 2 * book.live as usize + 4 {
             let mut kept: Vec<EntryId> =
-                owner.entries.as_slice().iter().copied().filter(|&id| watches(id)).collect();
+                book.entries.as_slice().iter().copied().filter(|&id| watches(id)).collect();
             kept.sort_unstable();
             kept.dedup();
-            owner.entries = Entries::from(kept);
+            book.entries = Entries::from(kept);
         }
-        owner.entries.push(id);
+        book.entries.push(id);
     }
 
     /// A path of so many bytes is kept for one of its watches.
     pub fn charge(&mut self, slot: u32, bytes: usize) {
-        let owner = &mut self.by_slot[slot as usize];
-        owner.path_bytes = owner.path_bytes.saturating_add(bytes.min(u32::MAX as usize) as u32);
+        if bytes > 0 {
+            let book = self.book(slot);
+            book.path_bytes = book.path_bytes.saturating_add(bytes.min(u32::MAX as usize) as u32);
+        }
     }
 
     /// Whether `slot` watches more than anybody may.
     pub fn is_over(&self, slot: u32, most: u32, path_bytes_most: u32) -> bool {
-        let owner = &self.by_slot[slot as usize];
-        owner.live > most || owner.path_bytes > path_bytes_most
+        match self.by_slot[slot as usize].book {
+            0 => most == 0,
+            number => {
+                let book = self.books.get(number - 1);
+                book.live > most || book.path_bytes > path_bytes_most
+            }
+        }
     }
 
     /// `slot` watches one entry less, with so many bytes of path kept.
     pub fn removed(&mut self, slot: u32, path_bytes: usize) {
         let owner = &mut self.by_slot[slot as usize];
-        owner.live -= 1;
-        owner.path_bytes = owner.path_bytes.saturating_sub(path_bytes.min(u32::MAX as usize) as u32);
-        if owner.live == 0 {
-            owner.entries = Entries::default();
-            owner.path_bytes = 0;
+        if owner.book == 0 {
+            *owner = Owner::NOTHING;
+            return;
+        }
+        let book = self.books.get_mut(owner.book - 1);
+        book.live -= 1;
+        book.path_bytes = book.path_bytes.saturating_sub(path_bytes.min(u32::MAX as usize) as u32);
+        if book.live == 0 {
+            self.books.remove(owner.book - 1);
+            *owner = Owner::NOTHING;
         }
     }
 
     /// Everything `slot` may be watching; afterwards it watches nothing.
     pub fn take(&mut self, slot: u32) -> impl Iterator<Item = EntryId> + use<> {
-        let owner = self.by_slot.get_mut(slot as usize).map(std::mem::take).unwrap_or_default();
-        let (few, many) = match owner.entries {
+        let owner = self.by_slot.get_mut(slot as usize);
+        let owner = owner.map_or(Owner::NOTHING, |owner| std::mem::replace(owner, Owner::NOTHING));
+        let entries = match owner.book {
+            0 if owner.is_nothing() => Entries::default(),
+            0 => Entries::from(vec![owner.only]),
+            number => {
+                let entries = std::mem::take(&mut self.books.get_mut(number - 1).entries);
+                self.books.remove(number - 1);
+                entries
+            }
+        };
+        let (few, many) = match entries {
             Entries::Few(count, few) => (few.into_iter().take(count as usize), Vec::new()),
             Entries::Many(many) => ([EntryId(0); 4].into_iter().take(0), many),
         };
         few.chain(many)
+    }
+
+    /// The book of a connection that watches something, opened if it had none.
+    fn book(&mut self, slot: u32) -> &mut Book {
+        let owner = &mut self.by_slot[slot as usize];
+        if owner.book == 0 {
+            let entries = Entries::from(vec![owner.only]);
+            owner.book = self.books.insert(Book { live: 1, path_bytes: 0, entries }) + 1;
+        }
+        self.books.get_mut(owner.book - 1)
     }
 }
 

@@ -309,17 +309,17 @@ pub fn grow_sparingly<T>(list: &mut Vec<T>) {
 }
 
 /// Values behind small numbers that are reused.
-struct Slab<T> {
+pub(super) struct Slab<T> {
     values: Vec<T>,
     free: Vec<u32>,
 }
 
 impl<T: Default> Slab<T> {
-    fn new() -> Slab<T> {
+    pub(super) fn new() -> Slab<T> {
         Slab { values: Vec::new(), free: Vec::new() }
     }
 
-    fn insert(&mut self, value: T) -> u32 {
+    pub(super) fn insert(&mut self, value: T) -> u32 {
         if let Some(number) = self.free.pop() {
             self.values[number as usize] = value;
             return number;
@@ -328,16 +328,16 @@ impl<T: Default> Slab<T> {
         self.values.len() as u32 - 1
     }
 
-    fn remove(&mut self, number: u32) {
+    pub(super) fn remove(&mut self, number: u32) {
         self.values[number as usize] = T::default();
         self.free.push(number);
     }
 
-    fn get(&self, number: u32) -> &T {
+    pub(super) fn get(&self, number: u32) -> &T {
         &self.values[number as usize]
     }
 
-    fn get_mut(&mut self, number: u32) -> &mut T {
+    pub(super) fn get_mut(&mut self, number: u32) -> &mut T {
         &mut self.values[number as usize]
     }
 }
