@@ -364,7 +364,7 @@ fn start_log(
     let core = core.clone();
     let warning_nanos = config.sync_warning_ms.saturating_mul(1_000_000);
     let tell = move |event| match event {
-        // Only the log's own thread tells this, so these counters have one writer.
+        // Whoever holds the log's writer tells this, so these counters have one writer at a time.
         LogEvent::Synced { took, txns } => {
             let nanos = u64::try_from(took.as_nanos()).unwrap_or(u64::MAX);
             counters.begin_turn();

@@ -27,7 +27,8 @@ use std::sync::{Arc, Condvar, Mutex, MutexGuard, PoisonError};
 use std::thread::JoinHandle;
 use std::time::{Duration, Instant};
 
-/// What the log tells its owner, from its own threads. The function must be quick and must not call the log.
+/// What the log tells its owner, from its own threads or from inside [`LogThread::append_here`]. The function must be quick
+/// and must not call the log.
 #[derive(Debug)]
 pub enum LogEvent {
     /// Everything up to this zxid is on stable storage; always the last zxid of a proposal.
