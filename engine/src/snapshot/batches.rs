@@ -23,7 +23,8 @@ pub(super) struct Batch {
     /// Offset, key, and where in `bytes` the ACL ends.
     acls: Vec<(u64, i64, usize)>,
     nodes: Vec<Node>,
-    /// Of each ACL its bytes, of each znode its path and its data.
+    paths: String,
+    /// Of each ACL its bytes, of each znode its data.
     bytes: Vec<u8>,
 }
 
@@ -49,8 +50,10 @@ pub(super) struct Sender {
 
 impl Sender {
     fn pass_on_when_full(&mut self) -> Result<(), Failure> {
-        let Batch { sessions, acls, nodes, bytes } = &self.open;
-        if bytes.len() < BATCH_BYTES && sessions.len() + acls.len() + nodes.len() < BATCH_ENTRIES {
+        let Batch { sessions, acls, nodes, paths, bytes } = &self.open;
+        if paths.len() + bytes.len() < BATCH_BYTES
+            && sessions.len() + acls.len() + nodes.len() < BATCH_ENTRIES
+        {
             return Ok(());
         }
         self.pass_on()
@@ -78,7 +81,7 @@ impl Sink for Sender {
     fn node(&mut self, offset: u64, node: SnapshotNode<'_>) -> Result<(), Failure> {
         let SnapshotNode { path, data, acl, stat } = node;
         let foreseen = self.foresight.map(|foresight| foresight.of(path, data, &stat));
-        self.open.bytes.extend_from_slice(path.as_bytes());
+        self.open.paths.push_str(path);
         self.open.bytes.extend_from_slice(data.unwrap_or_default());
         let (path_bytes, data_bytes) = (path.len(), data.map(<[u8]>::len));
         self.open.nodes.push(Node { offset, path_bytes, data_bytes, acl, stat, foreseen });
@@ -93,7 +96,7 @@ impl Batch {
         for (offset, id, timeout_ms) in self.sessions.drain(..) {
             into.session(id, timeout_ms).map_err(damaged(offset))?;
         }
-        let mut at = 0;
+        let (mut at, mut path_at) = (0, 0);
         for (offset, key, end) in self.acls.drain(..) {
             into.acl(key, &self.bytes[at..end]).map_err(damaged(offset))?;
             at = end;
@@ -103,14 +106,15 @@ impl Batch {
                 into.expect(*foreseen);
             }
             let Node { offset, path_bytes, data_bytes, acl, stat, foreseen } = self.nodes[index];
-            let (path, rest) = self.bytes[at..].split_at(path_bytes);
-            let path = std::str::from_utf8(path).expect("a path was text when it was put here");
-            let data = data_bytes.map(|length| &rest[..length]);
-            at += path_bytes + data_bytes.unwrap_or(0);
+            let path = &self.paths[path_at..path_at + path_bytes];
+            let data = data_bytes.map(|length| &self.bytes[at..at + length]);
+            path_at += path_bytes;
+            at += data_bytes.unwrap_or(0);
             let node = SnapshotNode { path, data, acl, stat };
             plant(into, offset, node, foreseen)?;
         }
         self.nodes.clear();
+        self.paths.clear();
         self.bytes.clear();
         Ok(())
     }

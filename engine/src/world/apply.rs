@@ -516,11 +516,12 @@ impl Writer {
         foreseen: Foreseen,
     ) -> Result<Planted, Misplaced> {
         let Sapling { path, data, acl, stat } = sapling;
-        let (parent_path, name) =
-            path::split(path).filter(|(_, name)| !name.is_empty()).ok_or(Misplaced::NoPath)?;
+        let slash = foreseen.slash.filter(|slash| slash + 1 < path.len()).ok_or(Misplaced::NoPath)?;
+        let name = &path[slash + 1..];
         let parent = match parent {
             Some(id) => id,
-            None => shared.find_newest(parent_path).ok_or(Misplaced::NoParent)?.0,
+            // The empty path is the root's, too.
+            None => shared.find_newest(&path[..slash]).ok_or(Misplaced::NoParent)?.0,
         };
         if shared.find(foreseen.hash, path, NEWEST).is_some() {
             return Err(Misplaced::Twice);

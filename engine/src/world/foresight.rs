@@ -19,6 +19,8 @@ pub struct Foreseen {
     pub(super) hash: PathHash,
     /// What it adds to the tree's digest.
     pub(super) digest: u64,
+    /// Where the path's last `/` stands.
+    pub(super) slash: Option<usize>,
 }
 
 impl Foresight {
@@ -30,6 +32,6 @@ impl Foresight {
     pub fn of(&self, path: &str, data: Option<&[u8]>, stat: &StatPersisted) -> Foreseen {
         let path = if path.is_empty() { "/" } else { path };
         let digest = if self.digests && digest::counts(path) { digest::of(path, data, stat) } else { 0 };
-        Foreseen { hash: self.key.hash(path), digest }
+        Foreseen { hash: self.key.hash(path), digest, slash: path.rfind('/') }
     }
 }

@@ -36,6 +36,8 @@ const DEPTH_MAX: u32 = if cfg!(miri) { 8 } else { 21 };
 const SEGMENTS_BYTES: usize = if cfg!(miri) { 4 << 20 } else { 8 << 30 };
 const GROUP_BYTES: usize = 64;
 const GROUP_SLOTS: u32 = 8;
+type Group = [AtomicU64; GROUP_SLOTS as usize];
+const _: () = assert!(size_of::<Group>() == GROUP_BYTES && SEGMENTS_BYTES.is_multiple_of(GROUP_BYTES));
 /// Sizes of a segment in groups, and how many slots may be used in each (13 of 16).
 const SIZES: [u32; 3] = [40, 52, 64];
 /// Directory entries copied with each rebuild: twice what is needed to be done before the next doubling.
@@ -94,11 +96,11 @@ impl Index {
     }
 
     #[inline]
-    fn slot(&self, segment: Segment, group: u32, slot: u32) -> &AtomicU64 {
-        let at = (segment.first_group + group) as usize * GROUP_BYTES + slot as usize * 8;
-        // SAFETY: `at` is inside of the region (checked) and aligned to 8 bytes; slots are only ever accessed as atomics
-        // while a reader may hold the segment, and zeroed memory is a valid atomic.
-        unsafe { &*self.segments.at(at).cast::<AtomicU64>() }
+    fn group(&self, segment: Segment, group: u32) -> &Group {
+        let at = (segment.first_group + group) as usize * GROUP_BYTES;
+        // SAFETY: `at` is inside of the region (checked), which is a whole number of groups, and aligned to a group; slots
+        // are only ever accessed as atomics, and zeroed memory is a valid atomic.
+        unsafe { &*self.segments.at(at).cast::<Group>() }
     }
 
     #[inline]
@@ -128,8 +130,8 @@ impl Index {
         for step in 0..segment.groups {
             let group = if home + step < segment.groups { home + step } else { home + step - segment.groups };
             let mut has_empty = false;
-            for slot in 0..GROUP_SLOTS {
-                let value = self.slot(segment, group, slot).load(Ordering::Acquire);
+            for slot in self.group(segment, group) {
+                let value = slot.load(Ordering::Acquire);
                 has_empty |= value == EMPTY;
                 if (value >> 32) as u32 == hash.0 && value != EMPTY && value != DELETED {
                     let found = confirm(NodeId(value as u32));
@@ -225,13 +227,13 @@ impl IndexWriter {
         let home = segment.home(hash);
         for step in 0..segment.groups {
             let group = (home + step) % segment.groups;
-            let values: [u64; 8] =
-                std::array::from_fn(|slot| index.slot(segment, group, slot as u32).load(Ordering::Relaxed));
+            let slots = index.group(segment, group);
+            let values = slots.each_ref().map(|slot| slot.load(Ordering::Relaxed));
             let has_empty = values.contains(&EMPTY);
             if let Some(slot) = values.iter().position(|value| *value == wanted) {
                 // A group with an empty slot was never full, so no search has ever gone past it.
                 let value = if has_empty { EMPTY } else { DELETED };
-                index.slot(segment, group, slot as u32).store(value, Ordering::Release);
+                slots[slot].store(value, Ordering::Release);
                 let state = self.state(segment);
                 state.live -= 1;
                 state.used -= u16::from(has_empty);
@@ -248,6 +250,15 @@ impl IndexWriter {
         self.bytes -= u64::from(old.0.groups) * GROUP_BYTES as u64;
     }
 
+    /// Fetches what `insert` under this hash will touch.
+    #[inline]
+    pub(super) fn prefetch(&self, index: &Index, hash: PathHash) {
+        index.prefetch(hash);
+        if let Some(state) = self.states.get(index.segment(hash).first_group as usize / 4) {
+            prefetch(std::ptr::from_ref(state).cast());
+        }
+    }
+
     fn state(&mut self, segment: Segment) -> &mut State {
         &mut self.states[segment.first_group as usize / 4]
     }
@@ -258,8 +269,8 @@ impl IndexWriter {
         let segment = match self.free[size].pop() {
             Some(first_group) => {
                 let segment = Segment { first_group, groups };
-                for at in 0..groups * GROUP_SLOTS {
-                    index.slot(segment, at / GROUP_SLOTS, at % GROUP_SLOTS).store(EMPTY, Ordering::Relaxed);
+                for group in 0..groups {
+                    index.group(segment, group).iter().for_each(|slot| slot.store(EMPTY, Ordering::Relaxed));
                 }
                 segment
             }
@@ -359,8 +370,8 @@ impl IndexWriter {
 
 /// What a segment holds, as the writer sees it.
 fn entries(index: &Index, segment: Segment) -> impl Iterator<Item = (PathHash, NodeId)> + '_ {
-    (0..segment.groups * GROUP_SLOTS).filter_map(move |at| {
-        let value = index.slot(segment, at / GROUP_SLOTS, at % GROUP_SLOTS).load(Ordering::Relaxed);
+    (0..segment.groups).flat_map(move |group| index.group(segment, group)).filter_map(|slot| {
+        let value = slot.load(Ordering::Relaxed);
         (value != EMPTY && value != DELETED).then_some((PathHash((value >> 32) as u32), NodeId(value as u32)))
     })
 }
@@ -374,8 +385,7 @@ fn put(index: &Index, segment: Segment, hash: PathHash, id: NodeId) -> bool {
     let home = segment.home(hash);
     for step in 0..segment.groups {
         let group = (home + step) % segment.groups;
-        for at in 0..GROUP_SLOTS {
-            let slot = index.slot(segment, group, at);
+        for slot in index.group(segment, group) {
             let value = slot.load(Ordering::Relaxed);
             if value == EMPTY || value == DELETED {
                 slot.store(u64::from(hash.0) << 32 | u64::from(id.0), Ordering::Release);

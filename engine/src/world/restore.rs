@@ -130,7 +130,7 @@ impl Restorer {
 
     /// Fetches the memory that planting this znode will touch.
     pub fn expect(&self, foreseen: Foreseen) {
-        self.head.shared.index.prefetch(foreseen.hash);
+        self.head.writer.index.prefetch(&self.head.shared.index, foreseen.hash);
     }
 
     /// The next znode of the file; the root's path is `""`.
@@ -165,7 +165,7 @@ impl Restorer {
             self.line.push(Ancestor::new(0, NodeId::ROOT));
             return Ok(());
         }
-        let parent = self.parent(path);
+        let parent = self.parent(path, foreseen.slash);
         let Head { shared, writer } = &mut self.head;
         let Planted { id, parent: found } =
             writer.plant(shared, Sapling { path, data, acl, stat }, parent, foreseen).map_err(|reason| {
@@ -193,8 +193,8 @@ impl Restorer {
     }
 
     /// In pre-order the parent is the last znode or one of its ancestors; if so, it ends the line.
-    fn parent(&mut self, path: &str) -> Option<NodeId> {
-        let length = path.rfind('/')?;
+    fn parent(&mut self, path: &str, slash: Option<usize>) -> Option<NodeId> {
+        let length = slash?;
         let keep = self.line.iter().rposition(|ancestor| ancestor.path_length <= length)? + 1;
         self.shorten(keep);
         let last = self.line.last()?;
