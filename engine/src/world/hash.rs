@@ -101,13 +101,13 @@ mod tests {
     #[test]
     fn each_phase_is_more_frequent_than_the_one_before() {
         let key = HashKey::new([1, 2]);
-        let count = 100_000;
+        let (count, margin) = if cfg!(miri) { (1_000, 0.5) } else { (100_000, 0.1) };
         let mut phases = [0u32; 8];
         (0..count).for_each(|i| phases[(key.hash(&format!("/app/member-{i:010}")).0 & 7) as usize] += 1);
         let sum: f64 = (0..8).map(|i| 2f64.powf(f64::from(i) / 8.0)).sum();
         for (phase, found) in (0..).zip(phases) {
             let wanted = f64::from(count) * 2f64.powf(f64::from(phase) / 8.0) / sum;
-            assert!((f64::from(found) / wanted - 1.0).abs() < 0.1, "{phase}: {found} of {wanted}");
+            assert!((f64::from(found) / wanted - 1.0).abs() < margin, "{phase}: {found} of {wanted}");
         }
     }
 
