@@ -194,7 +194,7 @@ impl Server {
         let (publisher, subscribers) = ring(limits::RING_EVENTS_MAX, first, wakers(&polls));
 
         let log = start_log(&config, &paths, &disk, core.view().zxid(), &core_mail, registry.thread())?;
-        let snapshotter = start_snapshotter(&paths, &disk, &core_mail)?;
+        let snapshotter = snapshotter(&paths, &disk, &core_mail);
         let figures = Arc::new(SharedFigures::default());
         let mailboxes: Vec<_> = wakers(&polls).into_iter().map(Mailbox::new).collect();
         let desk = Desk::new();
@@ -386,11 +386,7 @@ fn start_log(
     LogThread::start(disk.clone(), settings, last, tell).map_err(StartError::LogStart)
 }
 
-fn start_snapshotter(
-    paths: &Paths,
-    disk: &Arc<dyn Disk>,
-    core: &Arc<driver::Mailbox>,
-) -> Result<Snapshotter, StartError> {
+fn snapshotter(paths: &Paths, disk: &Arc<dyn Disk>, core: &Arc<driver::Mailbox>) -> Snapshotter {
     let core = core.clone();
     let done = move |outcome: snapshot::snapshotter::Outcome| {
         match &outcome.result {
@@ -404,7 +400,7 @@ fn start_snapshotter(
         }
         core.send(Tidings::Snapshot(outcome.result.ok().map(|written| written.file_bytes)));
     };
-    Snapshotter::spawn(disk.clone(), paths.snapshots.clone(), done).map_err(StartError::Threads)
+    Snapshotter::new(disk.clone(), paths.snapshots.clone(), done)
 }
 
 fn compression(config: &Config) -> snapshot::Compression {

@@ -427,7 +427,7 @@ impl Driver {
             compression: self.compression,
             go_on: Box::new(move |_: Progress| goes_on(&figures, &stop)),
         };
-        if self.snapshotter.offer(job).is_err() {
+        if !self.snapshotter.offer(job) {
             self.mailbox.send(Tidings::Snapshot(None));
         }
     }

@@ -1,4 +1,6 @@
-//! The thread that writes snapshots beside live traffic: one at a time, at the lowest CPU priority.
+//! Writes snapshots beside live traffic: one at a time, on a thread of its own at the lowest CPU priority. Where the CPUs
+//! are busy all the time that may be too little to finish before too much memory is retained; so the attempt behind one
+//! that was given up has the priority of every other thread. A thread cannot raise its own: each job gets a new one.
 //! Not here: when a snapshot is due, what is pinned for it; the core decides and is told the outcome.
 
 use super::codec::Compression;
@@ -6,12 +8,10 @@ use super::writer::{self, Progress, WriteError, Written};
 use super::{SnapshotSource, priority};
 use crate::io::disk::Disk;
 use ostler_replication::Zxid;
-use std::io;
 use std::ops::ControlFlow;
 use std::path::PathBuf;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
-use std::sync::mpsc::{SyncSender, TrySendError, sync_channel};
 use std::thread::JoinHandle;
 
 /// One snapshot to write. Dropping the source unpins what it holds.
@@ -30,58 +30,68 @@ pub struct Outcome {
     pub result: Result<Written, WriteError>,
 }
 
-/// Handle of the thread. Dropping it lets a running job finish and then ends the thread.
+/// Dropping it waits for a running job.
 pub struct Snapshotter {
-    jobs: Option<SyncSender<Job>>,
+    disk: Arc<dyn Disk>,
+    dir: PathBuf,
+    done: Arc<dyn Fn(Outcome) + Send + Sync>,
     /// From taking a job until just before its outcome is told.
     busy: Arc<AtomicBool>,
+    /// The last job was given up.
+    hurry: Arc<AtomicBool>,
     thread: Option<JoinHandle<()>>,
 }
 
 impl Snapshotter {
-    /// Starts the thread; snapshots go to `dir` (a `version-2`). `done` is called on the thread, after the job's source
-    /// has been dropped.
-    pub fn spawn(
+    /// Snapshots go to `dir` (a `version-2`). `done` is called on the job's thread, after its source has been dropped.
+    pub fn new(
         disk: Arc<dyn Disk>,
         dir: PathBuf,
-        mut done: impl FnMut(Outcome) + Send + 'static,
-    ) -> io::Result<Snapshotter> {
-        let (jobs, queue) = sync_channel::<Job>(1);
-        let busy = Arc::new(AtomicBool::new(false));
-        let ours = Arc::clone(&busy);
-        let thread = std::thread::Builder::new().name("ostler-snap".into()).spawn(move || {
-            priority::lowest();
-            for Job { source, compression, mut go_on } in queue {
-                let zxid = source.zxid();
-                let result = writer::write(&*disk, &dir, &*source, compression, &mut *go_on);
-                drop(source);
-                drop(go_on);
-                ours.store(false, Ordering::Release);
-                done(Outcome { zxid, result });
-            }
-        })?;
-        Ok(Snapshotter { jobs: Some(jobs), busy, thread: Some(thread) })
+        done: impl Fn(Outcome) + Send + Sync + 'static,
+    ) -> Snapshotter {
+        let (busy, hurry) = Default::default();
+        Snapshotter { disk, dir, done: Arc::new(done), busy, hurry, thread: None }
     }
 
-    /// Hands a job over, or gives it back when one is being written: none waits here with its source pinned.
-    pub fn offer(&self, job: Job) -> Result<(), Box<Job>> {
+    /// Begins a job. False when another one is being written, for none waits with its source pinned, or when the system
+    /// has no thread for it.
+    pub fn offer(&mut self, job: Job) -> bool {
         if self.busy.swap(true, Ordering::AcqRel) {
-            return Err(Box::new(job));
+            return false;
         }
-        let jobs = self.jobs.as_ref().expect("only drop takes the sender");
-        // The channel has room for one and only who set `busy` sends; the thread lives as long as the sender.
-        jobs.try_send(job).map_err(|error| match error {
-            TrySendError::Full(job) | TrySendError::Disconnected(job) => Box::new(job),
-        })
+        self.join();
+        let (disk, dir, done) = (self.disk.clone(), self.dir.clone(), self.done.clone());
+        let (busy, hurry) = (self.busy.clone(), self.hurry.clone());
+        let thread = std::thread::Builder::new().name("ostler-snap".into()).spawn(move || {
+            if !hurry.load(Ordering::Relaxed) {
+                priority::lowest();
+            }
+            let Job { source, compression, mut go_on } = job;
+            let zxid = source.zxid();
+            let result = writer::write(&*disk, &dir, &*source, compression, &mut *go_on);
+            drop(source);
+            drop(go_on);
+            hurry.store(matches!(result, Err(WriteError::GivenUp { .. })), Ordering::Relaxed);
+            busy.store(false, Ordering::Release);
+            done(Outcome { zxid, result });
+        });
+        match thread {
+            Ok(thread) => self.thread = Some(thread),
+            Err(_) => self.busy.store(false, Ordering::Release),
+        }
+        self.thread.is_some()
+    }
+
+    fn join(&mut self) {
+        if let Some(thread) = self.thread.take() {
+            // A panic of the thread has been printed where it happened.
+            let _ = thread.join();
+        }
     }
 }
 
 impl Drop for Snapshotter {
     fn drop(&mut self) {
-        self.jobs = None;
-        if let Some(thread) = self.thread.take() {
-            // A panic of the thread has been printed where it happened.
-            let _ = thread.join();
-        }
+        self.join();
     }
 }

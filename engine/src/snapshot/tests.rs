@@ -573,10 +573,9 @@ fn giving_up_leaves_nothing() {
 fn the_thread_takes_one_job_at_a_time_and_tells_the_outcome() {
     let dir = tempfile::tempdir().unwrap();
     let (tell, told) = std::sync::mpsc::channel();
-    let thread = Snapshotter::spawn(Arc::new(RealDisk), dir.path().to_owned(), move |outcome| {
+    let mut snapshotter = Snapshotter::new(Arc::new(RealDisk), dir.path().to_owned(), move |outcome| {
         tell.send(outcome).unwrap();
-    })
-    .unwrap();
+    });
     let (open, gate) = std::sync::mpsc::channel::<()>();
     let job = |go_on: Box<dyn FnMut(Progress) -> ControlFlow<()> + Send>| Job {
         source: Box::new(three_portions()),
@@ -591,11 +590,23 @@ fn the_thread_takes_one_job_at_a_time_and_tells_the_outcome() {
         }
         ControlFlow::Continue(())
     }));
-    assert!(thread.offer(waits).is_ok());
-    assert!(thread.offer(job(Box::new(keep_going))).is_err(), "one is being written");
+    assert!(snapshotter.offer(waits));
+    assert!(!snapshotter.offer(job(Box::new(keep_going))), "one is being written");
     drop(open);
     let outcome = told.recv().unwrap();
     assert_eq!(outcome.result.unwrap().path, dir.path().join("snapshot.100000007"));
-    assert!(thread.offer(job(Box::new(|_| ControlFlow::Break(())))).is_ok());
-    assert!(matches!(told.recv().unwrap().result, Err(WriteError::GivenUp { .. })));
+    for (is_lowest, then) in [
+        (true, ControlFlow::Break(())),
+        // Given up with what the other threads left it: the next attempt gets its share.
+        (false, ControlFlow::Break(())),
+        (false, ControlFlow::Continue(())),
+        (true, ControlFlow::Continue(())),
+    ] {
+        assert!(snapshotter.offer(job(Box::new(move |_| {
+            assert_eq!(priority::is_lowest(), is_lowest);
+            then
+        }))));
+        let given_up = matches!(told.recv().unwrap().result, Err(WriteError::GivenUp { .. }));
+        assert_eq!(given_up, then.is_break());
+    }
 }
