@@ -168,6 +168,25 @@ impl Lab<'_, '_> {
         })
     }
 
+    /// The highest rate of an open loop that server and generator keep up with, down from that of a closed one: an open
+    /// loop has less in each read of a socket, so each request costs both of them more.
+    fn capacity(&mut self, what: &str, settings: &Settings) -> io::Result<f64> {
+        const STEP: f64 = 0.85;
+        let mut probe = settings.clone();
+        probe.duration = Duration::from_secs(1);
+        probe.pace = Pace::Closed;
+        let mut rate_tried = rate(&self.load(&format!("{what}, closed loop"), &probe)?);
+        for _ in 0..8 {
+            rate_tried *= STEP;
+            probe.pace = Pace::Poisson(rate_tried);
+            let open = self.load(&format!("{what}, open loop at {rate_tried:.0}/s"), &probe)?;
+            if open.invalid.is_empty() && rate(&open) > 0.98 * rate_tried {
+                break;
+            }
+        }
+        Ok(rate_tried)
+    }
+
     fn line(&mut self, line: Line) {
         self.result.lines.push(line);
     }
@@ -192,10 +211,9 @@ fn reads_beside_writes(lab: &mut Lab<'_, '_>) -> io::Result<()> {
     let kind = lab.ostler();
     let server = lab.start(&kind, "")?;
     let reads = [(Op::Read, 1)];
-    let mut settings = lab.settings(&server, &reads, 100, 16);
+    let settings = lab.settings(&server, &reads, 100, 16);
     lab.preload(&settings)?;
-    settings.duration = Duration::from_secs(1);
-    let capacity = rate(&lab.load("capacity for reads", &settings)?);
+    let capacity = lab.capacity("capacity for reads", &settings)?;
     // As many writes as keep the disk busy by themselves, and not more: the machine's CPU is to stay below 70 %.
     let syncs = lab.result.sync_limits.iter().map(|limit| limit.syncs_per_second).fold(0.0, f64::max);
     let (read_rate, write_rate) = (0.3 * capacity, 1.2 * syncs);

@@ -3,7 +3,8 @@
 
 use std::io;
 use std::net::SocketAddr;
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
+use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::{Duration, Instant};
 
 use hdrhistogram::Histogram;
@@ -559,19 +560,21 @@ pub fn snapshot(settings: &Settings, show: Show<'_>) -> io::Result<Report> {
     let dir = settings.data_dir.clone().ok_or_else(|| {
         io::Error::other("snapshot wants --data-dir, the server's dataDir, to see when a snapshot was taken")
     })?;
-    let begin = Instant::now();
-    let mut known = snapshots(&dir);
-    let mut marks = Vec::new();
-    let warmup = settings.warmup.as_secs_f64();
-    let mut report = sustained("snapshot", settings, &mut |progress| {
-        let now = snapshots(&dir);
-        for name in now.iter().filter(|name| !known.contains(name)) {
-            let what = if name.starts_with(PARTIAL) { format!("begins: {name}") } else { name.clone() };
-            marks.push((begin.elapsed().as_secs_f64() - warmup, what));
-        }
-        known = now;
-        show(progress);
+    let (begin, over) = (Instant::now(), AtomicBool::new(false));
+    // From there to the load's own clock: the time its connections took.
+    let mut opening = Duration::ZERO;
+    let (mut report, seen) = std::thread::scope(|scope| {
+        let watcher = scope.spawn(|| watch_snapshots(&dir, begin, &over));
+        let report = sustained("snapshot", settings, &mut |progress| {
+            opening = begin.elapsed().saturating_sub(progress.elapsed);
+            show(progress);
+        });
+        over.store(true, Ordering::Relaxed);
+        let seen = watcher.join().map_err(|_| io::Error::other("the watcher of snapshots failed"));
+        Ok::<_, io::Error>((report?, seen?))
     })?;
+    let zero = (opening + settings.warmup).as_secs_f64();
+    let marks: Vec<_> = seen.into_iter().map(|(at, what)| (at.as_secs_f64() - zero, what)).collect();
     if !marks.iter().any(|(_, what)| what.starts_with("snapshot.")) {
         report.invalid.push("no snapshot was taken inside the window: write more, or lower snapCount".into());
     }
@@ -579,7 +582,23 @@ pub fn snapshot(settings: &Settings, show: Show<'_>) -> io::Result<Report> {
     Ok(report)
 }
 
-fn snapshots(dir: &std::path::Path) -> Vec<String> {
+/// Files that appear in the directory, and when.
+fn watch_snapshots(dir: &Path, begin: Instant, over: &AtomicBool) -> Vec<(Duration, String)> {
+    const LOOK_EVERY: Duration = Duration::from_millis(10);
+    let (mut known, mut seen) = (snapshots(dir), Vec::new());
+    while !over.load(Ordering::Relaxed) {
+        let now = snapshots(dir);
+        for name in now.iter().filter(|name| !known.contains(name)) {
+            let what = if name.starts_with(PARTIAL) { format!("begins: {name}") } else { name.clone() };
+            seen.push((begin.elapsed(), what));
+        }
+        known = now;
+        std::thread::sleep(LOOK_EVERY);
+    }
+    seen
+}
+
+fn snapshots(dir: &Path) -> Vec<String> {
     let entries = std::fs::read_dir(dir.join("version-2")).into_iter().flatten().flatten();
     let names = entries.filter_map(|entry| entry.file_name().into_string().ok());
     names.filter(|name| name.starts_with("snapshot.") || name.starts_with(PARTIAL)).collect()
