@@ -152,7 +152,7 @@ pub fn anonymous_bytes(pid: u32) -> Option<u64> {
 }
 
 /// Nanosecond run time summed over the threads; the kernel does not split it, so all counts as user.
-fn cpu_exact(pid: u32) -> Option<(Duration, Duration)> {
+pub(crate) fn cpu_exact(pid: u32) -> Option<(Duration, Duration)> {
     let mut total = 0;
     for task in std::fs::read_dir(format!("/proc/{pid}/task")).ok()? {
         let text = std::fs::read_to_string(task.ok()?.path().join("schedstat")).ok()?;

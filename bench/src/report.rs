@@ -459,7 +459,7 @@ pub fn comparison_terminal(result: &ComparisonResult) -> String {
         let each = *bytes as f64 / result.keys as f64;
         let _ = writeln!(
             text,
-            "{name}: {} bytes resident per znode behind {} creates",
+            "{name}: {} bytes of the whole process per znode behind {} creates",
             number(each),
             number(result.keys as f64)
         );

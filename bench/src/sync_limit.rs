@@ -99,11 +99,9 @@ impl Probe {
     }
 }
 
-/// CPU time of the calling thread; what the kernel's own threads do for io_uring is not in it.
+/// CPU time of this process, with the threads that the kernel gives it for io_uring.
 fn own_cpu() -> Duration {
-    let text = std::fs::read_to_string("/proc/thread-self/schedstat").unwrap_or_default();
-    let nanos = text.split(' ').next().and_then(|number| number.parse().ok());
-    Duration::from_nanos(nanos.unwrap_or(0))
+    crate::measure::cpu_exact(std::process::id()).map_or(Duration::ZERO, |(user, system)| user + system)
 }
 
 impl Drop for Probe {

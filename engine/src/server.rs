@@ -6,7 +6,7 @@
 //! | `ostler-core` | the core; with one CPU it drives the only worker, too |
 //! | `ostler-worker-N` | a worker: sockets, reads, watches |
 //! | `ostler-log`, `ostler-segments` | the log |
-//! | `ostler-snap` | snapshots, at the lowest priority |
+//! | `ostler-snap` | one snapshot, at a low priority; a new one for each |
 //! | `ostler-desk` | four-letter words, purging |
 
 mod desk;

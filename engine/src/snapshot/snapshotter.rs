@@ -1,4 +1,4 @@
-//! Writes snapshots beside live traffic: one at a time, on a thread of its own at the lowest CPU priority. Where the CPUs
+//! Writes snapshots beside live traffic: one at a time, on a thread of its own at a low CPU priority. Where the CPUs
 //! are busy all the time that may be too little to finish before too much memory is retained; so the attempt behind one
 //! that was given up has the priority of every other thread. A thread cannot raise its own: each job gets a new one.
 //! Not here: when a snapshot is due, what is pinned for it; the core decides and is told the outcome.
@@ -64,7 +64,7 @@ impl Snapshotter {
         let (busy, hurry) = (self.busy.clone(), self.hurry.clone());
         let thread = std::thread::Builder::new().name("ostler-snap".into()).spawn(move || {
             if !hurry.load(Ordering::Relaxed) {
-                priority::lowest();
+                priority::lower();
             }
             let Job { source, compression, mut go_on } = job;
             let zxid = source.zxid();

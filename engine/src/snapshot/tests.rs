@@ -595,7 +595,7 @@ fn the_thread_takes_one_job_at_a_time_and_tells_the_outcome() {
     drop(open);
     let outcome = told.recv().unwrap();
     assert_eq!(outcome.result.unwrap().path, dir.path().join("snapshot.100000007"));
-    for (is_lowest, then) in [
+    for (is_low, then) in [
         (true, ControlFlow::Break(())),
         // Given up with what the other threads left it: the next attempt gets its share.
         (false, ControlFlow::Break(())),
@@ -603,7 +603,7 @@ fn the_thread_takes_one_job_at_a_time_and_tells_the_outcome() {
         (true, ControlFlow::Continue(())),
     ] {
         assert!(snapshotter.offer(job(Box::new(move |_| {
-            assert_eq!(priority::is_lowest(), is_lowest);
+            assert_eq!(priority::is_low(), is_low);
             then
         }))));
         let given_up = matches!(told.recv().unwrap().result, Err(WriteError::GivenUp { .. }));
