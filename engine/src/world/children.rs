@@ -5,7 +5,7 @@
 //! ```text
 //!   header 8: level 4 bits (0 = leaf) | entries 9 bits | capacity 9 bits | epoch 42 bits
 //!   leaf:  ids 4 bytes each, ascending
-//!   inner: entries of {smallest id that belongs here 4, child's handle 4}, ascending
+//!   inner: entries of {smallest id that belongs here 4, child's handle 4}, ascending; the first takes all below, too
 //! ```
 //! Nodes are as large as they need to be up to 1 KiB. A full node splits in halves, or, when the new id comes last,
 //! leaves all behind (ids are mostly given out ascending), so that large sets are nearly full. Removing never merges: a
@@ -160,11 +160,16 @@ impl Page {
         low
     }
 
-    /// The entry of an inner node under which `id` belongs; the first one takes what is below all keys.
+    /// The entry of an inner node under which `id` belongs. The first one takes what is below the second's key; its own
+    /// says nothing, for what came later may be smaller, and what has that very id may belong elsewhere by now.
     #[inline]
     fn branch(self, id: u32) -> usize {
-        let at = self.lower_bound(id);
-        if at < self.len() && self.key(at) == id { at } else { at.saturating_sub(1) }
+        let (mut low, mut high) = (1, self.len());
+        while low < high {
+            let middle = (low + high) / 2;
+            if self.key(middle) <= id { low = middle + 1 } else { high = middle }
+        }
+        low - 1
     }
 }
 
@@ -474,6 +479,29 @@ mod tests {
                 set.keep();
                 set.check();
             }
+        }
+        set.check();
+    }
+
+    /// Whole stretches of ids go and come back, as under a parent whose children are created and deleted all the time.
+    #[test]
+    fn stretches_that_come_and_go_are_found_again() {
+        let (range, stretch, rounds) = if cfg!(miri) { (700, 300, 8) } else { (4_000, 300, 2_000u64) };
+        let mut set = Set::new();
+        let mut random = 11u64;
+        for _ in 0..rounds {
+            random = random.wrapping_mul(6_364_136_223_846_793_005).wrapping_add(1);
+            let first = (random >> 33) as u32 % range + 1;
+            let wanted = random >> 32 & 1 == 0;
+            for n in 0..stretch {
+                // In an order that splits nodes anywhere.
+                let id = first + n * 7 % stretch;
+                if set.model.contains(&id) != wanted {
+                    set.toggle(id);
+                }
+            }
+            set.epoch += 1;
+            set.settle();
         }
         set.check();
     }
