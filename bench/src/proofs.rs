@@ -81,7 +81,12 @@ pub fn run(
 ) -> io::Result<()> {
     for (name, _, measure) in &proofs.wanted {
         let mut lab = Lab { name, comparison, long: proofs.long, narrator, result };
-        measure(&mut lab)?;
+        if let Err(error) = measure(&mut lab) {
+            // A server that fails here must not take along what the others have shown.
+            lab.say(&format!("was not measured: {error}"));
+            let why = format!("the measurement failed: {error}");
+            lab.line(Line::absent(name, "not measured", AtMost, 0.0, "", &why));
+        }
     }
     Ok(())
 }

@@ -492,7 +492,7 @@ mod tests {
         for _ in 0..rounds {
             random = random.wrapping_mul(6_364_136_223_846_793_005).wrapping_add(1);
             let first = (random >> 33) as u32 % range + 1;
-            let wanted = random >> 32 & 1 == 0;
+            let wanted = (random >> 32) & 1 == 0;
             for n in 0..stretch {
                 // In an order that splits nodes anywhere.
                 let id = first + n * 7 % stretch;
