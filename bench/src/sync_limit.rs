@@ -101,7 +101,7 @@ impl Probe {
 
 /// CPU time of this process, with the threads that the kernel gives it for io_uring.
 fn own_cpu() -> Duration {
-    crate::measure::cpu_exact(std::process::id()).map_or(Duration::ZERO, |(user, system)| user + system)
+    crate::measure::cpu_exact(std::process::id()).unwrap_or_default()
 }
 
 impl Drop for Probe {

@@ -109,7 +109,7 @@ impl Judge<'_> {
         Ok(Known { node: Some(node.id()), parent: Some(parent.id()) })
     }
 
-    /// The new version.
+    /// The new version, and the znode.
     pub fn set_data(
         &self,
         path: &str,
@@ -125,7 +125,7 @@ impl Judge<'_> {
         Ok((matches_version(version, node.persisted().version)?, Known::node(&node)))
     }
 
-    /// The ACL to store, and the new aversion.
+    /// The ACL to store, the new aversion, and the znode.
     pub fn set_acl<'a>(
         &self,
         path: &str,
