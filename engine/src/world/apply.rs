@@ -4,9 +4,9 @@
 //! Invariant: the state is a function of the txns alone.
 
 use super::foresight::{Foreseen, Foresight};
-use super::head::{Data, Head, OpenSession, Writer};
+use super::head::{Head, OpenSession, Writer};
 use super::quota::{self, QuotaText, stats_path};
-use super::record::{AclId, Fields, NodeId};
+use super::record::{AclId, Fields, NodeId, Payload};
 use super::retire::Undo;
 use super::view::{Found, Shared, Walk, is_root};
 use super::view::{NEWEST, Node};
@@ -272,7 +272,8 @@ impl<'a> Txn<'a> {
         let acl = self.writer.acls.intern(self.shared, &create.acl);
         let known = self.shared.find_any(path);
         if let Some((id, record)) = known.filter(|(_, record)| !record.is_tombstone()) {
-            return self.create_existing((id, record), acl, (parent_path, parent), create.parent_cversion);
+            let parent = (parent_path, parent);
+            return self.create_existing(path, (id, record), acl, parent, create.parent_cversion);
         }
         let owner = match create.kind {
             CreateKind::Plain { ephemeral: true, .. } => Owner::from_stored(self.session.0),
@@ -282,17 +283,21 @@ impl<'a> Txn<'a> {
         };
         let stat = StatPersisted::created(self.zxid, self.time, owner);
         let fields = Fields::leaf(parent.0, stat, acl);
+        let payload = self.writer.payload(self.shared, path, data);
+        let digest = self.writer.digest_with(self.shared, path, payload, &stat);
         let id = match known {
             None => {
-                let place = (path, self.shared.key.hash(path));
-                self.writer.insert(self.shared, place, name, &fields, data)
+                let hash = self.shared.key.hash(path);
+                self.writer.insert(self.shared, hash, name, &fields, payload, digest)
             }
             Some(tombstone) => {
-                self.writer.insert_again(self.shared, path, tombstone, &fields, data);
+                self.writer.insert_again(self.shared, tombstone, &fields, payload, digest);
                 tombstone.0
             }
         };
-        self.count(path, id, stat, data);
+        self.writer.count_owner(owner, id, true);
+        self.writer.count_node(path, data.map_or(0, <[u8]>::len), owner, true);
+        self.writer.count_digest(0, digest);
         let parent_acl = self.adopt((parent_path, parent), id, create.parent_cversion);
         let length = data.map_or(0, <[u8]>::len);
         self.changes.push(self.zxid, ChangeKind::Created, path, acl, parent_acl);
@@ -301,21 +306,13 @@ impl<'a> Txn<'a> {
         TxnResult { error: 0, reply: TxnReply::Created(stat.to_wire(length, 0)) }
     }
 
-    /// Counts a znode just made.
-    fn count(&mut self, path: &str, id: NodeId, stat: StatPersisted, data: Option<&[u8]>) {
-        self.writer.count_owner(stat.owner, id, true);
-        self.writer.count_node(path, data.map_or(0, <[u8]>::len), stat.owner, true);
-        let new = self.writer.digest_of(self.shared, path, self.shared.newest(id), &stat);
-        self.writer.count_digest(0, new);
-    }
-
     /// Enters a child with its parent; returns the parent's ACL.
     fn adopt(&mut self, parent: (&str, Found<'_>), child: NodeId, cversion: i32) -> AclId {
         let mut fields = parent.1.1.fields();
         self.writer.edit_children(self.shared, &mut fields, |edit, root| edit.insert(root, child));
         fields.children += 1;
         self.raise_cversion(&mut fields.stat, cversion);
-        self.replace(parent, &fields, Data::Keep);
+        self.restat(parent, &fields);
         fields.acl
     }
 
@@ -331,29 +328,35 @@ impl<'a> Txn<'a> {
     /// A fuzzy snapshot had the znode already: its ACL may be of later (ZOOKEEPER-4846), the parent's Stat of earlier.
     fn create_existing(
         &mut self,
-        (id, record): Found<'_>,
+        path: &str,
+        found: Found<'_>,
         acl: AclId,
         parent: (&str, Found<'_>),
         cversion: i32,
     ) -> TxnResult {
+        let record = found.1;
         if record.acl() != acl {
-            let fields = Fields { acl, ..record.fields() };
-            self.writer.replace(self.shared, id, record, &fields, Data::Keep);
+            self.restat((path, found), &Fields { acl, ..record.fields() });
         }
         let mut fields = parent.1.1.fields();
         let before = fields.stat;
         self.raise_cversion(&mut fields.stat, cversion);
         if fields.stat != before {
-            self.replace(parent, &fields, Data::Keep);
+            self.restat(parent, &fields);
         }
         TxnResult::failed(ErrorCode::NodeExists)
     }
 
-    /// Stores a changed Stat or set of children; the data stays, and so does what the digest says of it.
-    fn replace(&mut self, (path, (id, record)): (&str, Found<'_>), fields: &Fields, data: Data<'_>) {
-        let gone = self.writer.digest_of(self.shared, path, record, &record.stat());
-        let new = self.writer.digest_of(self.shared, path, record, &fields.stat);
-        self.writer.replace(self.shared, id, record, fields, data);
+    /// Stores a changed Stat, ACL or set of children; the data stays.
+    fn restat(&mut self, (path, found): (&str, Found<'_>), fields: &Fields) {
+        let gone = self.writer.digest_of(self.shared, path, found.1);
+        self.replace(path, found, fields, found.1.payload(), gone);
+    }
+
+    /// `gone`: what the old version added to the digest.
+    fn replace(&mut self, path: &str, found: Found<'_>, fields: &Fields, payload: Payload<'_>, gone: u32) {
+        let new = self.writer.digest_with(self.shared, path, payload, &fields.stat);
+        self.writer.replace(self.shared, found, fields, payload, new);
         self.writer.count_digest(gone, new);
     }
 
@@ -369,7 +372,7 @@ impl<'a> Txn<'a> {
         fields.stat.pzxid = fields.stat.pzxid.max(self.zxid);
         let Some((id, record)) = self.find(path, self.known.node) else {
             if fields.stat != before {
-                self.replace((parent_path, parent), &fields, Data::Keep);
+                self.restat((parent_path, parent), &fields);
             }
             return TxnResult::failed(ErrorCode::NoNode);
         };
@@ -378,14 +381,14 @@ impl<'a> Txn<'a> {
             return TxnResult::failed(ErrorCode::NotEmpty);
         }
         let (stat, length) = (record.stat(), record.data_length(&self.shared.memory));
-        let gone = self.writer.digest_of(self.shared, path, record, &stat);
+        let gone = self.writer.digest_of(self.shared, path, record);
         self.writer.count_digest(gone, 0);
         self.writer.count_node(path, length, stat.owner, false);
         self.writer.count_owner(stat.owner, id, false);
         self.changes.push(self.zxid, ChangeKind::Deleted, path, record.acl(), fields.acl);
         self.writer.edit_children(self.shared, &mut fields, |edit, root| edit.remove(root, id));
         fields.children -= 1;
-        self.replace((parent_path, parent), &fields, Data::Keep);
+        self.restat((parent_path, parent), &fields);
         self.writer.bury(self.shared, id, record);
         self.quota_deleted(parent_path, name);
         self.charge(path, -1, -(length as i64));
@@ -397,16 +400,14 @@ impl<'a> Txn<'a> {
             return TxnResult::failed(ErrorCode::NoNode);
         };
         let mut fields = record.fields();
-        let before = fields.stat;
         let old_length = record.data_length(&self.shared.memory);
         let length = data.map_or(0, <[u8]>::len);
         fields.stat.mzxid = self.zxid;
         fields.stat.mtime = self.time;
         fields.stat.version = version;
-        let gone = self.writer.digest_of(self.shared, path, record, &before);
-        self.writer.replace(self.shared, id, record, &fields, Data::Set { path, data });
-        let new = self.writer.digest_of(self.shared, path, self.shared.newest(id), &fields.stat);
-        self.writer.count_digest(gone, new);
+        let gone = self.writer.digest_of(self.shared, path, record);
+        let payload = self.writer.renewed(self.shared, record, path, data);
+        self.replace(path, (id, record), &fields, payload, gone);
         self.writer.totals.data_bytes = self.writer.totals.data_bytes - old_length as u64 + length as u64;
         self.changes.push(self.zxid, ChangeKind::DataChanged, path, fields.acl, fields.acl);
         self.charge(path, 0, length as i64 - old_length as i64);
@@ -421,7 +422,7 @@ impl<'a> Txn<'a> {
         fields.acl = self.writer.acls.intern(self.shared, acl);
         fields.stat.aversion = version;
         let length = found.1.data_length(&self.shared.memory);
-        self.replace((path, found), &fields, Data::Keep);
+        self.restat((path, found), &fields);
         TxnResult { error: 0, reply: TxnReply::Stat(fields.stat.to_wire(length, fields.children as usize)) }
     }
 
@@ -481,13 +482,9 @@ fn rewrite_usage(shared: &Shared, writer: &mut Writer, subject: &str, change: im
     let text = usage.to_string();
     writer.totals.data_bytes =
         writer.totals.data_bytes - old.map_or(0, <[u8]>::len) as u64 + text.len() as u64;
-    writer.replace(
-        shared,
-        id,
-        record,
-        &record.fields(),
-        Data::Set { path: &path, data: Some(text.as_bytes()) },
-    );
+    let payload = writer.renewed(shared, record, &path, Some(text.as_bytes()));
+    let digest = writer.digest_with(shared, &path, payload, &record.stat());
+    writer.replace(shared, (id, record), &record.fields(), payload, digest);
 }
 
 impl Writer {
@@ -501,7 +498,8 @@ impl Writer {
     ) {
         let foreseen = Foresight::new(shared.key, self.digests).of("/", data, &stat);
         let fields = Fields::leaf(NodeId(0), stat, acl);
-        let id = self.insert(shared, ("/", foreseen.hash), "", &fields, data);
+        let payload = self.payload(shared, "/", data);
+        let id = self.insert(shared, foreseen.hash, "", &fields, payload, foreseen.digest);
         assert_eq!(id, NodeId::ROOT);
         self.count_planted("/", id, data, stat.owner, foreseen);
     }
@@ -528,7 +526,8 @@ impl Writer {
         }
         let owner = stat.owner;
         let fields = Fields::leaf(parent, stat, acl);
-        let id = self.insert(shared, (path, foreseen.hash), name, &fields, data);
+        let payload = self.payload(shared, path, data);
+        let id = self.insert(shared, foreseen.hash, name, &fields, payload, foreseen.digest);
         self.count_planted(path, id, data, owner, foreseen);
         Ok(Planted { id, parent })
     }
@@ -544,7 +543,9 @@ impl Writer {
             children.iter().fold(root, |root, child| edit.insert(root, *child))
         });
         fields.children += children.len() as u32;
-        self.replace(shared, parent, record, &fields, Data::Keep);
+        // Neither data nor Stat changes; a record without a stamp has no digest to keep.
+        let digest = record.digest().unwrap_or_default();
+        self.replace(shared, (parent, record), &fields, record.payload(), digest);
     }
 
     fn count_planted(
@@ -557,7 +558,7 @@ impl Writer {
     ) {
         self.count_owner(owner, id, true);
         self.count_node(path, data.map_or(0, <[u8]>::len), owner, true);
-        self.totals.digest = self.totals.digest.wrapping_add(foreseen.digest);
+        self.totals.digest = self.totals.digest.wrapping_add(foreseen.digest.into());
     }
 }
 

@@ -25,31 +25,35 @@ pub(super) fn prefix(path: &str, data: Option<&[u8]>) -> u32 {
 const SHORT_BYTES: usize = 512;
 
 /// A znode's digest.
-pub(super) fn of(path: &str, data: Option<&[u8]>, stat: &StatPersisted) -> u64 {
+pub(super) fn of(path: &str, data: Option<&[u8]>, stat: &StatPersisted) -> u32 {
     let (name, data) = (if path == "/" { "" } else { path }, data.unwrap_or_default());
     let mut whole = [0; SHORT_BYTES];
     let Some(whole) = whole.get_mut(..name.len() + data.len() + STAT_BYTES) else {
         return finish(prefix(path, Some(data)), stat);
     };
-    let (path_part, rest) = whole.split_at_mut(name.len());
-    path_part.copy_from_slice(name.as_bytes());
-    let (data_part, stat_part) = rest.split_at_mut(data.len());
+    // The words of the Stat come first: what is stored in small pieces is read fast only once it has reached the cache,
+    // and they are read last.
+    let (rest, stat_part) = whole.split_at_mut(name.len() + data.len());
+    put_stat(stat_part.first_chunk_mut().expect("so much is left"), stat);
+    let (path_part, data_part) = rest.split_at_mut(name.len());
     data_part.copy_from_slice(data);
-    stat_part.copy_from_slice(&stat_bytes(stat));
-    u64::from(crc32fast::hash(whole))
+    path_part.copy_from_slice(name.as_bytes());
+    crc32fast::hash(whole)
 }
 
 /// A znode's digest from its `prefix`.
-pub(super) fn finish(prefix: u32, stat: &StatPersisted) -> u64 {
+pub(super) fn finish(prefix: u32, stat: &StatPersisted) -> u32 {
+    let mut bytes = [0; STAT_BYTES];
+    put_stat(&mut bytes, stat);
     let mut crc = Hasher::new_with_initial(prefix);
-    crc.update(&stat_bytes(stat));
-    u64::from(crc.finalize())
+    crc.update(&bytes);
+    crc.finalize()
 }
 
 const STAT_BYTES: usize = 60;
 
-fn stat_bytes(stat: &StatPersisted) -> [u8; STAT_BYTES] {
-    let mut bytes = [0; STAT_BYTES];
+#[inline]
+fn put_stat(bytes: &mut [u8; STAT_BYTES], stat: &StatPersisted) {
     let words = [stat.czxid.0, stat.mzxid.0, stat.pzxid.0, stat.ctime.0 as u64, stat.mtime.0 as u64];
     for (at, word) in words.into_iter().enumerate() {
         bytes[at * 8..at * 8 + 8].copy_from_slice(&word.to_be_bytes());
@@ -58,7 +62,6 @@ fn stat_bytes(stat: &StatPersisted) -> [u8; STAT_BYTES] {
         bytes[40 + at * 4..44 + at * 4].copy_from_slice(&word.to_be_bytes());
     }
     bytes[52..].copy_from_slice(&stat.owner.to_stored().to_be_bytes());
-    bytes
 }
 
 #[cfg(test)]

@@ -18,7 +18,7 @@ pub struct Foresight {
 pub struct Foreseen {
     pub(super) hash: PathHash,
     /// What it adds to the tree's digest.
-    pub(super) digest: u64,
+    pub(super) digest: u32,
     /// Where the path's last `/` stands.
     pub(super) slash: Option<usize>,
 }

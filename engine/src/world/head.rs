@@ -14,7 +14,7 @@ use super::quota::{QuotaText, Quotas, limits_path, stats_path};
 use super::record::{AclId, Blob, Draft, Fields, INLINE_BYTES_MAX, NodeId, Payload, Record, Stamp};
 use super::retire::{Retire, Undo};
 use super::table::{AclList, Nodes};
-use super::view::{Ahead, NEWEST, Node, Shared, Totals, View};
+use super::view::{Ahead, Found, NEWEST, Node, Shared, Totals, View};
 use crate::model::{Owner, SessionId, StatPersisted, WallMillis};
 use crate::wire::AclBytes;
 use ostler_replication::Zxid;
@@ -124,12 +124,6 @@ const ACLS_MAX: usize = super::table::ACLS_MAX / 8 * 7;
 
 /// What fits one of the blocks that are freed all the time, such as those of a set of children.
 const SMALL_BYTES: usize = 1024;
-
-/// New data for a znode, or that which it has.
-pub(super) enum Data<'a> {
-    Keep,
-    Set { path: &'a str, data: Option<&'a [u8]> },
-}
 
 impl Head {
     /// The tree of a new server (storage.md §13), at zxid 0.
@@ -473,8 +467,8 @@ impl Writer {
         })
     }
 
-    fn stamp(&self, older: Handle) -> Stamp {
-        Stamp { stamp: self.stamp, older, mark: self.epoch as u32 }
+    fn stamp(&self, older: Handle, digest: u32) -> Stamp {
+        Stamp { stamp: self.stamp, older, mark: self.epoch as u32, digest }
     }
 
     /// Writes a record into a block of its own and counts its ACL.
@@ -508,7 +502,7 @@ impl Writer {
     }
 
     /// The payload for new data: inline, or a blob that is written now.
-    fn payload<'a>(&mut self, shared: &Shared, path: &str, data: Option<&'a [u8]>) -> Payload<'a> {
+    pub(super) fn payload<'a>(&mut self, shared: &Shared, path: &str, data: Option<&'a [u8]>) -> Payload<'a> {
         match data {
             None => Payload::Null,
             Some(data) if data.len() <= INLINE_BYTES_MAX => Payload::Inline(data),
@@ -524,45 +518,50 @@ impl Writer {
         }
     }
 
+    /// The same in place of what `old` has, which goes.
+    pub(super) fn renewed<'a>(
+        &mut self,
+        shared: &Shared,
+        old: Record<'_>,
+        path: &str,
+        data: Option<&'a [u8]>,
+    ) -> Payload<'a> {
+        if let Payload::External(blob) = old.payload() {
+            self.gone_blob(shared, blob);
+        }
+        self.payload(shared, path, data)
+    }
+
     pub(super) fn log(&mut self, undo: Undo) {
         if !self.restoring {
             self.retire.log(undo);
         }
     }
 
-    /// A new version of a znode, in place of the old one if no View can see that.
+    /// A new version of a znode, in place of the old one if no View can see that. `digest`: what it adds to the tree's.
     pub(super) fn replace(
         &mut self,
         shared: &Shared,
-        id: NodeId,
-        old: Record<'_>,
+        (id, old): Found<'_>,
         fields: &Fields,
-        data: Data<'_>,
+        payload: Payload<'_>,
+        digest: u32,
     ) {
-        let payload = match data {
-            Data::Keep => old.payload(),
-            Data::Set { path, data } => {
-                if let Payload::External(blob) = old.payload() {
-                    self.gone_blob(shared, blob);
-                }
-                self.payload(shared, path, data)
-            }
-        };
         if self.restoring {
-            return self.replace_unseen(shared, id, old, fields, payload);
+            return self.replace_unseen(shared, (id, old), fields, payload, digest);
         }
         let draft = Draft::stamped(fields, old.name(), payload);
         let owned = old.stamp() > self.sealed_limit && old.mark() == Some(self.epoch as u32);
         if owned && draft.fits(&old) {
-            self.overwrite(shared, &draft, old, fields.acl);
+            self.overwrite(shared, &draft, old, fields.acl, digest);
             return;
         }
-        let new = self.write(shared, &draft, Some(self.stamp(old.handle())));
+        let new = self.write(shared, &draft, Some(self.stamp(old.handle(), digest)));
         shared.nodes.publish(id, new);
         self.retire.log_bytes(Undo::Replaced { id, old: old.handle() }, old.bytes());
     }
 
-    fn overwrite(&mut self, shared: &Shared, draft: &Draft<'_>, old: Record<'_>, acl: AclId) {
+    fn overwrite(&mut self, shared: &Shared, draft: &Draft<'_>, old: Record<'_>, acl: AclId, digest: u32) {
         let before = old.acl();
         if acl != before {
             if acl != AclId::OPEN {
@@ -572,24 +571,24 @@ impl Writer {
                 self.retire.unused_acl_of_open(before);
             }
         }
-        draft.overwrite(&shared.memory, old.handle());
+        draft.overwrite(&shared.memory, old.handle(), digest);
     }
 
     fn replace_unseen(
         &mut self,
         shared: &Shared,
-        id: NodeId,
-        old: Record<'_>,
+        (id, old): Found<'_>,
         fields: &Fields,
         payload: Payload<'_>,
+        digest: u32,
     ) {
-        let stamp = old.mark().map(|mark| Stamp { stamp: old.stamp(), older: old.older(), mark });
+        let stamp = old.mark().map(|mark| Stamp { stamp: old.stamp(), older: old.older(), mark, digest });
         let draft = match stamp {
             Some(_) => Draft::stamped(fields, old.name(), payload),
             None => Draft::first(fields, old.name(), payload),
         };
         if draft.fits(&old) {
-            return self.overwrite(shared, &draft, old, fields.acl);
+            return self.overwrite(shared, &draft, old, fields.acl, digest);
         }
         let new = self.write(shared, &draft, stamp);
         shared.nodes.publish(id, new);
@@ -609,18 +608,19 @@ impl Writer {
     pub(super) fn insert(
         &mut self,
         shared: &Shared,
-        (path, hash): (&str, PathHash),
+        hash: PathHash,
         name: &str,
         fields: &Fields,
-        data: Option<&[u8]>,
+        payload: Payload<'_>,
+        digest: u32,
     ) -> NodeId {
-        let payload = self.payload(shared, path, data);
         let id = self.new_id();
         let record =
             if fields.stat.czxid.0 == self.stamp || (self.restoring && fields.stat.czxid.0 <= self.stamp) {
                 self.write(shared, &Draft::first(fields, name, payload), None)
             } else {
-                self.write(shared, &Draft::stamped(fields, name, payload), Some(self.stamp(Handle::NONE)))
+                let stamp = self.stamp(Handle::NONE, digest);
+                self.write(shared, &Draft::stamped(fields, name, payload), Some(stamp))
             };
         shared.nodes.publish(id, record);
         if id != NodeId::ROOT {
@@ -640,14 +640,13 @@ impl Writer {
     pub(super) fn insert_again(
         &mut self,
         shared: &Shared,
-        path: &str,
-        (id, tombstone): (NodeId, Record<'_>),
+        (id, tombstone): Found<'_>,
         fields: &Fields,
-        data: Option<&[u8]>,
+        payload: Payload<'_>,
+        digest: u32,
     ) {
-        let payload = self.payload(shared, path, data);
         let draft = Draft::stamped(fields, tombstone.name(), payload);
-        let new = self.write(shared, &draft, Some(self.stamp(tombstone.handle())));
+        let new = self.write(shared, &draft, Some(self.stamp(tombstone.handle(), digest)));
         shared.nodes.publish(id, new);
         self.retire.log_bytes(Undo::Recreated { id, tombstone: tombstone.handle() }, tombstone.bytes());
     }
@@ -658,7 +657,7 @@ impl Writer {
         if let Payload::External(blob) = old.payload() {
             self.gone_blob(shared, blob);
         }
-        let stamp = Stamp { mark: super::retire::PENDING, ..self.stamp(old.handle()) };
+        let stamp = Stamp { mark: super::retire::PENDING, ..self.stamp(old.handle(), 0) };
         let tombstone = self.write(shared, &Draft::tombstone(&fields, old.name()), Some(stamp));
         shared.nodes.publish(id, tombstone);
         self.retire.log_bytes(Undo::Deleted { id, tombstone }, old.bytes());
@@ -714,18 +713,25 @@ impl Writer {
         }
     }
 
-    /// What a znode with this record's data and this Stat adds to the digest.
-    pub(super) fn digest_of(
+    /// What a version that is there adds to the digest.
+    #[inline]
+    pub(super) fn digest_of(&self, shared: &Shared, path: &str, record: Record<'_>) -> u32 {
+        let known = record.digest();
+        known.unwrap_or_else(|| self.digest_with(shared, path, record.payload(), &record.stat()))
+    }
+
+    /// What a version with this data and this Stat adds to the digest.
+    pub(super) fn digest_with(
         &self,
         shared: &Shared,
         path: &str,
-        record: Record<'_>,
+        payload: Payload<'_>,
         stat: &StatPersisted,
-    ) -> u64 {
+    ) -> u32 {
         if !self.digests || !digest::counts(path) {
             return 0;
         }
-        match record.payload() {
+        match payload {
             Payload::External(blob) => digest::finish(Blob::new(&shared.memory, blob).crc(), stat),
             Payload::Null => digest::of(path, None, stat),
             Payload::Inline(data) => digest::of(path, Some(data), stat),
@@ -733,8 +739,8 @@ impl Writer {
     }
 
     /// Takes what one znode added out of the digest, and puts in what another one adds.
-    pub(super) fn count_digest(&mut self, gone: u64, new: u64) {
-        self.totals.digest = self.totals.digest.wrapping_sub(gone).wrapping_add(new);
+    pub(super) fn count_digest(&mut self, gone: u32, new: u32) {
+        self.totals.digest = self.totals.digest.wrapping_sub(gone.into()).wrapping_add(new.into());
     }
 
     /// Counts a znode that has come or gone.

@@ -4,7 +4,7 @@
 //! # Layout (little endian, unaligned behind the first 8 bytes; sections in this order, present as the flags say)
 //! ```text
 //!   parent id 4 | flags 2 | name length 1 | inline data length 1
-//!   STAMPED   stamp 8, handle of the older version 4, mark 4      a tombstone has this and the name only
+//!   STAMPED   stamp 8, handle of the older version 4, mark 4, digest 4    a tombstone has this and the name only
 //!   (always)  czxid 8, ctime 8
 //!   CHANGED   mzxid 8, mtime 8, version 4, aversion 4             otherwise as created
 //!   PARENT    pzxid 8, cversion 4, children's root 4, count 4     otherwise czxid, 0, none
@@ -19,8 +19,8 @@
 //! record was complete. Readers look first at flags and at the stamp (czxid when not STAMPED). Those and the older
 //! handle never change while the record can be reached. If the stamp is newer than their View they go on to the older
 //! version and touch nothing else, and so the writer may edit the sections behind the stamp in place as long as no View
-//! holds the record's batch (`overwrite`). Name and parent never change at all: they may be read of any version. The
-//! mark is the writer's alone.
+//! holds the record's batch (`overwrite`). Name and parent never change at all: they may be read of any version. Mark
+//! and digest are the writer's alone.
 
 use super::arena::{Handle, Memory};
 use crate::model::{Owner, StatPersisted, WallMillis};
@@ -68,7 +68,8 @@ const DATA_LENGTH_AT: usize = 7;
 const STAMP_AT: usize = 8;
 const OLDER_AT: usize = STAMP_AT + 8;
 const MARK_AT: usize = OLDER_AT + 4;
-const STAMP_END: usize = MARK_AT + 4;
+const DIGEST_AT: usize = MARK_AT + 4;
+const STAMP_END: usize = DIGEST_AT + 4;
 
 /// The link to the version that this one replaces.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
@@ -78,6 +79,8 @@ pub(super) struct Stamp {
     pub older: Handle,
     /// The writer's epoch when it made the record (low half): equal to the present one, the record may be overwritten.
     pub mark: u32,
+    /// What this version adds to the tree's digest: whoever replaces it need not look at its data.
+    pub digest: u32,
 }
 
 /// Everything of a znode's version but name and data.
@@ -194,6 +197,11 @@ impl<'a> Record<'a> {
     /// The writer's epoch mark; `None` for a record without a stamp, which is never overwritten.
     pub(super) fn mark(&self) -> Option<u32> {
         (self.flags() & STAMPED != 0).then(|| self.get(MARK_AT))
+    }
+
+    /// What this version adds to the tree's digest; `None` for a record without a stamp.
+    pub(super) fn digest(&self) -> Option<u32> {
+        (self.flags() & STAMPED != 0).then(|| self.get(DIGEST_AT))
     }
 
     /// Overwrites the mark, which only the writer looks at: on tombstones it tells how far their removal has come.
@@ -372,6 +380,7 @@ impl<'a> Draft<'a> {
             out.put(STAMP_AT, stamp.stamp);
             out.put(OLDER_AT, stamp.older.0);
             out.put(MARK_AT, stamp.mark);
+            out.put(DIGEST_AT, stamp.digest);
         }
         if self.flags & LONG != 0 {
             out.put(sections.long, self.name.len() as u32);
@@ -386,9 +395,13 @@ impl<'a> Draft<'a> {
     }
 
     /// Edits a record that `fits` and that no View can see: everything but header, stamp and name.
-    pub(super) fn overwrite(&self, memory: &Memory, handle: Handle) {
+    pub(super) fn overwrite(&self, memory: &Memory, handle: Handle, digest: u32) {
         assert!(self.fits(&Record::new(memory, handle)));
-        self.write_sections(&Writer { at: memory.at(handle) }, &Sections::of(self.flags));
+        let out = Writer { at: memory.at(handle) };
+        if self.flags & STAMPED != 0 {
+            out.put(DIGEST_AT, digest);
+        }
+        self.write_sections(&out, &Sections::of(self.flags));
     }
 
     fn write_sections(&self, out: &Writer, sections: &Sections) {
@@ -539,7 +552,7 @@ mod tests {
         assert_eq!(record.children(), (fields.children_root, fields.children));
         assert_eq!(record.stamp(), stamp.map_or(fields.stat.czxid.0, |s| s.stamp));
         assert_eq!(record.older(), stamp.map_or(Handle::NONE, |s| s.older));
-        assert_eq!(record.mark(), stamp.map(|s| s.mark));
+        assert_eq!((record.mark(), record.digest()), (stamp.map(|s| s.mark), stamp.map(|s| s.digest)));
         assert_eq!((record.bytes(), draft.bytes()), (bytes, bytes));
     }
 
@@ -554,8 +567,8 @@ mod tests {
         check(fresh(), "", None, None, 24);
         check(fresh(), &"n".repeat(255), Some(&[]), None, 24 + 255);
         check(fresh(), &"n".repeat(256), Some(&[1; 255]), None, 24 + 4 + 256 + 255);
-        let stamp = Stamp { stamp: 80, older: Handle(5), mark: 3 };
-        check(fresh(), "x", Some(b"abc"), Some(stamp), 24 + 16 + 4);
+        let stamp = Stamp { stamp: 80, older: Handle(5), mark: 3, digest: u32::MAX };
+        check(fresh(), "x", Some(b"abc"), Some(stamp), 24 + 20 + 4);
         let mut all = fresh();
         all.acl = AclId(4);
         all.children_root = Handle(1000);
@@ -567,7 +580,7 @@ mod tests {
         all.stat.aversion = i32::MIN;
         all.stat.pzxid = Zxid(78);
         all.stat.cversion = 8;
-        check(all, "x", Some(b"abc"), Some(stamp), 24 + 16 + 24 + 20 + 8 + 4 + 4);
+        check(all, "x", Some(b"abc"), Some(stamp), 24 + 20 + 24 + 20 + 8 + 4 + 4);
     }
 
     #[test]
@@ -578,7 +591,7 @@ mod tests {
             let fields = fresh();
             let draft = Draft::tombstone(&fields, name);
             let handle = blocks.alloc(&memory, draft.bytes());
-            draft.write(&memory, handle, Some(Stamp { stamp: 81, older: Handle(6), mark: 4 }));
+            draft.write(&memory, handle, Some(Stamp { stamp: 81, older: Handle(6), mark: 4, digest: 0 }));
             let record = Record::new(&memory, handle);
             assert!(record.is_tombstone());
             assert_eq!((record.name(), record.parent(), record.stamp()), (name, NodeId(9), 81));
@@ -594,16 +607,16 @@ mod tests {
         fields.stat.mzxid = Zxid(90);
         let draft = Draft::stamped(&fields, "x", Payload::Inline(b"old"));
         let handle = blocks.alloc(&memory, draft.bytes());
-        draft.write(&memory, handle, Some(Stamp { stamp: 90, older: Handle(6), mark: 4 }));
+        draft.write(&memory, handle, Some(Stamp { stamp: 90, older: Handle(6), mark: 4, digest: 70 }));
         fields.stat.mzxid = Zxid(91);
         fields.stat.version = 2;
         let record = Record::new(&memory, handle);
         let next = Draft::stamped(&fields, "x", Payload::Inline(b"new"));
         assert!(next.fits(&record));
-        next.overwrite(&memory, handle);
+        next.overwrite(&memory, handle, 71);
         assert_eq!(
-            (record.stat(), record.data(&memory), record.stamp()),
-            (fields.stat, Some(&b"new"[..]), 90)
+            (record.stat(), record.data(&memory), record.stamp(), record.digest()),
+            (fields.stat, Some(&b"new"[..]), 90, Some(71))
         );
         assert!(!Draft::stamped(&fields, "x", Payload::Inline(b"longer")).fits(&record));
         assert!(!Draft::stamped(&fields, "x", Payload::Null).fits(&record));
