@@ -176,6 +176,16 @@ impl Memory {
     pub(super) fn prefetch(&self, handle: Handle) {
         super::table::prefetch(self.at(handle));
     }
+
+    /// The same for all of a small block.
+    #[inline]
+    fn prefetch_whole(&self, handle: Handle, units: u32) {
+        const LINE_BYTES: usize = 64;
+        let at = self.at(handle);
+        let bytes = (units as usize * UNIT_BYTES).min(4 * LINE_BYTES);
+        (0..bytes).step_by(LINE_BYTES).for_each(|line| super::table::prefetch(at.wrapping_add(line)));
+        super::table::prefetch(at.wrapping_add(bytes - 1));
+    }
 }
 
 /// Gives out and takes back blocks. The writer's alone.
@@ -223,8 +233,9 @@ impl Allocator {
             let next = Handle(unsafe { memory.at(first).cast::<u32>().read() });
             self.free[class] = next;
             if !next.is_none() {
-                // It was freed some time ago, and is asked for its own next one soon.
-                memory.prefetch(next);
+                // It was freed some time ago, and will be filled soon: a store that waits for its cache line holds up
+                // every later one.
+                memory.prefetch_whole(next, units);
             }
             return first;
         }
