@@ -23,6 +23,7 @@
 //! and digest are the writer's alone.
 
 use super::arena::{Handle, Memory};
+use super::table::{CACHE_LINE_BYTES, prefetch};
 use crate::model::{Owner, StatPersisted, WallMillis};
 use ostler_replication::Zxid;
 use std::marker::PhantomData;
@@ -319,6 +320,19 @@ impl<'a> Record<'a> {
         }
         let at = Sections::of(flags).parent + 12;
         (Handle(self.get(at)), self.get(at + 4))
+    }
+
+    /// Fetches what lies behind the first two cache lines, when those have been fetched. Looks at the header only, which
+    /// may be read of any version.
+    #[inline]
+    pub(super) fn prefetch_rest(&self) {
+        let name = usize::from(NAME_AT[usize::from(self.flags()) % NAME_AT.len()]);
+        let (name_length, data_length): (u8, u8) = (self.get(NAME_LENGTH_AT), self.get(DATA_LENGTH_AT));
+        let end = name + usize::from(name_length) + usize::from(data_length);
+        let behind = 2 * CACHE_LINE_BYTES - self.at as usize % CACHE_LINE_BYTES;
+        for at in (behind..end).step_by(CACHE_LINE_BYTES) {
+            prefetch(self.at.wrapping_add(at));
+        }
     }
 
     pub(super) fn fields(&self) -> Fields {

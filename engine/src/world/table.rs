@@ -54,6 +54,9 @@ impl<T: Zeroed> Array<T> {
     }
 }
 
+/// What one `prefetch` fetches.
+pub(super) const CACHE_LINE_BYTES: usize = 64;
+
 #[inline(always)]
 pub(super) fn prefetch(at: *const u8) {
     #[cfg(all(target_arch = "x86_64", not(miri)))]

@@ -15,7 +15,7 @@ use super::children::Cursor;
 use super::hash::{HashKey, PathHash};
 use super::index::Index;
 use super::record::{AclId, INLINE_BYTES_MAX, NodeId, Record};
-use super::table::{AclList, Acls, Nodes, Sessions, prefetch};
+use super::table::{AclList, Acls, CACHE_LINE_BYTES, Nodes, Sessions, prefetch};
 use crate::model::{Owner, SessionId, Stat, StatPersisted};
 use ostler_replication::Zxid;
 use std::sync::Arc;
@@ -116,18 +116,26 @@ impl Shared {
             if !handle.is_none() {
                 let at = self.memory.at(handle);
                 prefetch(at);
-                // Records of production shape span two cache lines, with 100 bytes of data three.
-                prefetch(at.wrapping_add(64));
-                prefetch(at.wrapping_add(128));
+                // Hardly any record ends before its second cache line.
+                prefetch(at.wrapping_add(CACHE_LINE_BYTES));
             }
         }
-        for handle in found.iter().map(|handle| Handle(*handle)).filter(|handle| !handle.is_none()) {
-            let parent = self.nodes.newest(Record::new(&self.memory, handle).parent());
+        found.retain_mut(|handle| {
+            if Handle(*handle).is_none() {
+                return false;
+            }
+            let record = Record::new(&self.memory, Handle(*handle));
+            record.prefetch_rest();
+            self.nodes.prefetch(record.parent());
+            *handle = record.parent().0;
+            true
+        });
+        for parent in found.iter().map(|parent| self.nodes.newest(NodeId(*parent))) {
             if !parent.is_none() {
                 let at = self.memory.at(parent);
                 prefetch(at);
                 // Of a parent, only the name is asked for, which may lie behind a full Stat.
-                prefetch(at.wrapping_add(64));
+                prefetch(at.wrapping_add(CACHE_LINE_BYTES));
             }
         }
     }
