@@ -71,6 +71,8 @@ pub const OVERTAKING_BYTES_MAX: usize = 64 << 10;
 pub const TURN_READ_BYTES_MAX: usize = 64 << 10;
 /// Requests of one connection served in one turn; the rest wait in its buffer for the next.
 pub const TURN_REQUESTS_MAX: usize = 1024;
+/// Bytes of replies made for several connections before they are written: they are to be in the second cache still.
+pub const FLUSH_REPLY_BYTES: u64 = 64 << 10;
 /// Bytes of replies made in one turn, after which each connection gets one more and the rest in the next: a few
 /// milliseconds of copying.
 pub const TURN_REPLY_BYTES_MAX: u64 = 8 << 20;

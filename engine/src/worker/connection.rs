@@ -400,7 +400,8 @@ pub struct Pool {
     buffers: Vec<Vec<u8>>,
 }
 
-const POOL_BUFFERS_MAX: usize = 64;
+/// More connections than this have no replies waiting only for the turn to write them.
+pub const POOL_BUFFERS_MAX: usize = 64;
 const POOL_BUFFER_BYTES_FIRST: usize = crate::limits::READ_BUFFER_BYTES_FIRST;
 
 impl Pool {

@@ -8,7 +8,7 @@
 //! wait in the same line. Writes may overtake reads on the way to the core (`overtake`), not in what they mean.
 
 use super::catch_up::Present;
-use super::connection::{InFlight, Phase};
+use super::connection::{InFlight, POOL_BUFFERS_MAX, Phase};
 use super::opening::{Opening, recognise};
 use super::overtake::is_overtaker;
 use super::read::Reading;
@@ -20,8 +20,8 @@ use crate::admin::{Counter, FourLetter};
 use crate::intake::{CoreRequest, Query};
 use crate::io::poll::Poll;
 use crate::limits::{
-    CONNECT_BYTES_MAX, CONNECTION_IDENTITIES_MAX, LINGER_JOBS_LEAST, REPLY_BYTES_LEAN, REPLY_BYTES_PAUSE,
-    TURN_REPLY_BYTES_MAX, TURN_REQUESTS_MAX, WRONG_PROTOCOL_LOG_MS,
+    CONNECT_BYTES_MAX, CONNECTION_IDENTITIES_MAX, FLUSH_REPLY_BYTES, LINGER_JOBS_LEAST, REPLY_BYTES_LEAN,
+    REPLY_BYTES_PAUSE, TURN_REPLY_BYTES_MAX, TURN_REQUESTS_MAX, WRONG_PROTOCOL_LOG_MS,
 };
 use crate::model::{ErrorCode, Identity, SessionId, Xid};
 use crate::ring::ConnRef;
@@ -64,14 +64,31 @@ impl<P: Poll> State<P> {
         while !rest.is_empty() {
             let window = self.look_ahead(rest, &arena, view);
             let (now, later) = rest.split_at_mut(window);
-            for job in now.iter() {
-                self.serve_job(job, &arena, view);
-            }
+            self.serve_window(now, &arena, view);
             rest = later;
         }
         self.arena = arena;
         jobs.clear();
         self.jobs = jobs;
+    }
+
+    /// Serves the jobs, then writes their replies, some connections at a time: a system call sweeps out of the first cache
+    /// what was fetched ahead for the next job, and a client that is woken by the first write is still awake at the last.
+    fn serve_window(&mut self, jobs: &[Job], arena: &[u8], view: &View) {
+        let mut unflushed = jobs;
+        let mut served = 0;
+        let mut made_before = self.tally.reply_bytes;
+        for job in jobs {
+            self.serve_job(job, arena, view);
+            served += 1;
+            let enough =
+                self.tally.reply_bytes - made_before > FLUSH_REPLY_BYTES || served == POOL_BUFFERS_MAX;
+            if enough || served == unflushed.len() {
+                let (now, later) = unflushed.split_at(served);
+                now.iter().for_each(|job| self.finish_job(job));
+                (unflushed, served, made_before) = (later, 0, self.tally.reply_bytes);
+            }
+        }
     }
 
     /// Begins to fetch what the reads of the first jobs will need, so that they wait for memory together: 58 ns a miss
@@ -122,6 +139,14 @@ impl<P: Poll> State<P> {
                     None => self.pool.give(bytes),
                 }
             }
+        }
+    }
+
+    /// Writes what was answered, and lets go of a connection that has nothing more to come.
+    fn finish_job(&mut self, job: &Job) {
+        let Job { slot, generation, .. } = *job;
+        if self.connections.get_of(slot, generation).is_none() {
+            return;
         }
         self.flush_or_linger(slot);
         self.read_again(slot);

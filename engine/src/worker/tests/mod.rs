@@ -789,3 +789,25 @@ fn one_turn_makes_only_so_many_bytes_of_replies() {
     rig.settle();
     clients.iter().for_each(|client| assert_eq!(rig.received(*client).len(), 5));
 }
+
+#[test]
+fn whatever_one_turn_answers_goes_out_in_one_write_for_each_connection() {
+    let mut rig = Rig::plain();
+    rig.commit(&[&format!("+/big {}", "x".repeat(20_000)), "+/small x"]);
+    let clients: Vec<Client> = (0..200).map(|_| rig.established().0).collect();
+    for (at, client) in clients.iter().enumerate() {
+        let path = if at % 9 == 0 { "/big" } else { "/small" };
+        let bytes = [read(1, GET_DATA, path, false), read(2, EXISTS, path, false), ping()].concat();
+        rig.pipe(*client, |pipe| {
+            pipe.to_server.extend(&bytes);
+            pipe.writes = 0;
+        });
+        rig.hang_on(*client);
+    }
+    rig.worker.wait(std::time::Duration::ZERO).unwrap();
+    rig.worker.turn();
+    for client in &clients {
+        assert_eq!(rig.pipe(*client, |pipe| pipe.writes), 1);
+        assert_eq!(rig.received(*client).len(), 3);
+    }
+}
