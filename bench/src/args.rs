@@ -213,6 +213,9 @@ pub struct CompareArgs {
     /// Rounds of each cell; servers take turns inside a round
     #[arg(long, default_value_t = 7)]
     pub rounds: usize,
+    /// More rounds, up to so many, where a goal is not judged by the first; three times --rounds when left out
+    #[arg(long)]
+    pub rounds_most: Option<usize>,
     /// Seconds measured in one round of one cell
     #[arg(long, default_value_t = 2.0)]
     pub duration: f64,

@@ -324,6 +324,7 @@ fn run_comparison(args: &CompareArgs) -> io::Result<bool> {
     let comparison = Comparison {
         kinds: kinds(args)?,
         rounds: args.rounds.max(1),
+        rounds_most: args.rounds_most.unwrap_or(3 * args.rounds),
         duration: Duration::from_secs_f64(args.duration.max(0.05)),
         warmup: Duration::from_secs_f64(args.warmup.max(0.0)),
         keys: args.keys.max(1),
@@ -341,7 +342,11 @@ fn run_comparison(args: &CompareArgs) -> io::Result<bool> {
     if let Some(proofs) = &proofs {
         expected += proofs.expected(&comparison);
     }
-    eprintln!("{} rounds; this takes about {} minutes", comparison.rounds, minutes(expected));
+    eprintln!(
+        "{} rounds and more where they do not judge; this takes at least {} minutes",
+        comparison.rounds,
+        minutes(expected)
+    );
     let outcome = measure(&comparison, proofs.as_ref(), expected);
     if args.dir.is_none() && temporary.exists() {
         std::fs::remove_dir_all(&temporary)?;

@@ -8,7 +8,9 @@ use std::time::{Duration, Instant};
 
 use crate::circumstances::{self, Circumstances};
 use crate::frames::Op;
+use crate::goals;
 use crate::keys::{Keys, Shape};
+use crate::rest::come_to_rest;
 use crate::scenario::{self, Report, Settings};
 use crate::server::{self, Server, ServerKind};
 use crate::statistics::{Interval, Line, interval, median};
@@ -79,6 +81,8 @@ impl Cell {
 pub struct Comparison {
     pub kinds: Vec<ServerKind>,
     pub rounds: usize,
+    /// More rounds for a cell whose goals the first ones do not judge, up to so many.
+    pub rounds_most: usize,
     pub duration: Duration,
     pub warmup: Duration,
     pub keys: u64,
@@ -203,8 +207,9 @@ impl Comparison {
                 (false, _) => 0.0,
             })
             .sum();
-        let turn = (self.duration + self.warmup).as_secs_f64() + 0.1;
-        let crowd = 3.0;
+        let rest = 0.4;
+        let turn = (self.duration + self.warmup).as_secs_f64() + 0.1 + rest;
+        let crowd = 3.0 + rest;
         let round: f64 = self
             .cells()
             .iter()
@@ -307,7 +312,15 @@ fn described(comparison: &Comparison, best: &SyncResult) -> Vec<(String, String)
     let seconds = |duration: Duration| format!("{:.2} s", duration.as_secs_f64());
     [
         ("znodes", format!("{} of {:?} shape, {VALUE_BYTES} bytes", comparison.keys, comparison.shape)),
-        ("rounds", format!("{}, servers take turns inside each", comparison.rounds)),
+        (
+            "rounds",
+            format!(
+                "{}, and up to {} where the goal is not judged by them; servers take turns inside each, the machine \
+                 rests before each turn",
+                comparison.rounds,
+                comparison.rounds_most.max(comparison.rounds)
+            ),
+        ),
         ("one round of one cell", seconds(comparison.duration)),
         ("warm-up before it", seconds(comparison.warmup)),
         ("servers on", format!("CPU {}", comparison.server_cpu)),
@@ -338,9 +351,14 @@ fn run_cell(
         series: servers.iter().map(|server| Series::new(&server.kind.name)).collect(),
         raw_sync: Vec::new(),
     };
-    for round in 0..comparison.rounds {
+    let mut round = 0;
+    while round < comparison.rounds
+        || round < comparison.rounds_most && goals::of_cell(&result).iter().any(Line::wants_rounds)
+    {
         for (server, series) in servers.iter().zip(&mut result.series) {
-            let place = format!("{}: round {} of {}", cell.name, round + 1, comparison.rounds);
+            let place = format!("{}: round {} of {}", cell.name, round + 1, comparison.rounds.max(round + 1));
+            narrator.pass(format!("{place}: waiting for rest"));
+            come_to_rest(comparison.server_cpu, &comparison.dir);
             narrator.step(format!("{place}: {}", server.kind.name));
             let mut settings = comparison.settings(server, cell);
             settings.seed = round as u64 + 1;
@@ -359,8 +377,10 @@ fn run_cell(
             series.take(&report, syncs, began.elapsed());
         }
         if cell.writes() {
+            come_to_rest(comparison.server_cpu, &comparison.dir);
             result.raw_sync.push(raw_sync(probe, cell.outstanding())?);
         }
+        round += 1;
     }
     Ok(result)
 }

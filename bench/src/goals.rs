@@ -5,39 +5,40 @@ use crate::compare::{CellResult, ComparisonResult, ECHO, NETTY, NIO, OSTLER};
 use crate::statistics::Line;
 use crate::statistics::Sense::{AtLeast, AtMost};
 
+const READ_ONE: &str = "read, 1 session, depth 1";
+const READ_FLAT: &str = "read, 100 sessions, depth 1";
+const READ_FEW: &str = "read, 10 sessions, depth 16";
+const READ_DEEP: &str = "read, 100 sessions, depth 16";
 const MIX_DEEP: &str = "10:1, 100 sessions, depth 16";
 const MIX_FLAT: &str = "10:1, 100 sessions, depth 1";
 const WRITE_DEEP: &str = "write, 100 sessions, depth 16";
 const WRITE_ONE: &str = "write, 1 session, depth 1";
 const CROWD: &str = "10 000 sessions connect at once";
 
-/// All lines whose cells are in `result`.
+/// All lines whose cells are in `result`, in the goals' order.
 pub fn lines(result: &ComparisonResult) -> Vec<Line> {
-    let cell = |name: &str| result.cells.iter().find(|cell| cell.name == name);
-    let mut lines = Vec::new();
-    if let Some(cell) = cell(MIX_DEEP) {
-        lines.push(faster("P1", cell, NETTY, 13.0));
-        lines.push(faster("P1", cell, NIO, 15.0));
-    }
-    lines.extend(cell(MIX_FLAT).map(|cell| of_limit("P1", cell, 0.85)));
-    for name in ["read, 1 session, depth 1", "read, 100 sessions, depth 1"] {
-        lines.extend(cell(name).map(|cell| of_limit("P2", cell, 0.92)));
-    }
-    for name in ["read, 10 sessions, depth 16", "read, 100 sessions, depth 16"] {
-        lines.extend(cell(name).map(own_cost));
-    }
-    if let Some(cell) = cell(WRITE_DEEP) {
-        lines.push(faster("P4", cell, NETTY, 12.0));
-        lines.push(faster("P4", cell, NIO, 12.0));
-        lines.push(of_limit("P4", cell, 0.35));
-    }
-    lines.extend(cell(WRITE_ONE).map(lone_writer));
-    if let Some(cell) = cell(CROWD) {
-        lines.push(of_limit("P14", cell, 0.8));
-        lines.push(faster("P14", cell, NETTY, 1.6));
-        lines.push(faster("P14", cell, NIO, 1.6));
-    }
+    let mut lines: Vec<Line> = result.cells.iter().flat_map(of_cell).collect();
+    let number = |line: &Line| line.id.trim_start_matches('P').parse::<u32>().unwrap_or(u32::MAX);
+    lines.sort_by_key(number);
     lines
+}
+
+/// Those of one cell.
+pub fn of_cell(cell: &CellResult) -> Vec<Line> {
+    match cell.name.as_str() {
+        MIX_DEEP => vec![faster("P1", cell, NETTY, 13.0), faster("P1", cell, NIO, 15.0)],
+        MIX_FLAT => vec![of_limit("P1", cell, 0.85)],
+        READ_ONE | READ_FLAT => vec![of_limit("P2", cell, 0.92)],
+        READ_FEW | READ_DEEP => vec![own_cost(cell)],
+        WRITE_DEEP => {
+            vec![faster("P4", cell, NETTY, 12.0), faster("P4", cell, NIO, 12.0), of_limit("P4", cell, 0.35)]
+        }
+        WRITE_ONE => vec![lone_writer(cell)],
+        CROWD => {
+            vec![of_limit("P14", cell, 0.8), faster("P14", cell, NETTY, 1.6), faster("P14", cell, NIO, 1.6)]
+        }
+        _ => Vec::new(),
+    }
 }
 
 fn faster(id: &str, cell: &CellResult, peer: &str, bound: f64) -> Line {
@@ -151,6 +152,21 @@ mod tests {
         let line = of_limit("P2", &cell, 0.92);
         assert_eq!(line.rounds, 4);
         assert!(matches!(line.verdict, Verdict::NotJudged(_)), "{line:?}");
+    }
+
+    #[test]
+    fn lines_stand_in_the_order_of_the_goals() {
+        let ids = |names: &[(&str, u64, u64)]| {
+            let mut lines: Vec<Line> =
+                names.iter().flat_map(|(name, r, w)| of_cell(&cell(name, *r, *w))).collect();
+            lines.retain(|line| line.measured.is_some());
+            lines.iter().map(|line| line.id.clone()).collect::<Vec<_>>()
+        };
+        assert_eq!(
+            ids(&[(READ_DEEP, 1, 0), (MIX_FLAT, 10, 1), (WRITE_DEEP, 0, 1)]),
+            ["P3", "P1", "P4", "P4"]
+        );
+        assert_eq!(ids(&[("session storm, 100 at once", 0, 0)]), [""; 0]);
     }
 
     #[test]

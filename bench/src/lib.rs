@@ -16,6 +16,7 @@ pub mod measure;
 pub mod plot;
 pub mod proofs;
 pub mod report;
+pub mod rest;
 pub mod scenario;
 pub mod server;
 pub mod statistics;

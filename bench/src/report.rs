@@ -6,7 +6,7 @@ use std::io;
 use std::path::Path;
 
 use crate::circumstances::Circumstances;
-use crate::compare::{ComparisonResult, ECHO, OSTLER};
+use crate::compare::{CellResult, ComparisonResult, ECHO, OSTLER};
 use crate::plot;
 use crate::scenario::Report;
 use crate::statistics::{Line, Verdict, median};
@@ -195,7 +195,7 @@ pub fn headline(result: &ComparisonResult) -> String {
         "\nCommit {}, {}: {} rounds of {} s, {} znodes; {}, {} CPUs, Linux {}, {}.",
         c.commit,
         c.date,
-        result.rounds,
+        rounds_played(result),
         result.seconds,
         number(result.keys as f64),
         c.cpu,
@@ -389,6 +389,14 @@ fn lines_table(lines: &[Line]) -> Vec<Vec<String>> {
 fn server_names(result: &ComparisonResult) -> Vec<&str> {
     let first = result.cells.first();
     first.map(|cell| cell.series.iter().map(|s| s.server.as_str()).collect()).unwrap_or_default()
+}
+
+/// How many rounds the cells had: one number, or the least and the most.
+fn rounds_played(result: &ComparisonResult) -> String {
+    let played = |cell: &CellResult| cell.series.iter().map(|series| series.ops_per_second.len()).max();
+    let least = result.cells.iter().filter_map(played).min().unwrap_or(result.rounds);
+    let most = result.cells.iter().filter_map(played).max().unwrap_or(result.rounds);
+    if least == most { least.to_string() } else { format!("{least} to {most}") }
 }
 
 /// Why rounds do not count, each reason once.

@@ -136,6 +136,11 @@ impl Line {
         line
     }
 
+    /// It was measured, and more rounds may judge it.
+    pub fn wants_rounds(&self) -> bool {
+        self.measured.is_some() && matches!(self.verdict, Verdict::NotJudged(_))
+    }
+
     pub fn note(mut self, note: impl Into<String>) -> Line {
         self.note = note.into();
         self
@@ -207,6 +212,7 @@ mod tests {
             (Verdict::Met, Some(true)) | (Verdict::Missed, Some(false)) | (Verdict::NotJudged(_), None)
         );
         assert!(expected, "{line:?}");
+        assert_eq!(line.wants_rounds(), judged.is_none() && !values.is_empty());
     }
 
     #[test]

@@ -5,7 +5,7 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::{Duration, Instant};
 
-use super::{AtMost, Lab, Line, ROUNDS, Server, rate, when_valid};
+use super::{AtMost, Lab, Line, Server, rate, stands, when_valid};
 use crate::frames::{self, Op};
 use crate::measure::anonymous_bytes;
 use crate::scenario::{self, Report};
@@ -96,7 +96,8 @@ fn set_data_beside(lab: &mut Lab<'_, '_>, watched: &Server, plain: &Server) -> i
         settings.keys = UNWATCHED;
         lab.preload(&settings)?;
     }
-    for round in 1..=ROUNDS {
+    let what = format!("CPU of setData with {} watches elsewhere", lab.keys());
+    for round in 1.. {
         let mut reports = Vec::new();
         for (server, label) in [(plain, "without watches"), (watched, "with watches elsewhere")] {
             let mut settings = lab.settings(server, &[(Op::Write, 1)], 100, 16);
@@ -107,9 +108,12 @@ fn set_data_beside(lab: &mut Lab<'_, '_>, watched: &Server, plain: &Server) -> i
         let cost = |report: &Report| report.server_cpu_us_per_op.unwrap_or(f64::NAN);
         let [without, with] = &reports[..] else { unreachable!("two servers") };
         dearer.extend(when_valid(&[without, with], cost(with) / cost(without)));
+        let line = Line::rounds("P12", &what, AtMost, 1.02, "times", &dearer);
+        if stands(round, &line) {
+            return Ok(line);
+        }
     }
-    let what = format!("CPU of setData with {} watches elsewhere", lab.keys());
-    Ok(Line::rounds("P12", &what, AtMost, 1.02, "times", &dearer))
+    unreachable!("rounds end")
 }
 
 /// Keys of another shape than the watched ones.
@@ -120,10 +124,11 @@ fn firing(lab: &mut Lab<'_, '_>, server: &Server) -> io::Result<()> {
     let kind = lab.echo();
     let echo = lab.start(&kind, "")?;
     let (mut ratios, mut ours) = (Vec::new(), Vec::new());
-    for round in 0..ROUNDS {
+    let what = format!("change to last of {WATCHERS} events, over bare sends");
+    for round in 1.. {
         let mut medians = Vec::new();
         for server in [server, &echo] {
-            lab.say(&format!("firing {WATCHERS} watches, round {}: {}", round + 1, server.kind.name));
+            lab.say(&format!("firing {WATCHERS} watches, round {round}: {}", server.kind.name));
             let mut settings = lab.settings(server, &[], 1, 1);
             (settings.population, settings.duration) = (WATCHERS, Duration::from_millis(500));
             let report = scenario::watch(&settings, &mut |_| {})?;
@@ -131,10 +136,12 @@ fn firing(lab: &mut Lab<'_, '_>, server: &Server) -> io::Result<()> {
         }
         ratios.push(medians[0] / medians[1]);
         ours.push(medians[0] / 1e3);
+        let line = Line::rounds("P12", &what, AtMost, 1.25, "times", &ratios);
+        if stands(round, &line) {
+            lab.line(line.note(format!("{:.1} ms", median(&ours))));
+            break;
+        }
     }
-    let what = format!("change to last of {WATCHERS} events, over bare sends");
-    let line = Line::rounds("P12", &what, AtMost, 1.25, "times", &ratios);
-    lab.line(line.note(format!("{:.1} ms", median(&ours))));
     Ok(())
 }
 
@@ -159,7 +166,9 @@ pub fn idle(lab: &mut Lab<'_, '_>) -> io::Result<()> {
         std::thread::spawn(move || ping(swarm, &stop))
     };
     let mut lost = Vec::new();
-    for round in 1..=ROUNDS {
+    let what = format!("throughput lost to {IDLE_SESSIONS} idle sessions");
+    let mut line = Line::absent("P13", &what, AtMost, 5.0, "%", "no round");
+    for round in 1.. {
         let mut reports = Vec::new();
         for (server, label) in [(&empty, "alone"), (&crowded, "beside idle sessions")] {
             let mut settings = lab.settings(server, &mix, 100, 16);
@@ -168,11 +177,14 @@ pub fn idle(lab: &mut Lab<'_, '_>) -> io::Result<()> {
         }
         let [alone, beside] = &reports[..] else { unreachable!("two servers") };
         lost.extend(when_valid(&[alone, beside], (1.0 - rate(beside) / rate(alone)) * 100.0));
+        line = Line::rounds("P13", &what, AtMost, 5.0, "%", &lost);
+        if stands(round, &line) {
+            break;
+        }
     }
     stop.store(true, Ordering::Relaxed);
     let gone = pinging.join().map_err(|_| io::Error::other("the pinging thread panicked"))??;
-    let what = format!("throughput lost to {IDLE_SESSIONS} idle sessions");
-    lab.line(Line::rounds("P13", &what, AtMost, 5.0, "%", &lost).note(format!("{gone} of them were lost")));
+    lab.line(line.note(format!("{gone} of them were lost")));
     let what = format!("memory per idle session, {IDLE_SESSIONS} of them");
     lab.line(Line::once("P13", &what, AtMost, 512.0, "bytes", each).note("anonymous memory"));
     Ok(())
