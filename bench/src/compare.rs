@@ -108,6 +108,9 @@ pub struct Series {
     pub max_us: Vec<f64>,
     /// By round, as above.
     pub invalid: Vec<Option<String>>,
+    /// By round: nothing is wrong but that the generator was the limit, so what an operation cost the server is right.
+    #[serde(default)]
+    pub saturated: Vec<bool>,
     /// All rounds together, as (value in ns, count).
     pub histogram: Vec<(u64, u64)>,
 }
@@ -408,6 +411,7 @@ impl Series {
             p99_us: Vec::new(),
             max_us: Vec::new(),
             invalid: Vec::new(),
+            saturated: Vec::new(),
             histogram: Vec::new(),
         }
     }
@@ -426,6 +430,7 @@ impl Series {
         let mut reasons = report.invalid.clone();
         reasons
             .extend(report.errors.iter().map(|(code, count)| format!("{count} replies with error {code}")));
+        self.saturated.push(report.saturated && reasons.len() == 1);
         self.invalid.push((!reasons.is_empty()).then(|| reasons.join("; ")));
         let mut all: std::collections::BTreeMap<u64, u64> = self.histogram.drain(..).collect();
         for (value, count) in &report.histogram {
@@ -437,6 +442,11 @@ impl Series {
     pub fn valid(&self, round: usize) -> bool {
         self.invalid.get(round).is_some_and(Option::is_none)
     }
+
+    /// Whether the round's server CPU per operation counts.
+    pub fn tells_cost(&self, round: usize) -> bool {
+        self.valid(round) || self.saturated.get(round) == Some(&true)
+    }
 }
 
 impl CellResult {
@@ -446,11 +456,29 @@ impl CellResult {
 
     /// One figure for each round in which all of `servers` are valid.
     pub fn paired(&self, servers: &[&str], figure: impl Fn(usize, &[&Series]) -> Option<f64>) -> Vec<f64> {
+        self.paired_where(servers, Series::valid, figure)
+    }
+
+    /// The same for figures of server CPU per operation alone.
+    pub fn paired_costs(
+        &self,
+        servers: &[&str],
+        figure: impl Fn(usize, &[&Series]) -> Option<f64>,
+    ) -> Vec<f64> {
+        self.paired_where(servers, Series::tells_cost, figure)
+    }
+
+    fn paired_where(
+        &self,
+        servers: &[&str],
+        counts: impl Fn(&Series, usize) -> bool,
+        figure: impl Fn(usize, &[&Series]) -> Option<f64>,
+    ) -> Vec<f64> {
         let series: Option<Vec<&Series>> = servers.iter().map(|name| self.of(name)).collect();
         let Some(series) = series else { return Vec::new() };
         let rounds = series.iter().map(|s| s.ops_per_second.len()).min().unwrap_or(0);
         (0..rounds)
-            .filter(|round| series.iter().all(|s| s.valid(*round)))
+            .filter(|round| series.iter().all(|s| counts(s, *round)))
             .filter_map(|round| figure(round, &series))
             .filter(|value| value.is_finite())
             .collect()
@@ -469,6 +497,16 @@ impl CellResult {
         match (self.reads, self.writes, raw) {
             (1.., 1.., Some(raw)) => Some(1e6 / (1e6 / echo + syncs_per_op * raw.cpu_us)),
             (_, _, Some(raw)) => Some(echo.min(raw.records_per_second)),
+            (_, _, None) => Some(echo),
+        }
+    }
+
+    /// What an operation costs at the limit, microseconds of server CPU.
+    pub fn limit_cost(&self, round: usize, echo: &Series, syncs_per_op: f64) -> Option<f64> {
+        let echo = *echo.server_cpu_us.get(round)?;
+        match (self.reads, self.writes, self.raw_sync.get(round)) {
+            (1.., 1.., Some(raw)) => Some(echo + syncs_per_op * raw.cpu_us),
+            (_, _, Some(raw)) => Some(echo.max(1e6 / raw.records_per_second)),
             (_, _, None) => Some(echo),
         }
     }

@@ -46,12 +46,28 @@ fn faster(id: &str, cell: &CellResult, peer: &str, bound: f64) -> Line {
     if cell.of(peer).is_none() {
         return Line::absent(id, &what, AtLeast, bound, "times", "this peer did not run");
     }
-    let ratios =
-        cell.paired(&[OSTLER, peer], |at, s| Some(s[0].ops_per_second[at] / s[1].ops_per_second[at]));
-    let cheaper = cell.paired(&[OSTLER, peer], |at, s| Some(s[1].server_cpu_us[at] / s[0].server_cpu_us[at]));
-    let cheaper = crate::statistics::median(&cheaper);
-    Line::rounds(id, &what, AtLeast, bound, "times", &ratios)
-        .note(format!("{cheaper:.1} times per server CPU-second"))
+    let servers = [OSTLER, peer];
+    let rates = cell.paired(&servers, |at, s| Some(s[0].ops_per_second[at] / s[1].ops_per_second[at]));
+    let costs = cell.paired_costs(&servers, |at, s| Some(s[1].server_cpu_us[at] / s[0].server_cpu_us[at]));
+    either(|values| Line::rounds(id, &what, AtLeast, bound, "times", values), &rates, &costs)
+}
+
+/// A share by throughput; where its rounds do not judge, by server CPU per operation, which the disk and the generator
+/// disturb less. The note says which, and the other one.
+fn either(line: impl Fn(&[f64]) -> Line, rates: &[f64], costs: &[f64]) -> Line {
+    let (by_rate, by_cost) = (line(rates), line(costs));
+    let judged = |line: &Line| line.measured.is_some() && !line.wants_rounds();
+    let shown = |line: &Line| {
+        line.measured
+            .map_or("not measured".to_string(), |m| format!("{:.3} [{:.3}, {:.3}]", m.median, m.low, m.high))
+    };
+    if !judged(&by_rate) && judged(&by_cost) {
+        let note =
+            format!("by server CPU per operation; by throughput {}, too wide to judge", shown(&by_rate));
+        return by_cost.note(note);
+    }
+    let note = format!("{} by server CPU per operation", shown(&by_cost));
+    by_rate.note(note)
 }
 
 fn of_limit(id: &str, cell: &CellResult, bound: f64) -> Line {
@@ -60,7 +76,10 @@ fn of_limit(id: &str, cell: &CellResult, bound: f64) -> Line {
     let shares = cell.paired(&[OSTLER, ECHO], |at, s| {
         Some(s[0].ops_per_second[at] / cell.limit(at, s[1], syncs(at, s).unwrap_or(0.0))?)
     });
-    let line = Line::rounds(id, &what, AtLeast, bound, "", &shares);
+    let costs = cell.paired_costs(&[OSTLER, ECHO], |at, s| {
+        Some(cell.limit_cost(at, s[1], syncs(at, s).unwrap_or(0.0))? / s[0].server_cpu_us[at])
+    });
+    let line = either(|values| Line::rounds(id, &what, AtLeast, bound, "", values), &shares, &costs);
     if cell.reads == 0 || cell.writes == 0 {
         return line;
     }
@@ -71,12 +90,16 @@ fn of_limit(id: &str, cell: &CellResult, bound: f64) -> Line {
     });
     let per_op = crate::statistics::median(&cell.paired(&[OSTLER], syncs));
     let slow = crate::statistics::median(&slow);
-    line.note(format!("{per_op:.4} syncs per op; {slow:.2} if a sync costs its whole time, not its CPU"))
+    let note = format!(
+        "{}; {per_op:.4} syncs per op; {slow:.2} if a sync costs its whole time, not its CPU",
+        line.note
+    );
+    line.note(note)
 }
 
 fn own_cost(cell: &CellResult) -> Line {
-    let costs =
-        cell.paired(&[OSTLER, ECHO], |at, s| Some((s[0].server_cpu_us[at] - s[1].server_cpu_us[at]) * 1e3));
+    let costs = cell
+        .paired_costs(&[OSTLER, ECHO], |at, s| Some((s[0].server_cpu_us[at] - s[1].server_cpu_us[at]) * 1e3));
     Line::rounds("P3", &format!("{}, CPU above the echo", cell.name), AtMost, 250.0, "ns", &costs)
 }
 
@@ -106,6 +129,7 @@ mod tests {
             p99_us: all(p50_us),
             max_us: all(p50_us),
             invalid: vec![None; 7],
+            saturated: vec![false; 7],
             histogram: Vec::new(),
         }
     }
@@ -152,6 +176,13 @@ mod tests {
         let line = of_limit("P2", &cell, 0.92);
         assert_eq!(line.rounds, 4);
         assert!(matches!(line.verdict, Verdict::NotJudged(_)), "{line:?}");
+        // What the limit's operations cost is known all the same: 4.8 us of 5.
+        cell.series[2].saturated[..3].fill(true);
+        let line = of_limit("P2", &cell, 0.92);
+        assert_eq!((line.rounds, &line.verdict), (7, &Verdict::Met), "{line:?}");
+        assert!(
+            (line.measured.unwrap().median - 0.96).abs() < 1e-9 && line.note.starts_with("by server CPU")
+        );
     }
 
     #[test]

@@ -102,6 +102,9 @@ pub struct Report {
     pub marks: Vec<(f64, String)>,
     /// Why this result must not be used; empty when it may.
     pub invalid: Vec<String>,
+    /// One of those reasons: the generator was the limit. What the server spent on an operation is right all the same.
+    #[serde(default)]
+    pub saturated: bool,
     pub server_cpu_us_per_op: Option<f64>,
     pub server_rss_bytes: Option<u64>,
     pub own_cpu_share: f64,
@@ -118,6 +121,7 @@ impl Report {
             errors: Vec::new(),
             marks: Vec::new(),
             invalid: Vec::new(),
+            saturated: false,
             server_cpu_us_per_op: None,
             server_rss_bytes: None,
             own_cpu_share: 0.0,
@@ -215,6 +219,7 @@ fn judge(report: &mut Report, settings: &Settings, outcome: &load::Outcome) {
     if settings.pace == Pace::Closed {
         let idle_server = server_busy.is_none_or(|busy| busy < 0.9);
         if outcome.own_cpu_share() > OWN_CPU_SHARE_MAX && idle_server {
+            report.saturated = true;
             report.invalid.push(format!(
                 "the generator used {:.0} % of a CPU while the server was not saturated",
                 outcome.own_cpu_share() * 100.0
