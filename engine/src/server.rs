@@ -12,6 +12,7 @@
 mod desk;
 mod driver;
 pub mod recovery;
+mod replay;
 mod threads;
 
 #[cfg(test)]
@@ -162,7 +163,8 @@ impl Server {
         let paths = Paths::of(&config);
         let disk: Arc<dyn Disk> = Arc::new(RealDisk);
         let registry = Arc::new(Registry::default());
-        let recovery = recovery::recover(&*disk, &paths, &config, [random(), random()], &registry.thread())?;
+        let recovery =
+            recovery::recover(&*disk, &paths, &config, [random(), random()], true, &registry.thread())?;
         let backlog = listener.backlog.unwrap_or(limits::BACKLOG_CONNECTIONS_DEFAULT);
         let (socket, address) = poll::bind(listener.address, listener.port, backlog)
             .map_err(|source| StartError::Listen { address: listener.socket_address(), source })?;

@@ -95,7 +95,7 @@ pub fn engine_start(disk: &dyn Disk, shape: &Shape) -> Result<Head, String> {
     for dir in [&paths.snapshots, &paths.logs] {
         disk.create_dir(dir).map_err(|error| error.to_string())?;
     }
-    let recovery = recovery::recover(disk, &paths, &config, [1, 2], &Registry::default().thread());
+    let recovery = recovery::recover(disk, &paths, &config, [1, 2], true, &Registry::default().thread());
     recovery.map(|recovery| recovery.head).map_err(|error| error.to_string())
 }
 

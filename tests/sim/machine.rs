@@ -266,7 +266,7 @@ impl Machine {
         }
         let registry = Registry::default();
         let seed = [random.word(), random.word()];
-        let recovery = recovery::recover(&disk, &paths, &config, seed, &registry.thread())
+        let recovery = recovery::recover(&disk, &paths, &config, seed, false, &registry.thread())
             .map_err(|error| error.to_string())?;
 
         let flags: Vec<Arc<Flag>> = (0..shape.workers).map(|_| Arc::default()).collect();

@@ -4,6 +4,7 @@
 //! Invariants: nothing is reported durable before a sync of it returned `Ok`; a failed sync is never retried; recovery
 //! never drops what was reported durable without saying so in an error.
 
+mod ahead;
 mod blocks;
 pub mod epochs;
 pub mod mapping;
@@ -16,6 +17,7 @@ mod thread;
 mod truncate;
 mod writer;
 
+pub use ahead::{Entry, Group, replay};
 pub use mapping::EXIT_DISK;
 pub use mark::Mark;
 pub use record::{

@@ -25,6 +25,9 @@ use std::path::{Path, PathBuf};
 /// Takes one entry without its trailer; an error is a reason to refuse it, in words.
 pub type Apply<'a> = dyn FnMut(Zxid, &[u8]) -> Result<(), String> + 'a;
 
+/// Takes one record of the file at a path; an error ends the reading.
+pub(super) type Take<'a> = dyn FnMut(&Path, &Record<'_>) -> Result<(), RecoverError> + 'a;
+
 /// What recovery may do besides reading.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
 pub struct RecoverSettings {
@@ -182,6 +185,29 @@ pub fn recover(
     settings: RecoverSettings,
     apply: &mut Apply<'_>,
 ) -> Result<Recovered, RecoverError> {
+    let mut take = |segment: &Path, record: &Record<'_>| {
+        let applied = apply(record.zxid, record.entry);
+        applied.map_err(|reason| refused(segment, record.offset_bytes, record.zxid, reason))
+    };
+    let recovered = read(disk, dir, base, settings, &mut take)?;
+    if settings.repair {
+        repair(disk, dir, &recovered)?;
+    }
+    Ok(recovered)
+}
+
+pub(super) fn refused(segment: &Path, offset_bytes: u64, zxid: Zxid, reason: String) -> RecoverError {
+    RecoverError::Refused { segment: segment.to_path_buf(), offset_bytes, zxid, reason }
+}
+
+/// Reads and judges all of it, and leaves `repair` to be done once what was read has been applied.
+pub(super) fn read(
+    disk: &dyn Disk,
+    dir: &Path,
+    base: Zxid,
+    settings: RecoverSettings,
+    take: &mut Take<'_>,
+) -> Result<Recovered, RecoverError> {
     let io_at = |segment: &Path| {
         let segment = segment.to_path_buf();
         move |source| RecoverError::Io { segment, source }
@@ -195,7 +221,7 @@ pub fn recover(
     }
     let mark = mark::read(disk, dir).map_err(io_at(dir))?;
     let mut replay =
-        Replay { base, last: base, seen: Zxid::ZERO, records: 0, bytes: 0, notes: Vec::new(), apply };
+        Replay { base, last: base, seen: Zxid::ZERO, records: 0, bytes: 0, notes: Vec::new(), take };
     let mut end: Option<End> = None;
     let mut blank: Vec<&LogFile> = Vec::new();
     let mut ahead: Option<Contents> = None;
@@ -274,9 +300,6 @@ pub fn recover(
         notes: replay.notes,
     };
     recovered.say(settings.repair);
-    if settings.repair {
-        repair(disk, dir, &recovered)?;
-    }
     Ok(recovered)
 }
 
@@ -368,7 +391,7 @@ struct Replay<'a, 'b> {
     records: u64,
     bytes: u64,
     notes: Vec<String>,
-    apply: &'a mut Apply<'b>,
+    take: &'a mut Take<'b>,
 }
 
 impl Replay<'_, '_> {
@@ -422,12 +445,7 @@ impl Replay<'_, '_> {
                 found: record.zxid,
             });
         }
-        (self.apply)(record.zxid, record.entry).map_err(|reason| RecoverError::Refused {
-            segment: file.path.clone(),
-            offset_bytes: record.offset_bytes,
-            zxid: record.zxid,
-            reason,
-        })?;
+        (self.take)(&file.path, record)?;
         self.last = record.zxid;
         self.records += 1;
         self.bytes += record.entry.len() as u64;
@@ -567,7 +585,7 @@ fn settle(disk: &dyn Disk, dir: &Path, files: &[LogFile]) -> Result<(), RecoverE
 const LAST_FILES: usize = 2;
 
 /// Every crash point leaves what a repeated recovery judges the same.
-fn repair(disk: &dyn Disk, dir: &Path, recovered: &Recovered) -> Result<(), RecoverError> {
+pub(super) fn repair(disk: &dyn Disk, dir: &Path, recovered: &Recovered) -> Result<(), RecoverError> {
     let failed = |segment: &Path, source| RecoverError::Io { segment: segment.to_path_buf(), source };
     for path in recovered.removed.iter().rev() {
         disk.unlink(path).and_then(|()| disk.sync_dir(dir)).map_err(|source| failed(path, source))?;

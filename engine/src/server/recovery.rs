@@ -1,16 +1,14 @@
 //! From the files of a data directory to the newest state they hold.
 //! Not here: the formats (snapshot, log), applying (world).
 
-use super::StartError;
+use super::{StartError, replay};
 use crate::admin::{Counters, Summary};
 use crate::config::Config;
 use crate::io::disk::Disk;
-use crate::limits;
-use crate::log::{self, RecoverSettings};
+use crate::log;
 use crate::snapshot::{self, Contents, Loaded, Pinned, Progress, ReadOptions};
-use crate::wire::TxnEntry;
 use crate::wire::txn::TxnDigest;
-use crate::world::{Changes, Head, Restorer, Settings};
+use crate::world::{Head, Restorer, Settings};
 use ostler_replication::Zxid;
 use std::ops::ControlFlow;
 use std::path::PathBuf;
@@ -36,11 +34,14 @@ impl Paths {
 }
 
 /// Newest snapshot that loads, then the log behind it. A directory without either gets `snapshot.0`, as Apache's does.
+/// If `ahead`, files are read and checked on threads of their own; off where everything must happen on one thread in one
+/// order (simulation).
 pub fn recover(
     disk: &dyn Disk,
     paths: &Paths,
     config: &Config,
     seed: [u64; 2],
+    ahead: bool,
     counters: &Counters,
 ) -> Result<Recovery, StartError> {
     let begun = Instant::now();
@@ -48,8 +49,7 @@ pub fn recover(
     for path in snapshot::remove_leftovers(disk, &paths.snapshots).map_err(StartError::Purge)? {
         tracing::info!(path = %path.display(), "removed a snapshot that was not finished");
     }
-    let options =
-        ReadOptions { field_bytes_max: config.entry_bytes_max() as usize, ..ReadOptions::default() };
+    let options = ReadOptions { field_bytes_max: config.entry_bytes_max() as usize, ahead };
     let loaded = snapshot::load_newest(disk, &paths.snapshots, options, |zxid| {
         let mut restorer = Restorer::new(settings, zxid);
         restorer.limit_memory(config.tree_bytes_max);
@@ -87,7 +87,7 @@ pub fn recover(
         }
     };
     let replay_begun = Instant::now();
-    let recovered = replay(disk, paths, base, &mut head)?;
+    let recovered = replay::replay(disk, &paths.logs, base, &mut head, ahead).map_err(StartError::Log)?;
     if let Some((known, damaged)) = damaged
         && recovered.last < known
     {
@@ -140,38 +140,6 @@ fn check_digest(head: &Head, zxid: Zxid, contents: &Contents) {
     }
 }
 
-fn replay(disk: &dyn Disk, paths: &Paths, base: Zxid, head: &mut Head) -> Result<log::Recovered, StartError> {
-    let mut changes = Changes::default();
-    let mut applied = 0u32;
-    let mut apply = |zxid: Zxid, entry: &[u8]| {
-        let bytes = entry.len();
-        if !head.fits(bytes) {
-            return Err("the tree is larger than this server holds: see ostler.treeMemory".into());
-        }
-        let (entry, taken) = TxnEntry::decode(entry).map_err(|error| error.to_string())?;
-        if taken != bytes {
-            return Err(format!("{} bytes stand behind the txn, which are no digest", bytes - taken));
-        }
-        head.apply(&entry.header, &entry.body, &mut changes);
-        changes.list.clear();
-        changes.text.clear();
-        applied = applied.wrapping_add(1);
-        // Nobody reads yet: what was replaced is freed as replay goes on.
-        if applied.is_multiple_of(limits::BATCH_TXNS_MAX_DEFAULT) {
-            head.seal();
-            head.committed(zxid);
-            head.reclaim(usize::MAX);
-        }
-        Ok(())
-    };
-    let recovered = log::recover(disk, &paths.logs, base, RecoverSettings { repair: true }, &mut apply)
-        .map_err(StartError::Log)?;
-    head.seal();
-    head.committed(recovered.last);
-    head.reclaim(usize::MAX);
-    Ok(recovered)
-}
-
 fn first_snapshot(
     disk: &dyn Disk,
     paths: &Paths,
@@ -195,7 +163,8 @@ mod tests {
     use crate::log::{FileId, file_header, put_record};
     use crate::model::{SessionId, WallMillis, Xid};
     use crate::snapshot::{Compression, Image, writer};
-    use crate::wire::txn::{TxnBody, TxnHeader};
+    use crate::wire::txn::{TxnBody, TxnEntry, TxnHeader};
+    use crate::world::Changes;
     use std::path::Path;
 
     const ID: FileId = FileId([1, 2, 3, 4]);
@@ -236,7 +205,7 @@ mod tests {
         let paths = Paths::of(&config);
         RealDisk.create_dir(&paths.snapshots).unwrap();
         make(&paths.snapshots);
-        match (recover(&RealDisk, &paths, &config, [1, 2], &Registry::default().thread()), expected) {
+        match (recover(&RealDisk, &paths, &config, [1, 2], true, &Registry::default().thread()), expected) {
             (Ok(recovery), Ok(zxid)) => assert_eq!(recovery.head.zxid(), Zxid(zxid)),
             (Err(error), Err(start)) => assert!(error.to_string().starts_with(start), "{error}"),
             (Ok(recovery), Err(start)) => panic!("started at {} instead of: {start}", recovery.head.zxid()),
@@ -331,7 +300,7 @@ mod tests {
             put_record(&mut file, ID, at, true, &entry);
         }
         let recover =
-            |config: &Config| recover(&RealDisk, &paths, config, [1, 2], &Registry::default().thread());
+            |config: &Config| recover(&RealDisk, &paths, config, [1, 2], true, &Registry::default().thread());
         let refused = |config: &Config| {
             let error = recover(config).err().expect("more than fits").to_string();
             assert!(error.contains("ostler.treeMemory"), "{error}");
@@ -356,7 +325,8 @@ mod tests {
     fn a_snapshot_that_a_killed_process_named_is_durable_before_anything_is_built_on_it() {
         let config = Config { data_dir: "/data".into(), data_log_dir: "/log".into(), ..Config::default() };
         let paths = Paths::of(&config);
-        let start = |disk: &SimDisk| recover(disk, &paths, &config, [1, 2], &Registry::default().thread());
+        let start =
+            |disk: &SimDisk| recover(disk, &paths, &config, [1, 2], true, &Registry::default().thread());
         for stop in 0.. {
             let disk = SimDisk::new();
             disk.create_dir(&paths.snapshots).unwrap();
@@ -382,7 +352,10 @@ mod tests {
         let partial = paths.snapshots.join("partial-snapshot.7");
         std::fs::write(&partial, b"ZKSN").unwrap();
         assert_eq!(
-            recover(&RealDisk, &paths, &config, [1, 2], &Registry::default().thread()).unwrap().head.zxid(),
+            recover(&RealDisk, &paths, &config, [1, 2], true, &Registry::default().thread())
+                .unwrap()
+                .head
+                .zxid(),
             Zxid::ZERO
         );
         assert!(!partial.exists() && paths.snapshots.join("snapshot.0").exists());

@@ -3,7 +3,8 @@
 //! skipped, because replay from a fuzzy snapshot of Apache's meets its own future.
 //! Invariant: the state is a function of the txns alone.
 
-use super::foresight::{Foreseen, Foresight};
+use super::foresight::{Foreseen, ForeseenTxn, Foresight};
+use super::hash::PathHash;
 use super::head::{Head, OpenSession, Writer};
 use super::quota::{self, QuotaText, stats_path};
 use super::record::{AclId, Fields, NodeId, Payload};
@@ -123,6 +124,7 @@ struct Txn<'a> {
     zxid: Zxid,
     time: WallMillis,
     known: Known,
+    foreseen: Option<ForeseenTxn>,
 }
 
 impl Head {
@@ -139,7 +141,28 @@ impl Head {
         known: Known,
         changes: &mut Changes,
     ) -> TxnResult {
-        let result = self.txn(header, known, changes).body(body);
+        self.apply_txn(header, body, (known, None), changes)
+    }
+
+    /// The same with what the foresight of this world said of this txn.
+    pub fn apply_foreseen(
+        &mut self,
+        header: &TxnHeader,
+        body: &TxnBody<'_>,
+        foreseen: Option<ForeseenTxn>,
+        changes: &mut Changes,
+    ) -> TxnResult {
+        self.apply_txn(header, body, (Known::default(), foreseen), changes)
+    }
+
+    fn apply_txn(
+        &mut self,
+        header: &TxnHeader,
+        body: &TxnBody<'_>,
+        (known, foreseen): (Known, Option<ForeseenTxn>),
+        changes: &mut Changes,
+    ) -> TxnResult {
+        let result = Txn { foreseen, ..self.txn(header, known, changes) }.body(body);
         // Last, so that at no time the zxid claims more than was done (ZOOKEEPER-3127).
         let totals = &mut self.writer.totals;
         totals.zxid = totals.zxid.max(header.zxid);
@@ -170,13 +193,25 @@ impl Head {
             zxid: header.zxid,
             time: header.time,
             known,
+            foreseen: None,
         }
     }
 }
 
 impl<'a> Txn<'a> {
-    fn find(&self, path: &str, known: Option<NodeId>) -> Option<Found<'a>> {
-        let Some(id) = known else { return self.shared.find_newest(path) };
+    fn find_node(&self, path: &str) -> Option<Found<'a>> {
+        self.find(path, self.known.node, self.foreseen.map(|foreseen| foreseen.node))
+    }
+
+    fn find_parent(&self, path: &str) -> Option<Found<'a>> {
+        self.find(path, self.known.parent, self.foreseen.and_then(|foreseen| foreseen.parent))
+    }
+
+    fn find(&self, path: &str, known: Option<NodeId>, hash: Option<PathHash>) -> Option<Found<'a>> {
+        let Some(id) = known else {
+            let hash = hash.unwrap_or_else(|| self.shared.key.hash(path));
+            return self.shared.find(hash, path, NEWEST);
+        };
         debug_assert_eq!(self.shared.find_newest(path).map(|(id, _)| id), known);
         Some((id, self.shared.newest(id)))
     }
@@ -266,30 +301,25 @@ impl<'a> Txn<'a> {
                 ErrorCode::BadArguments
             });
         };
-        let Some(parent) = self.find(parent_path, self.known.parent) else {
+        let Some(parent) = self.find_parent(parent_path) else {
             return TxnResult::failed(ErrorCode::NoNode);
         };
         let acl = self.writer.acls.intern(self.shared, &create.acl);
-        let known = self.shared.find_any(path);
+        let hash = self.foreseen.map_or_else(|| self.shared.key.hash(path), |foreseen| foreseen.node);
+        let known = self.shared.find_any(hash, path);
         if let Some((id, record)) = known.filter(|(_, record)| !record.is_tombstone()) {
             let parent = (parent_path, parent);
             return self.create_existing(path, (id, record), acl, parent, create.parent_cversion);
         }
-        let owner = match create.kind {
-            CreateKind::Plain { ephemeral: true, .. } => Owner::from_stored(self.session.0),
-            CreateKind::Plain { ephemeral: false, .. } => Owner::Persistent,
-            CreateKind::Container => Owner::Container,
-            CreateKind::Ttl(ms) => Owner::Ttl(ms as u64 & crate::model::owner::TTL_MILLIS_MAX),
-        };
+        let owner = owner_of(create.kind, self.session);
         let stat = StatPersisted::created(self.zxid, self.time, owner);
         let fields = Fields::leaf(parent.0, stat, acl);
         let payload = self.writer.payload(self.shared, path, data);
-        let digest = self.writer.digest_with(self.shared, path, payload, &stat);
+        let counted = || self.writer.digest_with(self.shared, path, payload, &stat);
+        let digest = self.foreseen.map_or_else(counted, |foreseen| foreseen.digest);
+        debug_assert_eq!(digest, counted());
         let id = match known {
-            None => {
-                let hash = self.shared.key.hash(path);
-                self.writer.insert(self.shared, hash, name, &fields, payload, digest)
-            }
+            None => self.writer.insert(self.shared, hash, name, &fields, payload, digest),
             Some(tombstone) => {
                 self.writer.insert_again(self.shared, tombstone, &fields, payload, digest);
                 tombstone.0
@@ -364,13 +394,13 @@ impl<'a> Txn<'a> {
         let Some((parent_path, name)) = path::split(path).filter(|(_, name)| !name.is_empty()) else {
             return TxnResult::failed(ErrorCode::BadArguments);
         };
-        let Some(parent) = self.find(parent_path, self.known.parent) else {
+        let Some(parent) = self.find_parent(parent_path) else {
             return TxnResult::failed(ErrorCode::NoNode);
         };
         let mut fields = parent.1.fields();
         let before = fields.stat;
         fields.stat.pzxid = fields.stat.pzxid.max(self.zxid);
-        let Some((id, record)) = self.find(path, self.known.node) else {
+        let Some((id, record)) = self.find_node(path) else {
             if fields.stat != before {
                 self.restat((parent_path, parent), &fields);
             }
@@ -396,7 +426,7 @@ impl<'a> Txn<'a> {
     }
 
     fn set_data(&mut self, path: &str, data: Option<&[u8]>, version: i32) -> TxnResult {
-        let Some((id, record)) = self.find(path, self.known.node) else {
+        let Some((id, record)) = self.find_node(path) else {
             return TxnResult::failed(ErrorCode::NoNode);
         };
         let mut fields = record.fields();
@@ -415,7 +445,7 @@ impl<'a> Txn<'a> {
     }
 
     fn set_acl(&mut self, path: &str, acl: &AclBytes<'_>, version: i32) -> TxnResult {
-        let Some(found) = self.find(path, self.known.node) else {
+        let Some(found) = self.find_node(path) else {
             return TxnResult::failed(ErrorCode::NoNode);
         };
         let mut fields = found.1.fields();
@@ -450,6 +480,16 @@ impl<'a> Txn<'a> {
             usage.count = usage.count.wrapping_add(count);
             usage.bytes = usage.bytes.wrapping_add(bytes);
         });
+    }
+}
+
+/// Whose a new znode is.
+pub(super) fn owner_of(kind: CreateKind, session: SessionId) -> Owner {
+    match kind {
+        CreateKind::Plain { ephemeral: true, .. } => Owner::from_stored(session.0),
+        CreateKind::Plain { ephemeral: false, .. } => Owner::Persistent,
+        CreateKind::Container => Owner::Container,
+        CreateKind::Ttl(ms) => Owner::Ttl(ms as u64 & crate::model::owner::TTL_MILLIS_MAX),
     }
 }
 

@@ -1,10 +1,12 @@
-//! What path, data and Stat of a znode say by themselves: its hash and its share of the digest. A restore may have them
-//! computed on another thread, ahead of planting.
-//! Not here: planting (restore).
+//! What path, data and Stat of a znode say by themselves: its hash and its share of the digest. A restore and a replay may
+//! have them computed on another thread, ahead of planting and applying.
+//! Not here: planting (restore), applying.
 
+use super::apply::owner_of;
 use super::digest;
 use super::hash::{HashKey, PathHash};
-use crate::model::StatPersisted;
+use crate::model::{StatPersisted, path};
+use crate::wire::{TxnBody, TxnHeader};
 
 /// Computes `Foreseen` for one world; knows its key, and nothing of its state.
 #[derive(Clone, Copy)]
@@ -23,6 +25,23 @@ pub struct Foreseen {
     pub(super) slash: Option<usize>,
 }
 
+/// Of one txn that names one znode.
+#[derive(Clone, Copy, Debug)]
+pub struct ForeseenTxn {
+    pub(super) node: PathHash,
+    /// If the txn changes the parent, too.
+    pub(super) parent: Option<PathHash>,
+    /// What a new znode adds to the tree's digest.
+    pub(super) digest: u32,
+}
+
+impl ForeseenTxn {
+    /// Of the paths that applying it looks up.
+    pub fn hashes(&self) -> impl Iterator<Item = PathHash> {
+        std::iter::once(self.node).chain(self.parent)
+    }
+}
+
 impl Foresight {
     pub(super) fn new(key: HashKey, digests: bool) -> Foresight {
         Foresight { key, digests }
@@ -33,5 +52,26 @@ impl Foresight {
         let path = if path.is_empty() { "/" } else { path };
         let digest = if self.digests && digest::counts(path) { digest::of(path, data, stat) } else { 0 };
         Foreseen { hash: self.key.hash(path), digest, slash: path.rfind('/') }
+    }
+
+    /// `None` where there is nothing to be said.
+    pub fn of_txn(&self, header: &TxnHeader, body: &TxnBody<'_>) -> Option<ForeseenTxn> {
+        let (path, is_child) = match body {
+            TxnBody::Create(create) => (&create.path, true),
+            TxnBody::Delete { path } | TxnBody::DeleteContainer { path } => (path, true),
+            TxnBody::SetData { path, .. } | TxnBody::SetAcl { path, .. } => (path, false),
+            _ => return None,
+        };
+        let parent = if is_child { Some(path::split(path)?.0) } else { None };
+        let digest = match body {
+            TxnBody::Create(create) if self.digests && digest::counts(path) => {
+                let owner = owner_of(create.kind, header.session);
+                let stat = StatPersisted::created(header.zxid, header.time, owner);
+                digest::of(path, create.data.as_deref(), &stat)
+            }
+            _ => 0,
+        };
+        let hash = |path: &str| self.key.hash(path);
+        Some(ForeseenTxn { node: hash(path), parent: parent.map(hash), digest })
     }
 }

@@ -9,7 +9,7 @@ use super::digest;
 use super::foresight::Foresight;
 use super::hash::{HashKey, PathHash};
 use super::index::IndexWriter;
-use super::pages::Marks;
+use super::pages::{Marks, PagesAhead};
 use super::quota::{QuotaText, Quotas, limits_path, stats_path};
 use super::record::{AclId, Blob, Draft, Fields, INLINE_BYTES_MAX, NodeId, Payload, Record, Stamp};
 use super::retire::{Retire, Undo};
@@ -192,8 +192,27 @@ impl Head {
         }
     }
 
-    pub(super) fn foresight(&self) -> Foresight {
+    /// What `apply_foreseen` wants of each txn; may be computed on any thread.
+    pub fn foresight(&self) -> Foresight {
         Foresight::new(self.shared.key, self.writer.digests)
+    }
+
+    /// Whoever reads txns to be applied here may have memory made ready by this, on another thread, as long as `marks` are
+    /// kept up to date by `mark`.
+    pub fn pages_ahead(&self, marks: &Arc<Marks>) -> PagesAhead {
+        self.mark(marks);
+        PagesAhead::new(Arc::clone(&self.shared), Arc::clone(marks))
+    }
+
+    /// Says how far the memory is filled.
+    pub fn mark(&self, marks: &Marks) {
+        self.writer.mark(marks);
+    }
+
+    /// Gives back what was made ready and not filled; to be called when nothing is made ready any more.
+    pub fn give_back(&self, marks: &Marks) {
+        self.mark(marks);
+        marks.give_back(&self.shared);
     }
 
     /// Last txn applied.

@@ -27,10 +27,10 @@ mod tests;
 mod view;
 
 pub use apply::{Change, ChangeKind, Changes, ChangesMark, Known, TxnReply, TxnResult};
-pub use foresight::{Foreseen, Foresight};
+pub use foresight::{Foreseen, ForeseenTxn, Foresight};
 pub use hash::PathHash;
 pub use head::{Head, NotRetained, Quota, Room, Savepoint, Settings, Usage};
-pub use pages::PagesAhead;
+pub use pages::{Marks, PagesAhead};
 pub use quota::QuotaText;
 pub use record::{AclId, NodeId};
 pub use restore::{RestoreError, Restorer};

@@ -1,5 +1,5 @@
-//! Pages behind the memory that a restore is about to fill, put there by another thread: to clear them costs about as much
-//! as to plant the znodes. Not here: the memory itself (arena), the thread (snapshot).
+//! Pages behind the memory that a restore or a replay is about to fill, put there by another thread: to clear them costs
+//! about as much as to plant the znodes. Not here: the memory itself (arena), the threads (snapshot, log).
 
 use super::arena::Region;
 use super::view::Shared;
@@ -7,9 +7,9 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicUsize, Ordering};
 
 /// Blocks, index and node table, and the part of a snapshot's bytes that becomes each: a little more than in production
-/// shape, where 237 bytes become 100, 12 and 4.
+/// shape, where 237 bytes become 100, 12 and 4. A create has about as many in the log.
 const SHARES: [usize; 3] = [2, 16, 56];
-/// A snapshot of fewer bytes is small: its pages come as they are touched. Of a larger one as much is taken for received
+/// What has fewer bytes is small: its pages come as they are touched. Of a larger one as much is taken for received
 /// before it is, so that backing begins ahead.
 const SNAPSHOT_BYTES_LEAST: u64 = 8 << 20;
 /// Bytes backed ahead of what is filled, at most. What is left of them in the end goes back.
@@ -17,17 +17,19 @@ const LEAD_BYTES: usize = 32 << 20;
 /// Pages come in this size where the system has it.
 const PAGE_BYTES: usize = 2 << 20;
 
-/// How far each region is filled, which the restoring thread says, and how far it is backed, in bytes.
+/// How far each region is filled, which the filling thread says, and how far it is backed, in bytes.
 #[derive(Default)]
-pub(super) struct Marks {
+pub struct Marks {
     filled: [AtomicUsize; 3],
     backed: [AtomicUsize; 3],
 }
 
-/// Backs the memory of one world while a `Restorer` fills it; works on any thread.
+/// Backs the memory of one world while a `Restorer` or a replay fills it; works on any thread.
 pub struct PagesAhead {
     shared: Arc<Shared>,
     marks: Arc<Marks>,
+    /// What was filled at first.
+    base: [usize; 3],
 }
 
 fn regions(shared: &Shared) -> [&Region; 3] {
@@ -56,10 +58,12 @@ impl Marks {
 
 impl PagesAhead {
     pub(super) fn new(shared: Arc<Shared>, marks: Arc<Marks>) -> PagesAhead {
-        PagesAhead { shared, marks }
+        let base = [0, 1, 2].map(|at| marks.filled[at].load(Ordering::Relaxed));
+        PagesAhead { shared, marks, base }
     }
 
-    /// To be called again and again with the bytes of the snapshot, uncompressed, that have been received so far.
+    /// To be called again and again with the bytes of the snapshot, uncompressed, that have been received so far; or with
+    /// those of creates in the log.
     pub fn back(&mut self, received: u64) {
         if received < SNAPSHOT_BYTES_LEAST {
             return;
@@ -67,7 +71,8 @@ impl PagesAhead {
         let received = usize::try_from(received.saturating_add(SNAPSHOT_BYTES_LEAST)).unwrap_or(usize::MAX);
         for (at, region) in regions(&self.shared).into_iter().enumerate() {
             let filled = self.marks.filled[at].load(Ordering::Relaxed);
-            let wanted = (received / SHARES[at]).min(filled.saturating_add(LEAD_BYTES)).min(region.bytes());
+            let wanted = self.base[at] + received / SHARES[at];
+            let wanted = wanted.min(filled.saturating_add(LEAD_BYTES)).min(region.bytes());
             let from = self.marks.backed[at].load(Ordering::Relaxed).max(filled) / PAGE_BYTES * PAGE_BYTES;
             let to = wanted / PAGE_BYTES * PAGE_BYTES;
             if to > from {

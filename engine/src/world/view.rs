@@ -152,11 +152,11 @@ impl Shared {
     }
 
     /// The newest record of the znode that the index has for a path, tombstones included.
-    pub(super) fn find_any(&self, path: &str) -> Option<Found<'_>> {
+    pub(super) fn find_any(&self, hash: PathHash, path: &str) -> Option<Found<'_>> {
         if is_root(path) {
             return Some((NodeId::ROOT, self.newest(NodeId::ROOT)));
         }
-        self.index.find(self.key.hash(path), |id| {
+        self.index.find(hash, |id| {
             let record = self.newest(id);
             self.has_path(record, path).then_some((id, record))
         })

@@ -1,0 +1,168 @@
+//! Replaying the log in groups of entries, so that what applies them can fetch the memory for all of a group at once; with
+//! reading and checking on a thread ahead of applying.
+//! Not here: what is read and how it is judged (recover), entries' meaning.
+//! Order is the log's throughout. A group holds a bounded number of bytes beside its largest entry.
+
+use super::recover::{self, RecoverError, RecoverSettings, Recovered, refused};
+use crate::io::disk::Disk;
+use ostler_replication::Zxid;
+use std::path::{Path, PathBuf};
+use std::sync::mpsc::{Receiver, SyncSender, channel, sync_channel};
+
+/// Bytes and entries of a group above which it is handed over: they stay in the cache of the CPU that takes them.
+const GROUP_BYTES: usize = 96 << 10;
+const GROUP_ENTRIES: usize = 512;
+/// Groups between the two threads: enough to cover the pauses of either.
+const GROUPS_AHEAD: usize = 16;
+
+/// Entries of one log file that stand behind each other there, all checks passed.
+pub struct Group<F> {
+    segment: PathBuf,
+    places: Vec<Place<F>>,
+    bytes: Vec<u8>,
+}
+
+struct Place<F> {
+    zxid: Zxid,
+    offset_bytes: u64,
+    /// Where in the group's bytes the entry ends.
+    end: usize,
+    foreseen: F,
+}
+
+/// One entry of a group.
+pub struct Entry<'a, F> {
+    pub zxid: Zxid,
+    /// Without the trailer.
+    pub bytes: &'a [u8],
+    /// What was said of it when it was read.
+    pub foreseen: &'a F,
+}
+
+impl<F> Group<F> {
+    fn new() -> Group<F> {
+        Group { segment: PathBuf::new(), places: Vec::new(), bytes: Vec::new() }
+    }
+
+    /// All of them, ascending.
+    pub fn entries(&self) -> impl Iterator<Item = Entry<'_, F>> + Clone {
+        let starts = std::iter::once(0).chain(self.places.iter().map(|place| place.end));
+        starts.zip(&self.places).map(|(start, place)| Entry {
+            zxid: place.zxid,
+            bytes: &self.bytes[start..place.end],
+            foreseen: &place.foreseen,
+        })
+    }
+
+    fn takes(&self, segment: &Path) -> bool {
+        self.places.is_empty()
+            || (self.bytes.len() < GROUP_BYTES
+                && self.places.len() < GROUP_ENTRIES
+                && self.segment == segment)
+    }
+
+    fn clear(&mut self) {
+        self.places.clear();
+        self.bytes.clear();
+    }
+
+    /// Gives all of it to `apply`.
+    fn apply(&self, apply: &mut Apply<'_, F>) -> Result<(), RecoverError> {
+        apply(self).map_err(|(index, reason)| {
+            let place = &self.places[index];
+            refused(&self.segment, place.offset_bytes, place.zxid, reason)
+        })
+    }
+}
+
+/// Takes a group; an error is the index of the first entry that is refused, and the reason in words.
+type Apply<'a, F> = dyn FnMut(&Group<F>) -> Result<(), (usize, String)> + 'a;
+/// Where a group that is full goes; leaves an empty one.
+type PassOn<'a, F> = dyn FnMut(&mut Group<F>) -> Result<(), RecoverError> + 'a;
+
+/// As [`recover::recover`] with repair, in groups. `foresee` is asked about each entry when it is read. If `ahead`, that is
+/// done on a thread of its own; off where everything must happen on one thread in one order (simulation).
+pub fn replay<F: Send>(
+    disk: &dyn Disk,
+    dir: &Path,
+    base: Zxid,
+    ahead: bool,
+    mut foresee: impl FnMut(&[u8]) -> F + Send,
+    apply: &mut Apply<'_, F>,
+) -> Result<Recovered, RecoverError> {
+    let recovered = if ahead {
+        read_ahead(disk, dir, base, foresee, apply)?
+    } else {
+        let pass_on = &mut |group: &mut Group<F>| group.apply(apply).map(|()| group.clear());
+        read_groups(disk, dir, base, &mut foresee, pass_on)?
+    };
+    // Only now: nothing is cut or removed when an entry is refused.
+    recover::repair(disk, dir, &recovered)?;
+    Ok(recovered)
+}
+
+fn read_groups<F>(
+    disk: &dyn Disk,
+    dir: &Path,
+    base: Zxid,
+    foresee: &mut dyn FnMut(&[u8]) -> F,
+    pass_on: &mut PassOn<'_, F>,
+) -> Result<Recovered, RecoverError> {
+    let mut open = Group::new();
+    let read = recover::read(disk, dir, base, RecoverSettings { repair: true }, &mut |segment, record| {
+        if !open.takes(segment) {
+            pass_on(&mut open)?;
+        }
+        if open.places.is_empty() {
+            open.segment = segment.to_path_buf();
+        }
+        open.bytes.extend_from_slice(record.entry);
+        let (zxid, offset_bytes, end) = (record.zxid, record.offset_bytes, open.bytes.len());
+        open.places.push(Place { zxid, offset_bytes, end, foreseen: foresee(record.entry) });
+        Ok(())
+    });
+    // What stands before damage comes first: it may be refused.
+    pass_on(&mut open).and(read)
+}
+
+fn read_ahead<F: Send>(
+    disk: &dyn Disk,
+    dir: &Path,
+    base: Zxid,
+    mut foresee: impl FnMut(&[u8]) -> F + Send,
+    apply: &mut Apply<'_, F>,
+) -> Result<Recovered, RecoverError> {
+    std::thread::scope(|scope| {
+        let (send, groups) = sync_channel(GROUPS_AHEAD);
+        let (emptied, empty) = channel();
+        let reading = std::thread::Builder::new().name("ostler-replay".into());
+        let reading = reading.spawn_scoped(scope, move || {
+            read_groups(disk, dir, base, &mut foresee, &mut |group| send_on(group, &send, &empty))
+        });
+        let reading = reading.map_err(|source| RecoverError::Io { segment: dir.to_path_buf(), source })?;
+        let applied = groups.iter().try_for_each(|mut group: Group<F>| {
+            group.apply(apply)?;
+            group.clear();
+            // The reading thread may be done.
+            let _ = emptied.send(group);
+            Ok(())
+        });
+        drop(groups);
+        let read = reading.join().unwrap_or_else(|panic| std::panic::resume_unwind(panic));
+        // An entry that is refused stands before all that was read behind it.
+        applied.and(read)
+    })
+}
+
+/// Hands a group to the applying thread. An error: that one has refused an earlier entry, and its error counts.
+fn send_on<F>(
+    group: &mut Group<F>,
+    groups: &SyncSender<Group<F>>,
+    empty: &Receiver<Group<F>>,
+) -> Result<(), RecoverError> {
+    let next = empty.try_recv().unwrap_or_else(|_| Group::new());
+    groups.send(std::mem::replace(group, next)).map_err(|unsent| {
+        let zxid = unsent.0.places.first().map_or(Zxid::ZERO, |place| place.zxid);
+        refused(&unsent.0.segment, 0, zxid, "an entry before it was refused".into())
+    })
+}
