@@ -11,9 +11,9 @@ use std::sync::mpsc::{Receiver, SyncSender, channel, sync_channel};
 
 /// Bytes and entries of a group above which it is handed over: they stay in the cache of the CPU that takes them.
 const GROUP_BYTES: usize = 96 << 10;
-const GROUP_ENTRIES: usize = 512;
+const GROUP_ENTRIES: usize = if cfg!(test) { 3 } else { 512 };
 /// Groups between the two threads: enough to cover the pauses of either.
-const GROUPS_AHEAD: usize = 16;
+const GROUPS_AHEAD: usize = if cfg!(test) { 2 } else { 16 };
 
 /// Entries of one log file that stand behind each other there, all checks passed.
 pub struct Group<F> {

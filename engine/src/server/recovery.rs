@@ -200,12 +200,17 @@ mod tests {
 
     /// What a server with these files begins with: the zxid it reaches, or the start of why it does not start.
     fn check(make: impl Fn(&Path), expected: Result<u64, &str>) {
+        [false, true].into_iter().for_each(|ahead| check_start(&make, ahead, expected));
+    }
+
+    fn check_start(make: &impl Fn(&Path), ahead: bool, expected: Result<u64, &str>) {
         let temp = tempfile::tempdir().unwrap();
         let config = Config::embedded(temp.path());
         let paths = Paths::of(&config);
         RealDisk.create_dir(&paths.snapshots).unwrap();
         make(&paths.snapshots);
-        match (recover(&RealDisk, &paths, &config, [1, 2], true, &Registry::default().thread()), expected) {
+        let started = recover(&RealDisk, &paths, &config, [1, 2], ahead, &Registry::default().thread());
+        match (started, expected) {
             (Ok(recovery), Ok(zxid)) => assert_eq!(recovery.head.zxid(), Zxid(zxid)),
             (Err(error), Err(start)) => assert!(error.to_string().starts_with(start), "{error}"),
             (Ok(recovery), Err(start)) => panic!("started at {} instead of: {start}", recovery.head.zxid()),

@@ -108,3 +108,68 @@ impl Replay<'_> {
         Ok(())
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::io::disk::RealDisk;
+    use crate::log::{FileId, file_header, put_record};
+    use crate::model::{SessionId, WallMillis, Xid};
+    use crate::wire::txn::{AclBytes, Create, CreateKind, SubTxn, TxnHeader};
+    use crate::world::Settings;
+
+    const SETTINGS: Settings = Settings { hash_seed: [1, 2], digests: true };
+
+    fn create(path: String, data: usize, kind: CreateKind) -> Create<'static> {
+        let data = Some(vec![7; data].into());
+        Create { path: path.into(), data, acl: AclBytes::OPEN, kind, parent_cversion: -1 }
+    }
+
+    /// All kinds of txns, among them some whose znodes are not there.
+    fn txns() -> Vec<TxnBody<'static>> {
+        let plain = CreateKind::Plain { create2: false, ephemeral: false };
+        let kinds = [plain, CreateKind::Plain { create2: true, ephemeral: true }, CreateKind::Container];
+        let mut txns = vec![TxnBody::CreateSession { timeout_ms: 9000 }];
+        for at in 0..3000_usize {
+            let path = |at: usize| format!("/p{}/n{at}", at % 7);
+            let version = at as i32;
+            txns.push(match at % 11 {
+                0 => TxnBody::Create(create(format!("/p{}", at / 11 % 7), 3, plain)),
+                1..6 => TxnBody::Create(create(path(at), at % 400, kinds[at % 3])),
+                6 => TxnBody::SetData { path: path(at - 3).into(), data: None, version },
+                7 => TxnBody::Delete { path: path(at - 5).into() },
+                8 => TxnBody::SetAcl { path: path(at - 6).into(), acl: AclBytes::READ_ONLY, version },
+                9 => TxnBody::Error { code: -101 },
+                _ => TxnBody::Multi(vec![
+                    SubTxn::Create(create(path(at), 9, plain)),
+                    SubTxn::Delete { path: path(at - 6).into() },
+                ]),
+            });
+        }
+        txns.push(TxnBody::CloseSession { paths: None });
+        txns
+    }
+
+    #[test]
+    fn replay_gives_the_state_that_the_txns_gave_on_one_thread_and_on_two() {
+        let (id, mut head) = (FileId([1, 2, 3, 4]), Head::new(SETTINGS));
+        let mut file = file_header(id).to_vec();
+        for (at, body) in txns().into_iter().enumerate() {
+            let (zxid, time) = (Zxid(at as u64 + 1), WallMillis(at as i64));
+            let header = TxnHeader { session: SessionId(1), cxid: Xid(0), zxid, time, kind: body.kind() };
+            head.apply(&header, &body, &mut Changes::default());
+            let mut entry = Vec::new();
+            TxnEntry { header, body, digest: None }.encode(&mut entry);
+            let at = file.len() as u64;
+            put_record(&mut file, id, at, true, &entry);
+        }
+        assert!(head.totals().znodes > 500, "{:?}", head.totals());
+        let temp = tempfile::tempdir().unwrap();
+        std::fs::write(temp.path().join("log.1"), file).unwrap();
+        for ahead in [false, true] {
+            let mut replayed = Head::new(SETTINGS);
+            replay(&RealDisk, temp.path(), Zxid::ZERO, &mut replayed, ahead).unwrap();
+            assert_eq!(format!("{:?}", replayed.totals()), format!("{:?}", head.totals()));
+        }
+    }
+}

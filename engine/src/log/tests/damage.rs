@@ -34,12 +34,54 @@ fn whole(zxid: u64) -> Vec<u8> {
 
 /// What a start makes of it: `Ok(last)` with every record checked, or the error.
 fn start(disk: &SimDisk) -> Result<u64, RecoverError> {
+    alike(disk, 0, None);
     let (recovered, seen) = replay(disk, dir(), 0)?;
     for (at, (zxid, bytes)) in seen.iter().enumerate() {
         assert_eq!((zxid.0, bytes), (at as u64 + 1, &whole(at as u64 + 1)), "a record came back changed");
     }
     assert_eq!(seen.len() as u64, recovered.last.0);
     Ok(recovered.last.0)
+}
+
+/// However the log is read back, it gives the same records, verdicts, notes and repairs; says which.
+fn alike(disk: &SimDisk, base: u64, refused: Option<Zxid>) -> String {
+    let outcome = |reading| {
+        let disk = disk.copy();
+        let replayed = replay_by(reading, &disk, dir(), base, refused);
+        let files = log_files(&disk, dir()).unwrap();
+        let files = files.iter().map(|file| (file.path.clone(), disk.read(&file.path).unwrap()));
+        (format!("{replayed:?}"), files.collect::<Vec<_>>())
+    };
+    let single = outcome(Reading::Single);
+    for reading in [Reading::Groups, Reading::Ahead] {
+        let other = outcome(reading);
+        assert_eq!(other.0, single.0, "{reading:?}");
+        assert!(other.1 == single.1, "{reading:?} leaves other files");
+    }
+    single.0
+}
+
+#[test]
+fn an_entry_that_is_refused_stops_the_replay_there_and_nothing_is_repaired() {
+    let torn = recorded(false);
+    let last = log_files(&torn, dir()).unwrap().pop().unwrap();
+    let used = used_bytes(&torn.read(&last.path).unwrap());
+    torn.edit(&last.path, |file| file[used - 4..].fill(0));
+    let damaged = torn.copy();
+    damaged.flip(&log_files(&torn, dir()).unwrap()[1].path, 8 * 300);
+    for disk in [&torn, &damaged] {
+        for refused in 1..=30 {
+            for base in [0, 3, 16, 27] {
+                let outcome = alike(disk, base, Some(Zxid(refused)));
+                if (base + 1..=7).contains(&refused) {
+                    assert!(outcome.starts_with("Err(Refused"), "{outcome}");
+                }
+            }
+        }
+    }
+    let before = torn.read(&last.path).unwrap();
+    assert!(replay_by(Reading::Ahead, &torn, dir(), 0, Some(Zxid(1))).is_err());
+    assert_eq!(torn.read(&last.path).unwrap(), before);
 }
 
 #[test]

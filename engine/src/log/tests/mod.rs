@@ -54,11 +54,46 @@ fn writer(disk: &Arc<dyn Disk>, settings: LogSettings, last: Zxid) -> Result<Log
 type Replayed = Vec<(Zxid, Vec<u8>)>;
 
 fn replay(disk: &dyn Disk, dir: &Path, base: u64) -> Result<(Recovered, Replayed), RecoverError> {
+    replay_by(Reading::Single, disk, dir, base, None)
+}
+
+/// How the log is read back.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+enum Reading {
+    /// Entry by entry.
+    Single,
+    Groups,
+    /// In groups, on a thread of its own.
+    Ahead,
+}
+
+fn replay_by(
+    reading: Reading,
+    disk: &dyn Disk,
+    dir: &Path,
+    base: u64,
+    refused: Option<Zxid>,
+) -> Result<(Recovered, Replayed), RecoverError> {
     let mut seen = Vec::new();
-    let recovered = recover(disk, dir, Zxid(base), RecoverSettings { repair: true }, &mut |zxid, entry| {
+    let mut take = |zxid: Zxid, entry: &[u8]| {
+        if Some(zxid) == refused {
+            return Err("not this one".to_owned());
+        }
         seen.push((zxid, entry.to_vec()));
         Ok(())
-    })?;
+    };
+    let base = Zxid(base);
+    let recovered = if reading == Reading::Single {
+        recover(disk, dir, base, RecoverSettings { repair: true }, &mut take)?
+    } else {
+        let foresee = |entry: &[u8]| entry.to_vec();
+        super::replay(disk, dir, base, reading == Reading::Ahead, foresee, &mut |group| {
+            group.entries().enumerate().try_for_each(|(index, entry)| {
+                assert_eq!(entry.foreseen, entry.bytes, "foreseen of another entry");
+                take(entry.zxid, entry.bytes).map_err(|reason| (index, reason))
+            })
+        })?
+    };
     Ok((recovered, seen))
 }
 
