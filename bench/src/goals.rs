@@ -49,25 +49,7 @@ fn faster(id: &str, cell: &CellResult, peer: &str, bound: f64) -> Line {
     let servers = [OSTLER, peer];
     let rates = cell.paired(&servers, |at, s| Some(s[0].ops_per_second[at] / s[1].ops_per_second[at]));
     let costs = cell.paired_costs(&servers, |at, s| Some(s[1].server_cpu_us[at] / s[0].server_cpu_us[at]));
-    either(|values| Line::rounds(id, &what, AtLeast, bound, "times", values), &rates, &costs)
-}
-
-/// A share by throughput; where its rounds do not judge, by server CPU per operation, which the disk and the generator
-/// disturb less. The note says which, and the other one.
-fn either(line: impl Fn(&[f64]) -> Line, rates: &[f64], costs: &[f64]) -> Line {
-    let (by_rate, by_cost) = (line(rates), line(costs));
-    let judged = |line: &Line| line.measured.is_some() && !line.wants_rounds();
-    let shown = |line: &Line| {
-        line.measured
-            .map_or("not measured".to_string(), |m| format!("{:.3} [{:.3}, {:.3}]", m.median, m.low, m.high))
-    };
-    if !judged(&by_rate) && judged(&by_cost) {
-        let note =
-            format!("by server CPU per operation; by throughput {}, too wide to judge", shown(&by_rate));
-        return by_cost.note(note);
-    }
-    let note = format!("{} by server CPU per operation", shown(&by_cost));
-    by_rate.note(note)
+    Line::either(|values| Line::rounds(id, &what, AtLeast, bound, "times", values), &rates, &costs)
 }
 
 fn of_limit(id: &str, cell: &CellResult, bound: f64) -> Line {
@@ -79,7 +61,7 @@ fn of_limit(id: &str, cell: &CellResult, bound: f64) -> Line {
     let costs = cell.paired_costs(&[OSTLER, ECHO], |at, s| {
         Some(cell.limit_cost(at, s[1], syncs(at, s).unwrap_or(0.0))? / s[0].server_cpu_us[at])
     });
-    let line = either(|values| Line::rounds(id, &what, AtLeast, bound, "", values), &shares, &costs);
+    let line = Line::either(|values| Line::rounds(id, &what, AtLeast, bound, "", values), &shares, &costs);
     if cell.reads == 0 || cell.writes == 0 {
         return line;
     }

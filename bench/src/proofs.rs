@@ -223,6 +223,13 @@ fn when_valid(reports: &[&Report], value: f64) -> Option<f64> {
 /// Share of its CPU that a server may use while P5 looks at its tail.
 const P5_BUSY_MOST: f64 = 0.7;
 
+/// What a server spent on an operation in each of two runs, the second over the first, if both tell it.
+fn dearer(without: &Report, with: &Report) -> Option<f64> {
+    let tells = |report: &Report| report.invalid.is_empty() || report.saturated && report.invalid.len() == 1;
+    let ratio = with.server_cpu_us_per_op? / without.server_cpu_us_per_op?;
+    (ratio.is_finite() && tells(without) && tells(with)).then_some(ratio)
+}
+
 /// P5: reads at 30 % of capacity, with and without writes that keep a sync always in flight.
 fn reads_beside_writes(lab: &mut Lab<'_, '_>) -> io::Result<()> {
     let kind = lab.ostler();

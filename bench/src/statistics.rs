@@ -120,6 +120,24 @@ impl Line {
         line
     }
 
+    /// A goal judged by throughput; where its rounds do not judge, by server CPU per operation, which the disk and the
+    /// generator disturb less. `line` makes the line of either; the note says which it is, and the other one.
+    pub fn either(line: impl Fn(&[f64]) -> Line, rates: &[f64], costs: &[f64]) -> Line {
+        let (by_rate, by_cost) = (line(rates), line(costs));
+        let judged = |line: &Line| line.measured.is_some() && !line.wants_rounds();
+        let shown = |line: &Line| match line.measured {
+            Some(Interval { median, low, high }) => format!("{median:.3} [{low:.3}, {high:.3}]"),
+            None => "not measured".to_string(),
+        };
+        if !judged(&by_rate) && judged(&by_cost) {
+            let note =
+                format!("by server CPU per operation; by throughput {}, too wide to judge", shown(&by_rate));
+            return by_cost.note(note);
+        }
+        let note = format!("{} by server CPU per operation", shown(&by_cost));
+        by_rate.note(note)
+    }
+
     /// A goal whose figure does not vary from run to run, such as memory per znode, or one that is judged by a maximum.
     pub fn once(id: &str, what: &str, sense: Sense, bound: f64, unit: &str, value: f64) -> Line {
         let mut line = Line::new(id, what, sense, bound, unit);

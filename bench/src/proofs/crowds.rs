@@ -5,10 +5,10 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::{Duration, Instant};
 
-use super::{AtMost, Lab, Line, Server, rate, stands, when_valid};
+use super::{AtMost, Lab, Line, Server, dearer, rate, stands, when_valid};
 use crate::frames::{self, Op};
 use crate::measure::anonymous_bytes;
-use crate::scenario::{self, Report};
+use crate::scenario;
 use crate::statistics::median;
 use crate::swarm::{Happening, Swarm};
 
@@ -90,7 +90,7 @@ fn watch_every_key(lab: &Lab<'_, '_>, server: &Server) -> io::Result<Swarm> {
 
 /// setData of a znode nobody watches, with and without all those watches elsewhere.
 fn set_data_beside(lab: &mut Lab<'_, '_>, watched: &Server, plain: &Server) -> io::Result<Line> {
-    let mut dearer = Vec::new();
+    let mut costs = Vec::new();
     for server in [watched, plain] {
         let mut settings = lab.settings(server, &[], 1, 1);
         settings.keys = UNWATCHED;
@@ -105,10 +105,9 @@ fn set_data_beside(lab: &mut Lab<'_, '_>, watched: &Server, plain: &Server) -> i
             settings.duration = settings.duration.min(Duration::from_millis(1_200));
             reports.push(lab.load(&format!("setData {label}"), &settings)?);
         }
-        let cost = |report: &Report| report.server_cpu_us_per_op.unwrap_or(f64::NAN);
         let [without, with] = &reports[..] else { unreachable!("two servers") };
-        dearer.extend(when_valid(&[without, with], cost(with) / cost(without)));
-        let line = Line::rounds("P12", &what, AtMost, 1.02, "times", &dearer);
+        costs.extend(dearer(without, with));
+        let line = Line::rounds("P12", &what, AtMost, 1.02, "times", &costs);
         if stands(round, &line) {
             return Ok(line);
         }
@@ -165,7 +164,7 @@ pub fn idle(lab: &mut Lab<'_, '_>) -> io::Result<()> {
         let stop = stop.clone();
         std::thread::spawn(move || ping(swarm, &stop))
     };
-    let mut lost = Vec::new();
+    let (mut lost, mut costs) = (Vec::new(), Vec::new());
     let what = format!("throughput lost to {IDLE_SESSIONS} idle sessions");
     let mut line = Line::absent("P13", &what, AtMost, 5.0, "%", "no round");
     for round in 1.. {
@@ -177,14 +176,18 @@ pub fn idle(lab: &mut Lab<'_, '_>) -> io::Result<()> {
         }
         let [alone, beside] = &reports[..] else { unreachable!("two servers") };
         lost.extend(when_valid(&[alone, beside], (1.0 - rate(beside) / rate(alone)) * 100.0));
-        line = Line::rounds("P13", &what, AtMost, 5.0, "%", &lost);
+        // What the pings cost stands in what the server spends on each operation.
+        costs.extend(dearer(alone, beside).map(|times| (1.0 - 1.0 / times) * 100.0));
+        let percent = |values: &[f64]| Line::rounds("P13", &what, AtMost, 5.0, "%", values);
+        line = Line::either(percent, &lost, &costs);
         if stands(round, &line) {
             break;
         }
     }
     stop.store(true, Ordering::Relaxed);
     let gone = pinging.join().map_err(|_| io::Error::other("the pinging thread panicked"))??;
-    lab.line(line.note(format!("{gone} of them were lost")));
+    let note = format!("{}; {gone} of them were lost", line.note);
+    lab.line(line.note(note));
     let what = format!("memory per idle session, {IDLE_SESSIONS} of them");
     lab.line(Line::once("P13", &what, AtMost, 512.0, "bytes", each).note("anonymous memory"));
     Ok(())
