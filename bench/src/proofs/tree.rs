@@ -212,12 +212,19 @@ pub fn snapshot(lab: &mut Lab<'_, '_>) -> io::Result<()> {
         memory.push((p.elapsed.as_secs_f64() - warmup, anonymous_bytes(server.pid()).unwrap_or(0)));
         lab.narrator.pass(format!("P9: {:.1} s", p.elapsed.as_secs_f64()));
     })?;
-    snapshot_lines(lab, &report, offered, &memory);
+    drop(server);
+    // What this machine itself does to the slowest of as many operations.
+    let echo = lab.start(&lab.echo(), "")?;
+    (settings.targets, settings.data_dir) = (vec![echo.address], None);
+    (settings.server_pids, settings.duration) = (vec![echo.pid()], Duration::from_secs(8));
+    let bare = lab.load("the echo at the same rate", &settings)?;
+    let bare_ms = bare.value("max").unwrap_or(f64::NAN) / 1e3;
+    snapshot_lines(lab, &report, offered, &memory, bare_ms);
     lab.result.runs.push(("P9: a snapshot at 70 % load".into(), report));
     Ok(())
 }
 
-fn snapshot_lines(lab: &mut Lab<'_, '_>, report: &Report, offered: f64, memory: &[(f64, u64)]) {
+fn snapshot_lines(lab: &mut Lab<'_, '_>, report: &Report, offered: f64, memory: &[(f64, u64)], bare_ms: f64) {
     let begin = report.marks.iter().find(|(_, what)| what.starts_with("begins")).map(|(at, _)| *at);
     let end = report.marks.iter().find(|(_, what)| what.starts_with("snapshot")).map(|(at, _)| *at);
     let what = ["throughput lost to a snapshot", "longest stall beside it", "memory beside it"];
@@ -254,7 +261,8 @@ fn snapshot_lines(lab: &mut Lab<'_, '_>, report: &Report, offered: f64, memory: 
     let extra = (highest as f64 / before.max(1) as f64 - 1.0) * 100.0;
     let lasted = format!("{offered:.0}/s offered, {:.1} s long", (end - begin).max(0.0));
     lab.line(Line::once("P9", what[0], AtMost, 5.0, "%", lost).note(lasted));
-    let beside = format!("{:.2} ms in the seconds without it", worst(false));
+    let beside =
+        format!("{:.2} ms in the seconds without it, {bare_ms:.2} ms of the echo in 8 s", worst(false));
     lab.line(Line::once("P9", what[1], AtMost, 2.0, "ms", worst(true)).note(beside));
     lab.line(
         Line::once("P9", what[2], AtMost, 10.0, "%", extra).note("anonymous memory, highest in the window"),
