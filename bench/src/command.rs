@@ -13,6 +13,7 @@ use crate::goals;
 use crate::load::Progress;
 use crate::proofs::{self, Proofs};
 use crate::report;
+use crate::rest::Rest;
 use crate::scenario::{self, Report, Settings};
 use crate::server::{Server, ServerKind, pin_self};
 
@@ -332,6 +333,7 @@ fn run_comparison(args: &CompareArgs) -> io::Result<bool> {
         server_cpu: args.server_cpu,
         load_cpu: args.load_cpu,
         only: args.only.clone(),
+        rest: Rest::new(args.server_cpu, &dir),
         dir,
     };
     let proofs = Proofs::parse(&args.lines, args.long).map_err(io::Error::other)?;

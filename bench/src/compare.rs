@@ -10,7 +10,7 @@ use crate::circumstances::{self, Circumstances};
 use crate::frames::Op;
 use crate::goals;
 use crate::keys::{Keys, Shape};
-use crate::rest::come_to_rest;
+use crate::rest::Rest;
 use crate::scenario::{self, Report, Settings};
 use crate::server::{self, Server, ServerKind};
 use crate::statistics::{Interval, Line, interval, median};
@@ -91,6 +91,7 @@ pub struct Comparison {
     pub load_cpu: usize,
     pub only: Option<String>,
     pub dir: PathBuf,
+    pub rest: Rest,
 }
 
 /// One server's rounds of one cell. A round that says nothing has a reason in `invalid`.
@@ -361,7 +362,7 @@ fn run_cell(
         for (server, series) in servers.iter().zip(&mut result.series) {
             let place = format!("{}: round {} of {}", cell.name, round + 1, comparison.rounds.max(round + 1));
             narrator.pass(format!("{place}: waiting for rest"));
-            come_to_rest(comparison.server_cpu, &comparison.dir);
+            comparison.rest.come();
             narrator.step(format!("{place}: {}", server.kind.name));
             let mut settings = comparison.settings(server, cell);
             settings.seed = round as u64 + 1;
@@ -380,7 +381,7 @@ fn run_cell(
             series.take(&report, syncs, began.elapsed());
         }
         if cell.writes() {
-            come_to_rest(comparison.server_cpu, &comparison.dir);
+            comparison.rest.come();
             result.raw_sync.push(raw_sync(probe, cell.outstanding())?);
         }
         round += 1;

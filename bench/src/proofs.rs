@@ -10,7 +10,6 @@ use crate::frames::Op;
 use crate::keys::Keys;
 use crate::load::Pace;
 use crate::measure::Percentiles;
-use crate::rest::come_to_rest;
 use crate::scenario::{self, Report, Settings};
 use crate::server::{Server, ServerKind};
 use crate::statistics::Sense::{AtLeast, AtMost};
@@ -170,7 +169,7 @@ impl Lab<'_, '_> {
     fn load(&mut self, what: &str, settings: &Settings) -> io::Result<Report> {
         let name = self.name;
         self.narrator.pass(format!("{name}: waiting for rest"));
-        come_to_rest(self.comparison.server_cpu, &self.comparison.dir);
+        self.comparison.rest.come();
         self.narrator.step(format!("{name}: {what}"));
         scenario::sustained(what, settings, &mut |p| {
             self.narrator.pass(format!("{name}: {what}, {:.1} s", p.elapsed.as_secs_f64()));

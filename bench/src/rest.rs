@@ -2,31 +2,53 @@
 //! written lies in the page cache for a while. Whoever is measured next would pay for it.
 //! Not here: what counts inside a round. A snapshot that falls into one is that server's own.
 
-use std::path::Path;
+use std::cell::Cell;
+use std::path::{Path, PathBuf};
 use std::process::Command;
 use std::time::{Duration, Instant};
 
 /// Length of one look at a CPU, and the ticks of it (10 ms each) that it may be busy and still count as resting.
 const LOOK: Duration = Duration::from_millis(150);
 const BUSY_TICKS_MAX: u64 = 1;
-/// A machine that never rests is measured all the same.
-const LIMIT: Duration = Duration::from_secs(15);
+/// How long to wait for it at first. A machine that never rests is measured all the same: each time in vain halves it.
+const PATIENCE: Duration = Duration::from_secs(8);
 
-/// Waits until `cpu` rests and the file system of `dir` has written what it holds. How long that took.
-pub fn come_to_rest(cpu: usize, dir: &Path) -> Duration {
-    let begin = Instant::now();
-    while let Some(before) = busy_ticks(cpu)
-        && begin.elapsed() < LIMIT
-    {
-        // Other processes' work offers nothing to wait on but time.
-        std::thread::park_timeout(LOOK);
-        if busy_ticks(cpu).is_none_or(|after| after - before <= BUSY_TICKS_MAX) {
-            break;
+/// What is to rest.
+pub struct Rest {
+    cpu: usize,
+    dir: PathBuf,
+    patience: Cell<Duration>,
+}
+
+impl Rest {
+    /// `cpu` is the servers', their data is on the file system of `dir`.
+    pub fn new(cpu: usize, dir: &Path) -> Rest {
+        Rest { cpu, dir: dir.to_path_buf(), patience: Cell::new(PATIENCE) }
+    }
+
+    /// Waits until the CPU rests and the file system has written what it holds.
+    pub fn come(&self) {
+        if !self.cpu_rests() {
+            self.patience.set(self.patience.get() / 2);
+        }
+        // A system without this program writes when it pleases.
+        let _ = Command::new("sync").arg("-f").arg(&self.dir).status();
+    }
+
+    fn cpu_rests(&self) -> bool {
+        let deadline = Instant::now() + self.patience.get();
+        loop {
+            let Some(before) = busy_ticks(self.cpu) else { return true };
+            // Other processes' work offers nothing to wait on but time.
+            std::thread::park_timeout(LOOK);
+            if busy_ticks(self.cpu).is_none_or(|after| after - before <= BUSY_TICKS_MAX) {
+                return true;
+            }
+            if Instant::now() >= deadline {
+                return false;
+            }
         }
     }
-    // A system without this program writes when it pleases.
-    let _ = Command::new("sync").arg("-f").arg(dir).status();
-    begin.elapsed()
 }
 
 /// Ticks that a CPU has worked since the machine started, whoever it was for; `None` where the kernel does not tell.

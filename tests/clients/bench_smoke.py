@@ -127,8 +127,8 @@ def comparison(directory):
     with check("compare"):
         path = os.path.join(directory, "compare.json")
         plot = os.path.join(directory, "compare.svg")
-        text = bench("compare", "--apache-classpath", harness.ENV["OSTLER_CLASSPATH"], "--rounds", "1", "--duration",
-                     "0.2", "--warmup", "0.05", "--keys", "500", "--only", "1 session,", "--json", path)
+        text = bench("compare", "--apache-classpath", harness.ENV["OSTLER_CLASSPATH"], "--rounds", "1",
+                     "--rounds-most", "1", "--duration", "0.2", "--warmup", "0.05", "--keys", "500", "--only", "1 session,", "--json", path)
         with open(path) as file:
             result = json.load(file)
         servers = [series["server"] for series in result["cells"][0]["series"]]
