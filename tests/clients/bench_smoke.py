@@ -128,7 +128,8 @@ def comparison(directory):
         path = os.path.join(directory, "compare.json")
         plot = os.path.join(directory, "compare.svg")
         text = bench("compare", "--apache-classpath", harness.ENV["OSTLER_CLASSPATH"], "--rounds", "1",
-                     "--rounds-most", "1", "--duration", "0.2", "--warmup", "0.05", "--keys", "500", "--only", "1 session,", "--json", path)
+                     "--rounds-most", "1", "--duration", "0.2", "--warmup", "0.05", "--keys", "500",
+                     "--only", "1 session,", "--json", path)
         with open(path) as file:
             result = json.load(file)
         servers = [series["server"] for series in result["cells"][0]["series"]]
