@@ -257,8 +257,12 @@ fn kinds(args: &CompareArgs) -> io::Result<Vec<ServerKind>> {
     let binary = this_binary()?;
     let mut kinds = Vec::new();
     if let Some(classpath) = &args.apache_classpath {
-        kinds.push(ServerKind::apache(classpath, "NIOServerCnxnFactory", compare::NIO));
-        kinds.push(ServerKind::apache(classpath, "NettyServerCnxnFactory", compare::NETTY));
+        // Twice what the znodes need; --long has ten times as many for some goals.
+        let znodes = args.keys * if args.long { 10 } else { 1 };
+        let heap_gib = u32::try_from(znodes / 1_000_000).unwrap_or(u32::MAX).clamp(6, 64);
+        let apache = |factory, name| ServerKind::apache(classpath, factory, name, heap_gib);
+        kinds.push(apache("NIOServerCnxnFactory", compare::NIO));
+        kinds.push(apache("NettyServerCnxnFactory", compare::NETTY));
     } else {
         eprintln!(
             "no --apache-classpath: Apache is left out (tests/setup fetches it and says where it lies)"

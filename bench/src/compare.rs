@@ -297,6 +297,7 @@ pub fn run(
             Err(error) => return Err(error),
         }
     }
+    servers.into_iter().for_each(Server::clear);
     Ok(ComparisonResult {
         circumstances,
         settings: described(comparison, best),

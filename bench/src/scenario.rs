@@ -248,7 +248,8 @@ pub fn preload(settings: &Settings, show: Show<'_>) -> io::Result<Report> {
     let lanes = settings.connections.clamp(1, 16);
     swarm.open(lanes, lanes, Duration::from_secs(30))?;
     let value = vec![b'x'; settings.value_bytes];
-    let (mut sent, mut done, mut failed) = (0u64, 0u64, 0u64);
+    let (mut sent, mut done) = (0u64, 0u64);
+    let mut failed: Option<String> = None;
     let mut free: Vec<usize> = (0..lanes).flat_map(|lane| [lane].repeat(PRELOAD_DEPTH / lanes)).collect();
     let mut path = Vec::new();
     let count = settings.keys.count;
@@ -266,15 +267,21 @@ pub fn preload(settings: &Settings, show: Show<'_>) -> io::Result<Report> {
             Happening::Frame(lane, frame) => {
                 if let Some(header) = frames::reply_header(frame).filter(|header| header.xid > 0) {
                     done += 1;
-                    failed += u64::from(!matches!(header.error, 0 | -110));
+                    if !matches!(header.error, 0 | -110) {
+                        let full = if header.error == -119 { ": is its disk full?" } else { "" };
+                        failed =
+                            Some(format!("the server refuses a create with error {}{full}", header.error));
+                    }
                     free.push(lane);
                 }
             }
-            Happening::Closed(_) | Happening::Refused(_) => failed = u64::MAX / 2,
+            Happening::Closed(_) | Happening::Refused(_) => {
+                failed = Some("the server closed a connection: see what it logged".into());
+            }
             Happening::Established(..) => {}
         })?;
-        if failed > 0 {
-            return Err(io::Error::other(format!("{failed} creates failed or a connection was lost")));
+        if let Some(why) = failed {
+            return Err(io::Error::other(format!("after {done} of {count} znodes: {why}")));
         }
         if shown.elapsed() > Duration::from_millis(250) {
             shown = Instant::now();

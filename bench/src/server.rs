@@ -28,12 +28,12 @@ impl ServerKind {
         ServerKind { name: "ostler".into(), command, real: true }
     }
 
-    /// `factory`: `NIOServerCnxnFactory` or `NettyServerCnxnFactory`.
-    pub fn apache(classpath: &str, factory: &str, name: &str) -> ServerKind {
+    /// `factory`: `NIOServerCnxnFactory` or `NettyServerCnxnFactory`. A znode takes about 500 bytes of heap.
+    pub fn apache(classpath: &str, factory: &str, name: &str, heap_gib_max: u32) -> ServerKind {
         let command = [
             "java",
             "-Xms1g",
-            "-Xmx6g",
+            &format!("-Xmx{heap_gib_max}g"),
             &format!("-Dzookeeper.serverCnxnFactory=org.apache.zookeeper.server.{factory}"),
             "-Dzookeeper.admin.enableServer=false",
             "-cp",
@@ -68,7 +68,7 @@ pub fn free_port() -> io::Result<u16> {
 }
 
 impl Server {
-    /// Starts `kind` on a fresh port with its data in `dir`, pinned to `cpu`, and waits until it serves.
+    /// Starts `kind` on a fresh port with its data in `dir`, pinned to `cpu` if one is given, and waits until it serves.
     pub fn start(kind: &ServerKind, dir: &Path, cpu: Option<usize>, limit: Duration) -> io::Result<Server> {
         Server::start_with(kind, dir, cpu, limit, "")
     }
@@ -101,9 +101,8 @@ impl Server {
         let log = std::fs::OpenOptions::new().create(true).append(true).open(dir.join("server.log"))?;
         let mut command = Command::new(&words[0]);
         command.args(&words[1..]).stdin(Stdio::null()).stdout(log.try_clone()?).stderr(log);
-        if let Some(cpu) = cpu {
-            pin_on_start(&mut command, cpu);
-        }
+        // Without a CPU of its own it has all: not the one it would inherit from the load.
+        pin_on_start(&mut command, cpu.map_or_else(every_cpu, cpu_set));
         end_with_parent(&mut command);
         let child = command.spawn().map_err(|e| io::Error::new(e.kind(), format!("{}: {e}", words[0])))?;
         let mut server = Server { kind: kind.clone(), address, dir: dir.to_path_buf(), child };
@@ -143,6 +142,13 @@ impl Server {
         client.is_ok_and(|client| client.close().is_ok())
     }
 
+    /// Ends it, and removes its data: logs of a load fill disks. What it said stays.
+    pub fn clear(mut self) {
+        // Nothing depends on either.
+        let _ = self.kill();
+        let _ = std::fs::remove_dir_all(self.dir.join("data"));
+    }
+
     /// SIGKILL, as a power cut would have it for the process.
     pub fn kill(&mut self) -> io::Result<()> {
         self.child.kill()?;
@@ -165,8 +171,13 @@ fn cpu_set(cpu: usize) -> libc::cpu_set_t {
     }
 }
 
-fn pin_on_start(command: &mut Command, cpu: usize) {
-    let set = cpu_set(cpu);
+/// The kernel takes those of them that this machine has.
+fn every_cpu() -> libc::cpu_set_t {
+    // SAFETY: any bits are a cpu_set_t.
+    unsafe { std::mem::transmute([u8::MAX; size_of::<libc::cpu_set_t>()]) }
+}
+
+fn pin_on_start(command: &mut Command, set: libc::cpu_set_t) {
     let pin = move || {
         // SAFETY: a plain system call, allowed between fork and exec.
         match unsafe { libc::sched_setaffinity(0, size_of::<libc::cpu_set_t>(), &set) } {
@@ -250,6 +261,18 @@ fn listening_inode(row: &str, port: u16) -> Option<String> {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn every_cpu_is_taken_by_the_kernel_for_those_that_are_there() {
+        let mut command = Command::new("grep");
+        command.args(["Cpus_allowed_list", "/proc/self/status"]);
+        let allowed = |mut command: Command| String::from_utf8(command.output().unwrap().stdout).unwrap();
+        let before = allowed(command);
+        let mut command = Command::new("grep");
+        command.args(["Cpus_allowed_list", "/proc/self/status"]);
+        pin_on_start(&mut command, every_cpu());
+        assert_eq!(allowed(command), before);
+    }
 
     #[test]
     fn the_listener_of_a_port_is_found() {
