@@ -288,14 +288,7 @@ pub fn run(
     }
     let mut cells = Vec::new();
     for cell in comparison.cells().into_iter().filter(|_| table) {
-        match run_cell(comparison, cell, &servers, &probe, narrator) {
-            Ok(result) => cells.push(result),
-            // A server that refuses some of a crowd leaves nothing to compare in this cell; the others stand.
-            Err(error) if matches!(cell.kind, Kind::Storm | Kind::Crowd) => {
-                narrator.step(format!("{} was not measured: {error}", cell.name));
-            }
-            Err(error) => return Err(error),
-        }
+        cells.push(run_cell(comparison, cell, &servers, &probe, narrator)?);
     }
     servers.into_iter().for_each(Server::clear);
     Ok(ComparisonResult {
@@ -370,8 +363,9 @@ fn run_cell(
             let began = Instant::now();
             let syncs = server::sync_count(server);
             let report = match cell.kind {
-                Kind::Storm => scenario::sessions(&settings, &mut |_| {})?,
-                Kind::Crowd => scenario::crowd(&settings)?,
+                // A server may refuse some of a crowd: its round does not count, those of the others stand.
+                Kind::Storm => scenario::sessions(&settings, &mut |_| {}).unwrap_or_else(not_done),
+                Kind::Crowd => scenario::crowd(&settings).unwrap_or_else(not_done),
                 Kind::Load { .. } => scenario::sustained(cell.name, &settings, &mut |p| {
                     let rate = p.completed as f64
                         / (p.elapsed.as_secs_f64() - settings.warmup.as_secs_f64()).max(0.1);
@@ -388,6 +382,13 @@ fn run_cell(
         round += 1;
     }
     Ok(result)
+}
+
+/// What stands for a round that could not be played.
+fn not_done(error: io::Error) -> Report {
+    let mut report = Report::empty("not done");
+    report.invalid.push(error.to_string());
+    report
 }
 
 fn raw_sync(probe: &Probe, outstanding: usize) -> io::Result<RawSync> {
