@@ -9,6 +9,7 @@
 //! block's bytes are written again only after every reader that could still hold its handle has dropped its View, and
 //! the writer has seen that drop with acquire ordering (retire.rs); so plain loads and stores are enough in here.
 
+use super::table::{CACHE_LINE_BYTES, prefetch};
 use std::ptr::NonNull;
 
 /// Bytes of address space kept for blocks: all that a 32-bit handle in units of 8 bytes can name.
@@ -174,17 +175,16 @@ impl Memory {
     /// Begins to fetch a block's first bytes.
     #[inline]
     pub(super) fn prefetch(&self, handle: Handle) {
-        super::table::prefetch(self.at(handle));
+        prefetch(self.at(handle));
     }
 
     /// The same for all of a small block.
     #[inline]
     fn prefetch_whole(&self, handle: Handle, units: u32) {
-        const LINE_BYTES: usize = 64;
         let at = self.at(handle);
-        let bytes = (units as usize * UNIT_BYTES).min(4 * LINE_BYTES);
-        (0..bytes).step_by(LINE_BYTES).for_each(|line| super::table::prefetch(at.wrapping_add(line)));
-        super::table::prefetch(at.wrapping_add(bytes - 1));
+        let bytes = (units as usize * UNIT_BYTES).min(4 * CACHE_LINE_BYTES);
+        (0..bytes).step_by(CACHE_LINE_BYTES).for_each(|line| prefetch(at.wrapping_add(line)));
+        prefetch(at.wrapping_add(bytes - 1));
     }
 }
 
