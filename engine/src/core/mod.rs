@@ -310,7 +310,7 @@ impl<B: Broadcast> Core<B> {
             CoreInput::Persisted(epochs) => self.broadcast(Input::Persisted(epochs)),
             CoreInput::Space(space) => self.disk = space,
             CoreInput::SnapshotWanted => self.snapshot_wanted = true,
-            CoreInput::SnapshotEnded(bytes) => self.snapshots.ended(bytes),
+            CoreInput::SnapshotEnded(bytes) => self.snapshots.ended(bytes, now.mono),
         }
     }
 
@@ -661,8 +661,8 @@ impl<B: Broadcast> Core<B> {
     fn begin_snapshot(&mut self) {
         if self.snapshot_wanted && !self.snapshots.is_running() {
             self.snapshot_wanted = false;
-            self.snapshots.begun();
-        } else if !self.snapshots.begin() {
+            self.snapshots.begun(self.now.mono);
+        } else if !self.snapshots.begin(self.now.mono) {
             return;
         }
         self.outputs.push_back(CoreOutput::RollLog);

@@ -2,7 +2,11 @@
 //! Not here: writing it.
 
 use super::Settings;
-use crate::limits::{SNAP_TXNS_DEFAULT, SNAPSHOT_LOG_BYTES_LEAST, SNAPSHOT_LOG_SIZES_MIN};
+use crate::limits::{
+    SNAP_TXNS_DEFAULT, SNAPSHOT_LOG_BYTES_LEAST, SNAPSHOT_LOG_SIZES_RESTED, SNAPSHOT_LOG_SIZES_WORTH,
+    SNAPSHOT_RESTS,
+};
+use ostler_replication::Moment;
 
 pub(super) struct Snapshots {
     txns_limit: u32,
@@ -17,7 +21,10 @@ pub(super) struct Snapshots {
     bytes_due: u64,
     /// Size of the last one, 0 when none is known.
     last_bytes: u64,
-    running: bool,
+    /// When the one that is being written was begun.
+    running: Option<Moment>,
+    /// When the last one ended, and the nanoseconds it took. `None`: none since the start.
+    last: Option<(Moment, u64)>,
     random: u64,
 }
 
@@ -36,7 +43,8 @@ impl Snapshots {
             txns_due: 0,
             bytes_due: 0,
             last_bytes,
-            running: false,
+            running: None,
+            last: None,
             random: settings.seed | 1,
         };
         snapshots.draw();
@@ -50,33 +58,40 @@ impl Snapshots {
     }
 
     /// Whether one is to be begun now; if so, the counts begin anew.
-    pub fn begin(&mut self) -> bool {
+    pub fn begin(&mut self, now: Moment) -> bool {
         let enough = self.txns > self.txns_due && self.bytes >= self.bytes_least
             || self.bytes_limit.is_some() && self.bytes > self.bytes_due;
-        // Rewriting a large tree for a few txns would cost more than replaying them.
-        let worth_it = self.bytes > self.last_bytes.saturating_mul(SNAPSHOT_LOG_SIZES_MIN);
-        if self.running || !enough || !worth_it {
+        if self.is_running() || !enough {
             return false;
         }
-        self.begun();
+        let rested =
+            self.last.is_none_or(|(ended, took)| now.since(ended) >= took.saturating_mul(SNAPSHOT_RESTS));
+        let sizes = if rested { SNAPSHOT_LOG_SIZES_RESTED } else { SNAPSHOT_LOG_SIZES_WORTH };
+        // Rewriting a large tree for a few txns would cost more than replaying them.
+        if self.bytes <= self.last_bytes.saturating_mul(sizes) {
+            return false;
+        }
+        self.begun(now);
         true
     }
 
     /// One is written that was asked for by someone else, or by `begin`.
-    pub fn begun(&mut self) {
-        self.running = true;
+    pub fn begun(&mut self, now: Moment) {
+        self.running = Some(now);
         self.txns = 0;
         self.bytes = 0;
         self.draw();
     }
 
     pub fn is_running(&self) -> bool {
-        self.running
+        self.running.is_some()
     }
 
-    /// `bytes`: its size, `None` if it was given up; then the next comes after the usual interval.
-    pub fn ended(&mut self, bytes: Option<u64>) {
-        self.running = false;
+    /// `bytes`: its size, `None` if it was given up; then the next comes after the usual interval. Either way it took its
+    /// time, and the rest is due.
+    pub fn ended(&mut self, bytes: Option<u64>, now: Moment) {
+        let took = self.running.take().map_or(0, |begun| now.since(begun));
+        self.last = Some((now, took));
         if let Some(bytes) = bytes {
             self.last_bytes = bytes;
         }

@@ -15,6 +15,8 @@
 //! A fill /p COUNT LENGTH    that many ephemerals with names of that length, without a word
 //! A .. & B delete /p        two requests with a turn in between
 //! A close  A gone  A silent TOKEN  touch A
+//! snapshots slow            from here on they are under way until the next line
+//! snapshot BYTES            the one under way is written, with this size
 //! hold | durable            stop making every batch durable at once; make what waits durable and go on
 //! at MS                     time passes, in turns of 50 ms
 //! frozen MS                 time passes without a turn
@@ -46,6 +48,7 @@ struct Bench {
     sessions: HashMap<String, SessionId>,
     proposals: VecDeque<Proposal>,
     hold: bool,
+    slow_snapshots: bool,
     out: String,
 }
 
@@ -92,6 +95,7 @@ fn run(script: &str) -> String {
         sessions: HashMap::new(),
         proposals: VecDeque::new(),
         hold: false,
+        slow_snapshots: false,
         out: String::new(),
     };
     for line in script.lines().filter(|line| !line.starts_with("    ")) {
@@ -126,6 +130,8 @@ impl Bench {
             ["connect", conn, timeout] => self.connect(conn, None, timeout.parse().unwrap(), false),
             ["attach", conn, of] => self.connect(conn, Some(of), 6000, false),
             ["attach", conn, of, "wrong"] => self.connect(conn, Some(of), 6000, true),
+            ["snapshots", "slow"] => self.slow_snapshots = true,
+            ["snapshot", bytes] => self.step(CoreInput::SnapshotEnded(bytes.parse().ok())),
             ["hold"] => self.hold = true,
             ["durable"] => self.hold = false,
             ["at", ms] => {
@@ -339,7 +345,9 @@ impl Bench {
             CoreOutput::RollLog => self.out.push_str("    roll the log\n"),
             CoreOutput::TakeSnapshot(view) => {
                 let _ = writeln!(self.out, "    snapshot at {:?}", view.zxid());
-                self.step(CoreInput::SnapshotEnded(Some(1)));
+                if !self.slow_snapshots {
+                    self.step(CoreInput::SnapshotEnded(Some(1)));
+                }
             }
             CoreOutput::Persist(_) => panic!("nothing to persist"),
         }
@@ -611,6 +619,7 @@ transcripts! {
     ordering
     apart
     snapshots_due
+    snapshots_rest
     epoch_end
     ttl_off
     flush_delay
