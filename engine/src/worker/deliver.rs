@@ -4,7 +4,7 @@
 use super::connection::Phase;
 use super::read::acl_permits;
 use super::turn::State;
-use super::watch::{EventType, Trigger};
+use super::watch::{EventType, Quick, Trigger, Watches};
 use crate::admin::{Counter, Summary};
 use crate::intake::CoreRequest;
 use crate::io::poll::Poll;
@@ -12,9 +12,36 @@ use crate::limits::FANOUT_EVENTS_PORTION;
 use crate::model::acl::perms;
 use crate::ring::{After, Event, News, Outcome};
 use crate::wire::reply::{EventKind, frame_event};
-use crate::world::{AclId, Change, ChangeKind, View};
+use crate::world::{AclId, Change, ChangeKind, Changes, View};
 use ostler_replication::Zxid;
 use std::num::NonZeroU64;
+
+/// The paths of the next changes, hashed together: each first look into the watch tables waits for memory, and these
+/// waits shall overlap.
+#[derive(Default)]
+struct Approached {
+    quick: [Quick; Approached::AHEAD],
+    /// The change that the first of them belongs to; they reach to `end`.
+    first: usize,
+    end: usize,
+}
+
+impl Approached {
+    const AHEAD: usize = 8;
+
+    /// Of the change number `at`.
+    #[inline]
+    fn of(&mut self, at: usize, changes: &Changes, watches: &Watches) -> Quick {
+        if !(self.first..self.end).contains(&at) {
+            (self.first, self.end) = (at, at);
+            for (quick, change) in self.quick.iter_mut().zip(&changes.list[at..]) {
+                *quick = watches.approach(changes.path(change));
+                self.end += 1;
+            }
+        }
+        self.quick[at - self.first]
+    }
+}
 
 impl<P: Poll> State<P> {
     /// Delivers the event, or as much of it as one turn may; true when it is delivered to its end.
@@ -25,6 +52,7 @@ impl<P: Poll> State<P> {
             self.change_at = changes.len();
         }
         let mut left = FANOUT_EVENTS_PORTION;
+        let mut approached = Approached::default();
         loop {
             let (change, outcome) = (changes.get(self.change_at), batch.outcomes.get(self.outcome_at));
             match (change, outcome) {
@@ -33,8 +61,9 @@ impl<P: Poll> State<P> {
                     if left == 0 {
                         return false;
                     }
+                    let quick = approached.of(self.change_at, &batch.changes, &self.watches);
                     let path = batch.changes.path(change);
-                    left = left.saturating_sub(self.fire(change, path, &event.view));
+                    left = left.saturating_sub(self.fire(change, path, quick, &event.view));
                     self.change_at += 1;
                 }
                 (_, Some(outcome)) => {
@@ -49,7 +78,7 @@ impl<P: Poll> State<P> {
     }
 
     /// Queues the events of one change. Returns what that cost: one, and one per event.
-    fn fire(&mut self, change: &Change, path: &str, view: &View) -> usize {
+    fn fire(&mut self, change: &Change, path: &str, quick: Quick, view: &View) -> usize {
         let trigger = match change.kind {
             ChangeKind::Created => Trigger::Created,
             ChangeKind::Deleted => Trigger::Deleted,
@@ -57,7 +86,7 @@ impl<P: Poll> State<P> {
         };
         let mut hits = std::mem::take(&mut self.hits);
         hits.clear();
-        self.watches.fire(trigger, path, &mut hits);
+        self.watches.fire(trigger, path, quick, &mut hits);
         if !hits.is_empty() {
             self.frame_events(trigger, path, change.zxid);
             let mut told = [0, 0];

@@ -61,7 +61,7 @@ pub struct Change {
 #[derive(Clone, PartialEq, Eq, Default, Debug)]
 pub struct Changes {
     pub list: Vec<Change>,
-    pub text: Vec<u8>,
+    pub text: String,
 }
 
 /// Where a list of changes can be cut off again, together with `Head::rollback`.
@@ -73,8 +73,7 @@ pub struct ChangesMark {
 
 impl Changes {
     pub fn path(&self, change: &Change) -> &str {
-        let bytes = &self.text[change.path.start as usize..change.path.end as usize];
-        std::str::from_utf8(bytes).expect("only paths are put here")
+        &self.text[change.path.start as usize..change.path.end as usize]
     }
 
     pub fn mark(&self) -> ChangesMark {
@@ -88,7 +87,7 @@ impl Changes {
 
     fn push(&mut self, zxid: Zxid, kind: ChangeKind, path: &str, acl: AclId, parent_acl: AclId) {
         let start = self.text.len() as u32;
-        self.text.extend_from_slice(path.as_bytes());
+        self.text.push_str(path);
         self.list.push(Change { zxid, kind, path: start..self.text.len() as u32, acl, parent_acl });
     }
 }

@@ -35,4 +35,5 @@ pub use quota::QuotaText;
 pub use record::{AclId, NodeId};
 pub use restore::{RestoreError, Restorer};
 pub use table::AclList;
+pub(crate) use table::prefetch;
 pub use view::{Ahead, Census, Children, Listing, Node, Totals, View, Walk};

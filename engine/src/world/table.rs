@@ -58,7 +58,7 @@ impl<T: Zeroed> Array<T> {
 pub(super) const CACHE_LINE_BYTES: usize = 64;
 
 #[inline(always)]
-pub(super) fn prefetch(at: *const u8) {
+pub(crate) fn prefetch(at: *const u8) {
     #[cfg(all(target_arch = "x86_64", not(miri)))]
     // SAFETY: a prefetch reads nothing and cannot fault.
     unsafe {

@@ -10,7 +10,7 @@ mod hash;
 mod owners;
 mod table;
 
-pub use hash::HashKey;
+pub use hash::{HashKey, Quick};
 pub use table::Name;
 
 use crate::limits::{CONNECTION_WATCH_PATH_BYTES_MAX, CONNECTION_WATCHES_MAX};
@@ -167,15 +167,25 @@ impl Watches {
         }
     }
 
+    /// Begins to fetch what `fire` of this path will look at, and hands out what it needs of the path.
+    #[inline]
+    pub fn approach(&self, path: &str) -> Quick {
+        let quick = self.key.quick(path);
+        self.table.prefetch(quick);
+        quick
+    }
+
     /// Appends to `hits` everybody to be told, in the order of Apache's lookups, and consumes one-shot watches. Within
-    /// one lookup a connection appears once.
-    pub fn fire(&mut self, trigger: Trigger, path: &str, hits: &mut Vec<Hit>) {
+    /// one lookup a connection appears once. `quick` is the path's, from `approach`.
+    pub fn fire(&mut self, trigger: Trigger, path: &str, quick: Quick, hits: &mut Vec<Hit>) {
         if self.is_empty() {
             return;
         }
         let mut ancestors = std::mem::take(&mut self.ancestors);
-        let (own, parent) = self.key.lineage(path, self.recursive > 0, &mut ancestors);
-        let own = self.table.find(own);
+        if self.recursive > 0 {
+            self.key.ancestors(path, &mut ancestors);
+        }
+        let own = self.table.find_by(quick, || self.key.path(path));
         let event = match trigger {
             Trigger::Created => EventType::Created,
             Trigger::Deleted => EventType::Deleted,
@@ -195,7 +205,7 @@ impl Watches {
             }
         }
         if trigger != Trigger::DataChanged
-            && let Some(parent) = parent.and_then(|parent| self.table.find(parent))
+            && let Some(parent) = hash::parent(path).and_then(|parent| self.find(parent))
         {
             let watchers = self.table.watchers(parent).iter();
             let told = watchers.filter(|watcher| watcher.modes() & (CHILD | PERSISTENT) != 0);
@@ -205,18 +215,9 @@ impl Watches {
         self.ancestors = ancestors;
     }
 
-    /// True when a change of `path` might concern somebody here: no false negatives.
-    pub fn may_match(&self, path: &str) -> bool {
-        if self.is_empty() || self.recursive > 0 {
-            return self.recursive > 0;
-        }
-        let (own, parent) = self.key.lineage(path, false, &mut Vec::new());
-        self.table.find(own).is_some() || parent.is_some_and(|parent| self.table.find(parent).is_some())
-    }
-
     /// False when there was nothing to remove: -121.
     pub fn remove(&mut self, path: &str, slot: u32, kind: WatcherType) -> bool {
-        let Some(id) = self.table.find(self.key.path(path)) else { return false };
+        let Some(id) = self.find(path) else { return false };
         let before = self.table.modes(id, slot);
         let after = before & !kind.0;
         if after == before {
@@ -232,8 +233,7 @@ impl Watches {
     }
 
     pub fn contains(&self, path: &str, slot: u32, kind: WatcherType) -> bool {
-        let found = self.table.find(self.key.path(path));
-        found.is_some_and(|id| self.table.modes(id, slot) & kind.0 != 0)
+        self.find(path).is_some_and(|id| self.table.modes(id, slot) & kind.0 != 0)
     }
 
     /// Forgets all watches of a connection that is gone, in time proportional to their number.
@@ -265,6 +265,10 @@ impl Watches {
             }
         }
         entries.next().map(Place)
+    }
+
+    fn find(&self, path: &str) -> Option<EntryId> {
+        self.table.find_by(self.key.quick(path), || self.key.path(path))
     }
 
     /// The lookup in the data table for the path and its ancestors, then for deletions the one in the child table.

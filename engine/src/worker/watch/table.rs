@@ -8,7 +8,9 @@
 //! Entries live in chunks that never move; the index is extendible hashing, so that no insertion ever rehashes more
 //! than one segment and a worker holding a million watches never stalls to grow.
 
-use super::hash::PathKey;
+use super::hash::{PathKey, Quick};
+use crate::world::prefetch;
+use std::cell::LazyCell;
 
 /// Largest slot: a connection's place in its worker takes 28 bits, one less than all for the numbers of lists.
 pub const SLOT_MAX: u32 = (1 << 28) - 2;
@@ -111,7 +113,20 @@ impl Table {
     }
 
     pub fn find(&self, key: PathKey) -> Option<EntryId> {
-        self.index.find(key, &self.chunks).map(EntryId)
+        self.find_by(key.quick, || key)
+    }
+
+    /// The same; the whole key is asked for only where the quick half leads to somebody.
+    #[inline]
+    pub fn find_by(&self, quick: Quick, key: impl FnOnce() -> PathKey) -> Option<EntryId> {
+        let key = LazyCell::new(key);
+        self.index.find(quick, |id| key_of(&self.chunks, id) == *key).map(EntryId)
+    }
+
+    /// Begins to fetch what `find` of this path would look at first.
+    #[inline]
+    pub fn prefetch(&self, quick: Quick) {
+        self.index.prefetch(quick);
     }
 
     /// The entry of `key`, made with no watcher if there is none. The caller adds one before anything else.
@@ -127,7 +142,7 @@ impl Table {
         let id = self.allocate();
         let list = self.lists.insert(List::default());
         *self.entry_mut(id) = Entry { key, name, watchers: Watchers::list(list) };
-        self.index.insert(key, id, &self.chunks);
+        self.index.insert(key.quick, id, &self.chunks);
         self.live += 1;
         EntryId(id)
     }
@@ -262,7 +277,7 @@ impl Table {
 
     fn remove(&mut self, id: EntryId) {
         let Entry { key, name, .. } = *self.entry(id.0);
-        self.index.remove(key, id.0);
+        self.index.remove(key.quick, id.0);
         if name & STORED != 0 {
             self.names.remove(name & !STORED);
         }
@@ -276,7 +291,7 @@ impl Table {
         if self.free_entry == NO_ENTRY {
             let first = (self.chunks.len() * CHUNK) as u32;
             let chunk = (first + 1..=first + CHUNK as u32).map(|next| Entry {
-                key: PathKey([0; 3]),
+                key: PathKey::NONE,
                 name: if next == first + CHUNK as u32 { NO_ENTRY } else { next },
                 watchers: Watchers::FREE,
             });
@@ -342,7 +357,7 @@ impl<T: Default> Slab<T> {
     }
 }
 
-/// Extendible hashing: the key's first word chooses a segment through the directory, its second a place in it.
+/// Extendible hashing: the upper bits of the quick hash choose a segment through the directory, the lower a place in it.
 struct Index {
     directory: Vec<u32>,
     /// Leading bits of the key that the directory looks at.
@@ -371,9 +386,10 @@ impl Segment {
         Box::new(Segment { depth, live: 0, deleted: 0, tags: [EMPTY; SLOTS], entries: [0; SLOTS] })
     }
 
-    /// The place of `key`, if `is_it` agrees with an entry of the same tag.
-    fn find(&self, key: PathKey, is_it: impl Fn(u32) -> bool) -> Option<usize> {
-        let (mut at, tag) = home(key);
+    /// The place of an entry of the same tag that `is_it` agrees with.
+    #[inline]
+    fn find(&self, quick: Quick, is_it: impl Fn(u32) -> bool) -> Option<usize> {
+        let (mut at, tag) = home(quick);
         for _ in 0..SLOTS {
             match self.tags[at] {
                 EMPTY => return None,
@@ -385,8 +401,8 @@ impl Segment {
     }
 
     /// There is room: the caller has looked.
-    fn insert(&mut self, key: PathKey, id: u32) {
-        let (mut at, tag) = home(key);
+    fn insert(&mut self, quick: Quick, id: u32) {
+        let (mut at, tag) = home(quick);
         while self.tags[at] > DELETED {
             at = (at + 1) % SLOTS;
         }
@@ -414,9 +430,8 @@ impl Segment {
 }
 
 /// First place to look, and the tag: 2..=255.
-fn home(key: PathKey) -> (usize, u8) {
-    let word = key.0[1];
-    (word as usize % SLOTS, ((word >> 24) as u8).max(DELETED + 1))
+fn home(quick: Quick) -> (usize, u8) {
+    (quick.0 as usize % SLOTS, ((quick.0 as usize / SLOTS) as u8).max(DELETED + 1))
 }
 
 impl Index {
@@ -424,22 +439,29 @@ impl Index {
         Index { directory: vec![0], depth: 0, segments: vec![Segment::new(0)] }
     }
 
-    fn find(&self, key: PathKey, chunks: &[Box<[Entry]>]) -> Option<u32> {
-        let segment = &self.segments[self.segment_of(key)];
-        let at = segment.find(key, |id| key_of(chunks, id) == key)?;
+    #[inline]
+    fn find(&self, quick: Quick, is_it: impl Fn(u32) -> bool) -> Option<u32> {
+        let segment = &self.segments[self.segment_of(quick)];
+        let at = segment.find(quick, is_it)?;
         Some(segment.entries[at])
     }
 
-    fn insert(&mut self, key: PathKey, id: u32, chunks: &[Box<[Entry]>]) {
+    #[inline]
+    fn prefetch(&self, quick: Quick) {
+        let segment = &self.segments[self.segment_of(quick)];
+        prefetch(&raw const segment.tags[home(quick).0]);
+    }
+
+    fn insert(&mut self, quick: Quick, id: u32, chunks: &[Box<[Entry]>]) {
         loop {
-            let number = self.segment_of(key);
+            let number = self.segment_of(quick);
             let segment = &mut self.segments[number];
             if segment.live + segment.deleted < USED_MAX {
-                return segment.insert(key, id);
+                return segment.insert(quick, id);
             }
             if segment.live < USED_MAX - USED_MAX / 8 {
                 let mut fresh = Segment::new(segment.depth);
-                segment.ids().for_each(|id| fresh.insert(key_of(chunks, id), id));
+                segment.ids().for_each(|id| fresh.insert(key_of(chunks, id).quick, id));
                 *segment = fresh;
             } else {
                 self.split(number, chunks);
@@ -447,15 +469,15 @@ impl Index {
         }
     }
 
-    fn remove(&mut self, key: PathKey, id: u32) {
-        let number = self.segment_of(key);
+    fn remove(&mut self, quick: Quick, id: u32) {
+        let number = self.segment_of(quick);
         let segment = &mut self.segments[number];
-        let at = segment.find(key, |other| other == id).expect("an entry of the table is in its index");
+        let at = segment.find(quick, |other| other == id).expect("an entry of the table is in its index");
         segment.remove(at);
     }
 
-    fn segment_of(&self, key: PathKey) -> usize {
-        self.directory[leading_bits(key, self.depth)] as usize
+    fn segment_of(&self, quick: Quick) -> usize {
+        self.directory[leading_bits(quick, self.depth)] as usize
     }
 
     fn split(&mut self, number: usize, chunks: &[Box<[Entry]>]) {
@@ -469,10 +491,10 @@ impl Index {
         let mut halves = [Segment::new(depth + 1), Segment::new(depth + 1)];
         let mut prefix = 0;
         for id in self.segments[number].ids() {
-            let key = key_of(chunks, id);
-            let bits = leading_bits(key, depth + 1);
+            let quick = key_of(chunks, id).quick;
+            let bits = leading_bits(quick, depth + 1);
             prefix = bits >> 1;
-            halves[bits & 1].insert(key, id);
+            halves[bits & 1].insert(quick, id);
         }
         let [zero, one] = halves;
         self.segments[number] = zero;
@@ -484,8 +506,8 @@ impl Index {
     }
 }
 
-fn leading_bits(key: PathKey, bits: u32) -> usize {
-    key.0[0].checked_shr(32 - bits).unwrap_or(0) as usize
+fn leading_bits(quick: Quick, bits: u32) -> usize {
+    quick.0.checked_shr(32 - bits).unwrap_or(0) as usize
 }
 
 fn key_of(chunks: &[Box<[Entry]>], id: u32) -> PathKey {
