@@ -72,8 +72,10 @@ impl Open {
         assert_eq!(self.txns, 0, "txns go first");
         self.loose.clear();
         self.number += 1;
+        let text = String::with_capacity(self.changes.text.len());
+        let text = std::mem::replace(&mut self.changes.text, text);
         Batch {
-            changes: Changes { list: take(&mut self.changes.list), text: take(&mut self.changes.text) },
+            changes: Changes { list: take(&mut self.changes.list), text },
             outcomes: take(&mut self.outcomes),
             frames: take(&mut self.frames),
         }
