@@ -115,6 +115,13 @@ impl Index {
         }
     }
 
+    /// Fetches what says where the search begins.
+    #[inline]
+    pub(super) fn prefetch_directory(&self, hash: PathHash) {
+        let depth = self.depth.load(Ordering::Relaxed);
+        self.directory.prefetch((hash.0 & ((1 << depth) - 1)) as usize);
+    }
+
     /// Fetches the group in which the search begins.
     #[inline]
     pub(super) fn prefetch(&self, hash: PathHash) {

@@ -136,6 +136,7 @@ impl Shared {
                 prefetch(at);
                 // Of a parent, only the name is asked for, which may lie behind a full Stat.
                 prefetch(at.wrapping_add(CACHE_LINE_BYTES));
+                prefetch(at.wrapping_add(2 * CACHE_LINE_BYTES));
             }
         }
     }
@@ -258,7 +259,10 @@ impl View {
     /// For looking up many paths: `hash` all, `fetch_ahead`, then `get_hashed`.
     #[inline]
     pub fn hash(&self, path: &str) -> PathHash {
-        self.0.shared.key.hash(path)
+        let shared = &self.0.shared;
+        let hash = shared.key.hash(path);
+        shared.index.prefetch_directory(hash);
+        hash
     }
 
     /// Begins to fetch what looking these up will touch, so that they wait for memory together.
