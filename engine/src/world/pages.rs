@@ -7,7 +7,7 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicUsize, Ordering};
 
 /// Blocks, index and node table, and the part of a snapshot's bytes that becomes each: a little more than in production
-/// shape, where 237 bytes become 100, 12 and 4. A create has about as many in the log.
+/// shape, where 237 bytes become 92, 12 and 4. A create has about as many in the log.
 const SHARES: [usize; 3] = [2, 16, 56];
 /// What has fewer bytes is small: its pages come as they are touched. Of a larger one as much is taken for received
 /// before it is, so that backing begins ahead.

@@ -3,9 +3,10 @@
 //!
 //! # Layout (little endian, unaligned behind the first 8 bytes; sections in this order, present as the flags say)
 //! ```text
-//!   parent id 4 | flags 2 | name length 1 | inline data length 1
+//!   parent id 4 | flags 10 bits, czxid's bits 40 to 45 | name length 1 | inline data length 1
 //!   STAMPED   stamp 8, handle of the older version 4, mark 4, digest 4    a tombstone has this and the name only
-//!   (always)  czxid 8, ctime 8
+//!   (always)  czxid's low 40 bits 5, ctime's distance from `CTIME_FIRST` 5
+//!   WIDE      instead of these czxid 8, ctime 8                   when either has more bits
 //!   CHANGED   mzxid 8, mtime 8, version 4, aversion 4             otherwise as created
 //!   PARENT    pzxid 8, cversion 4, children's root 4, count 4     otherwise czxid, 0, none
 //!   OWNER     stored ephemeralOwner 8
@@ -62,6 +63,19 @@ const LONG: u16 = 1 << 5;
 const EXTERNAL: u16 = 1 << 6;
 const NULL: u16 = 1 << 7;
 const TOMBSTONE: u16 = 1 << 8;
+const WIDE: u16 = 1 << 9;
+/// Flags below, bits of czxid from here on.
+const FLAGS_END: u16 = 1 << 10;
+
+/// Bits of czxid and of ctime's distance in their section.
+const PACKED_BITS: u32 = 40;
+const PACKED_MASK: u64 = (1 << PACKED_BITS) - 1;
+/// Bytes of both.
+const PACKED_BYTES: usize = 2 * PACKED_BITS as usize / 8;
+/// Bits of czxid that a record has room for when it is not WIDE: epochs below 16384 have no more.
+const CZXID_BITS: u32 = PACKED_BITS + 6;
+/// January 2008, when there was no ZooKeeper of Apache's yet; the distance from here has more bits in November 2042.
+const CTIME_FIRST: i64 = 1_200_000_000_000;
 
 const FLAGS_AT: usize = 4;
 const NAME_LENGTH_AT: usize = 6;
@@ -122,7 +136,12 @@ impl Sections {
             if flags & flag != 0 { bytes } else { 0 }
         }
         let czxid = STAMP_AT + len(flags, STAMPED, STAMP_END - STAMP_AT);
-        let changed = czxid + if flags & TOMBSTONE != 0 { 0 } else { 16 };
+        let changed = czxid
+            + match flags & (TOMBSTONE | WIDE) {
+                0 => PACKED_BYTES,
+                WIDE => 16,
+                _ => 0,
+            };
         let parent = changed + len(flags, CHANGED, 24);
         let owner = parent + len(flags, PARENT, 20);
         let acl = owner + len(flags, OWNER, 8);
@@ -134,8 +153,8 @@ impl Sections {
 }
 
 /// Where the name begins, by flags: what every step up a path asks.
-static NAME_AT: [u8; 2 * TOMBSTONE as usize] = {
-    let mut table = [0; 2 * TOMBSTONE as usize];
+static NAME_AT: [u8; FLAGS_END as usize] = {
+    let mut table = [0; FLAGS_END as usize];
     let mut flags = 0;
     while flags < table.len() {
         table[flags] = Sections::of(flags as u16).name as u8;
@@ -186,7 +205,23 @@ impl<'a> Record<'a> {
     #[inline]
     pub(super) fn stamp(&self) -> u64 {
         // The stamp and the czxid of a record without one are at the same place.
-        self.get(STAMP_AT)
+        let flags = self.flags();
+        if flags & (STAMPED | WIDE) == 0 { self.packed_czxid(flags, STAMP_AT) } else { self.get(STAMP_AT) }
+    }
+
+    #[inline(always)]
+    fn packed_czxid(&self, flags: u16, at: usize) -> u64 {
+        self.get::<u64>(at) & PACKED_MASK | u64::from(flags / FLAGS_END) << PACKED_BITS
+    }
+
+    #[inline(always)]
+    fn created(&self, flags: u16, at: usize) -> (Zxid, WallMillis) {
+        if flags & WIDE != 0 {
+            return (Zxid(self.get(at)), WallMillis(self.get(at + 8)));
+        }
+        // The last eight bytes of the section: none behind it, which may be another block's.
+        let distance = self.get::<u64>(at + PACKED_BYTES - 8) >> (64 - PACKED_BITS);
+        (Zxid(self.packed_czxid(flags, at)), WallMillis(CTIME_FIRST + distance as i64))
     }
 
     /// The version this one replaced; `None` for a znode's first one.
@@ -277,8 +312,7 @@ impl<'a> Record<'a> {
     pub(super) fn stat(&self) -> StatPersisted {
         let flags = self.flags();
         let sections = Sections::of(flags);
-        let czxid = Zxid(self.get(sections.czxid));
-        let ctime = WallMillis(self.get(sections.czxid + 8));
+        let (czxid, ctime) = self.created(flags, sections.czxid);
         let mut stat = StatPersisted::created(czxid, ctime, Owner::Persistent);
         if flags & CHANGED != 0 {
             stat.mzxid = Zxid(self.get(sections.changed));
@@ -423,8 +457,16 @@ impl<'a> Draft<'a> {
             return;
         }
         let stat = &self.fields.stat;
-        out.put(sections.czxid, stat.czxid.0);
-        out.put(sections.czxid + 8, stat.ctime.0);
+        match packed(stat) {
+            Some(packed) => {
+                out.put(sections.czxid, packed as u64);
+                out.put(sections.czxid + 8, (packed >> 64) as u16);
+            }
+            None => {
+                out.put(sections.czxid, stat.czxid.0);
+                out.put(sections.czxid + 8, stat.ctime.0);
+            }
+        }
         if self.flags & CHANGED != 0 {
             out.put(sections.changed, stat.mzxid.0);
             out.put(sections.changed + 8, stat.mtime.0);
@@ -457,13 +499,24 @@ impl<'a> Draft<'a> {
     }
 }
 
+/// The section of czxid and ctime; `None` when the two want a WIDE one.
+#[inline]
+fn packed(stat: &StatPersisted) -> Option<u128> {
+    let distance = stat.ctime.0.wrapping_sub(CTIME_FIRST) as u64;
+    let fits = stat.czxid.0 >> CZXID_BITS == 0 && distance >> PACKED_BITS == 0;
+    fits.then(|| u128::from(distance) << PACKED_BITS | u128::from(stat.czxid.0 & PACKED_MASK))
+}
+
 fn flags_of(fields: &Fields, name: &str, payload: Payload<'_>) -> u16 {
     let stat = &fields.stat;
     let fresh =
         stat.mzxid == stat.czxid && stat.mtime == stat.ctime && stat.version == 0 && stat.aversion == 0;
     let childless = stat.pzxid == stat.czxid && stat.cversion == 0 && fields.children == 0;
     let when = |wanted: bool, flag: u16| if wanted { flag } else { 0 };
-    when(!fresh, CHANGED)
+    let created =
+        if packed(stat).is_some() { (stat.czxid.0 >> PACKED_BITS) as u16 * FLAGS_END } else { WIDE };
+    created
+        | when(!fresh, CHANGED)
         | when(!childless, PARENT)
         | when(stat.owner != Owner::Persistent, OWNER)
         | when(fields.acl != AclId::OPEN, ACL)
@@ -577,12 +630,13 @@ mod tests {
 
     #[test]
     fn every_section_reads_back() {
-        check(fresh(), "a-component-of-24-bytes!", Some(&[7; 46]), None, 8 + 16 + 24 + 46);
-        check(fresh(), "", None, None, 24);
-        check(fresh(), &"n".repeat(255), Some(&[]), None, 24 + 255);
-        check(fresh(), &"n".repeat(256), Some(&[1; 255]), None, 24 + 4 + 256 + 255);
+        check(fresh(), "a-component-of-24-bytes!", Some(&[7; 46]), None, 88);
+        check(fresh(), "", None, None, 18);
+        check(fresh(), &"n".repeat(255), Some(&[]), None, 18 + 255);
+        check(fresh(), &"n".repeat(256), Some(&[1; 255]), None, 18 + 4 + 256 + 255);
         let stamp = Stamp { stamp: 80, older: Handle(5), mark: 3, digest: u32::MAX };
-        check(fresh(), "x", Some(b"abc"), Some(stamp), 24 + 20 + 4);
+        check(fresh(), "x", Some(b"abc"), Some(stamp), 18 + 20 + 4);
+        check(fresh(), "", None, Some(stamp), 18 + 20);
         let mut all = fresh();
         all.acl = AclId(4);
         all.children_root = Handle(1000);
@@ -594,22 +648,49 @@ mod tests {
         all.stat.aversion = i32::MIN;
         all.stat.pzxid = Zxid(78);
         all.stat.cversion = 8;
-        check(all, "x", Some(b"abc"), Some(stamp), 24 + 20 + 24 + 20 + 8 + 4 + 4);
+        check(all, "x", Some(b"abc"), Some(stamp), 18 + 20 + 24 + 20 + 8 + 4 + 4);
+    }
+
+    #[test]
+    fn any_czxid_and_ctime_read_back() {
+        let far = CTIME_FIRST + (1 << PACKED_BITS);
+        let times = [i64::MIN, -1, 0, 1, CTIME_FIRST - 1, CTIME_FIRST, far - 1, far, i64::MAX];
+        let wide_from = 1 << CZXID_BITS;
+        let zxids = [0, 1, 77, u32::MAX.into(), 1 << 32, PACKED_MASK, PACKED_MASK + 1, 0x1234_5678_9abc];
+        let zxids = zxids.into_iter().chain([wide_from - 1, wide_from, 1 << 63, u64::MAX - 1, u64::MAX]);
+        // Epoch 2^32 - 1 is of the last three.
+        for (czxid, ctime) in zxids.flat_map(|zxid| times.map(|time| (zxid, time))) {
+            let is_wide = czxid >= wide_from || !(CTIME_FIRST..far).contains(&ctime);
+            let bytes = if is_wide { 24 } else { 18 };
+            let mut fields = fresh();
+            fields.stat = StatPersisted::created(Zxid(czxid), WallMillis(ctime), Owner::Persistent);
+            check(fields, "", None, None, bytes);
+            check(fields, "name", Some(b"data"), None, bytes + 8);
+            let stamp = Stamp { stamp: u64::MAX - 1, older: Handle(5), mark: 3, digest: 1 };
+            check(fields, "", None, Some(stamp), bytes + 20);
+            fields.stat.mzxid = Zxid(!czxid);
+            fields.stat.mtime = WallMillis(!ctime);
+            fields.stat.pzxid = Zxid(u64::MAX);
+            fields.stat.cversion = 1;
+            check(fields, "name", Some(b"data"), Some(stamp), bytes + 20 + 24 + 20 + 8);
+        }
     }
 
     #[test]
     fn a_tombstone_keeps_parent_and_name() {
         let memory = Memory::new();
         let mut blocks = Allocator::new(&memory);
-        for name in ["gone", &"long".repeat(100)] {
-            let fields = fresh();
+        let long = "long".repeat(100);
+        for (name, czxid, bytes) in [("gone", 77, 32), (&long, 77, 432), ("gone", u64::MAX, 32)] {
+            let mut fields = fresh();
+            fields.stat.czxid = Zxid(czxid);
             let draft = Draft::tombstone(&fields, name);
             let handle = blocks.alloc(&memory, draft.bytes());
             draft.write(&memory, handle, Some(Stamp { stamp: 81, older: Handle(6), mark: 4, digest: 0 }));
             let record = Record::new(&memory, handle);
             assert!(record.is_tombstone());
             assert_eq!((record.name(), record.parent(), record.stamp()), (name, NodeId(9), 81));
-            assert_eq!((record.older(), record.bytes()), (Handle(6), draft.bytes()));
+            assert_eq!((record.older(), record.bytes(), draft.bytes()), (Handle(6), bytes, bytes));
         }
     }
 
