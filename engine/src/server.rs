@@ -248,6 +248,7 @@ impl Server {
             purge: purge.clone(),
             space: SpaceWatch::default(),
             writers: driver::Writers::default(),
+            rest: driver::Rest::default(),
             is_shared: false,
         };
         let log_handle = driver.log_handle();

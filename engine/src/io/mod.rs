@@ -1,8 +1,8 @@
 //! The seams that simulation replaces: disk, poll, clock.
 
-pub mod affinity;
 pub mod clock;
 pub mod directories;
 pub mod disk;
 pub mod disk_sim;
 pub mod poll;
+pub mod process;

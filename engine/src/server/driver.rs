@@ -5,6 +5,7 @@ use crate::admin::{Counter, Counters, Summary};
 use crate::core::{Core, CoreInput, CoreOutput, Figures, Now, Space};
 use crate::intake::{Bell, CoreRequest, Intake};
 use crate::io::clock::{Clock, SystemClock};
+use crate::io::process;
 use crate::limits;
 use crate::log::{LogHandle, LogSpace, LogThread};
 use crate::ring::{ConnRef, Event, Publisher};
@@ -158,6 +159,7 @@ pub struct Driver {
     pub purge: Sender<()>,
     pub space: SpaceWatch,
     pub writers: Writers,
+    pub rest: Rest,
     /// The thread that turns this serves clients as well, and not one alone.
     pub is_shared: bool,
 }
@@ -181,6 +183,36 @@ impl Writers {
 
     fn is_one(&self, now: Moment) -> bool {
         self.others_at.is_some_and(|at| now.since(at) >= limits::LONE_CALLER_MS * 1_000_000)
+    }
+}
+
+/// Tells when a burst of writes is over: then what it left free in the heap goes back to the system.
+#[derive(Default)]
+pub struct Rest {
+    /// Of records, since it last did.
+    written: u64,
+    busy_at: Moment,
+}
+
+impl Rest {
+    fn wrote(&mut self, bytes: usize, now: Moment) {
+        self.written += bytes as u64;
+        self.busy_at = now;
+    }
+
+    /// To be asked again and again; once it says so, it is over.
+    fn is_due(&mut self, is_busy: impl FnOnce() -> bool, now: Moment) -> bool {
+        if self.written < limits::REST_BYTES_LEAST {
+            return false;
+        }
+        if is_busy() {
+            self.busy_at = now;
+        }
+        let is_due = now.since(self.busy_at) >= limits::REST_AFTER_MS * 1_000_000;
+        if is_due {
+            self.written = 0;
+        }
+        is_due
     }
 }
 
@@ -252,6 +284,11 @@ impl Driver {
             say_room(figures);
         }
         self.figures.store(figures);
+        // What a snapshot pins is freed behind it.
+        let is_busy = || figures.snapshot_running || self.core.has_work() || !self.core.is_quiet();
+        if self.rest.is_due(is_busy, now.mono) {
+            process::give_back_memory();
+        }
     }
 
     /// The next request; they are taken some at a time, so that the core can look ahead.
@@ -356,7 +393,9 @@ impl Driver {
         while let Some(output) = self.core.next_output() {
             match output {
                 CoreOutput::Append(proposal) => {
-                    self.tally.on_the_way.push_back((proposal.last, self.clock.now().mono));
+                    let now = self.clock.now().mono;
+                    self.tally.on_the_way.push_back((proposal.last, now));
+                    self.rest.wrote(proposal.records.len(), now);
                     self.proposals.push_back(proposal);
                 }
                 CoreOutput::Publish(event) => self.events.push_back(event),
@@ -457,5 +496,20 @@ mod tests {
         check(limits::SNAPSHOT_RETAINED_BYTES_MAX as u64, false, true);
         check(limits::SNAPSHOT_RETAINED_BYTES_MAX as u64 + 1, false, false);
         check(0, true, false);
+    }
+
+    #[test]
+    fn memory_goes_back_once_when_much_was_written_and_nothing_goes_on() {
+        let after = |ms: u64| Moment::from_millis(limits::REST_AFTER_MS + ms);
+        let half = limits::REST_BYTES_LEAST as usize / 2;
+        let mut rest = Rest::default();
+        rest.wrote(half, Moment::from_millis(1));
+        assert!(!rest.is_due(|| false, after(1)), "little was written");
+        rest.wrote(half, Moment::from_millis(2));
+        assert!(!rest.is_due(|| false, after(1)), "too soon");
+        assert!(!rest.is_due(|| true, after(2)), "something goes on");
+        assert!(!rest.is_due(|| false, after(3)), "too soon behind it");
+        assert!(rest.is_due(|| false, after(limits::REST_AFTER_MS + 2)));
+        assert!(!rest.is_due(|| false, after(10_000_000)), "once");
     }
 }

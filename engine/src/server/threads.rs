@@ -52,7 +52,7 @@ pub fn spawn(
 ) -> Result<JoinHandle<()>, StartError> {
     let run = move || {
         if let Some(cpu) = cpu {
-            crate::io::affinity::pin(cpu);
+            crate::io::process::pin(cpu);
         }
         run();
     };

@@ -1,4 +1,5 @@
-//! Keeping a thread on one CPU.
+//! What the process asks of the system for itself: a CPU for a thread, and to take memory back. System calls and those
+//! of the C library; nothing else may live here, because it is unsafe.
 
 /// Binds the calling thread to the CPU with this number. Left where it is when the system does not allow that.
 pub fn pin(cpu: usize) {
@@ -14,5 +15,15 @@ pub fn pin(cpu: usize) {
     };
     if pinned != 0 {
         tracing::warn!(cpu, "cannot pin a thread: {}", std::io::Error::last_os_error());
+    }
+}
+
+/// Returns pages of the heap that hold nothing but freed memory: by itself the C library keeps several megabytes of them
+/// for each thread. Takes about a millisecond for as many, during which that heap's other users wait.
+pub fn give_back_memory() {
+    #[cfg(target_env = "gnu")]
+    // SAFETY: any thread may call it at any time, and memory in use stays as it is.
+    unsafe {
+        libc::malloc_trim(0);
     }
 }
