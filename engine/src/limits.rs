@@ -43,12 +43,13 @@ pub const CORE_AHEAD_REQUESTS: usize = 64;
 /// Log written since the last snapshot, in sizes of that snapshot, from which on the next is worth it at any time: one
 /// costs about as much CPU and disk as its size in log, so this keeps snapshots at a quarter of what the log costs.
 pub const SNAPSHOT_LOG_SIZES_WORTH: u64 = 4;
-/// The same once the last one is `SNAPSHOT_RESTS` times its own duration ago. Replay costs more than twice as much as
-/// loading the same znodes from a snapshot, so that a server killed in growth would be long in coming back.
+/// The same in calm times, once the last one is `SNAPSHOT_RESTS` times its own duration ago. Replay costs more than twice
+/// as much as loading the same znodes from a snapshot, so that a server killed behind growth would be long in coming back.
 pub const SNAPSHOT_LOG_SIZES_RESTED: u64 = 1;
-/// What lies between snapshots that need this rest, in durations of the last one: they take a tenth of the time at most.
-/// Its writer has a low priority and takes what the load leaves of the CPUs, or one of them, so a tenth of the time costs
-/// busy workers less than what the other rule has always allowed: at 60 MB/s of log and 250 MB/s of snapshot, 6 %.
+/// Log of the last second up to which times are calm: some ten thousands of small writes. Who writes more than that needs
+/// the CPU that a snapshot takes.
+pub const SNAPSHOT_CALM_BYTES_PER_SECOND: u64 = 16 << 20;
+/// What lies between snapshots in calm times, in durations of the last one: they take a tenth of the time at most.
 pub const SNAPSHOT_RESTS: u64 = 9;
 /// Log written since the last snapshot before the next is worth it where nobody asked for anything else, bytes: replayed in
 /// about a second. A small tree under load would be written over and over.

@@ -3,8 +3,8 @@
 
 use super::Settings;
 use crate::limits::{
-    SNAP_TXNS_DEFAULT, SNAPSHOT_LOG_BYTES_LEAST, SNAPSHOT_LOG_SIZES_RESTED, SNAPSHOT_LOG_SIZES_WORTH,
-    SNAPSHOT_RESTS,
+    SNAP_TXNS_DEFAULT, SNAPSHOT_CALM_BYTES_PER_SECOND, SNAPSHOT_LOG_BYTES_LEAST, SNAPSHOT_LOG_SIZES_RESTED,
+    SNAPSHOT_LOG_SIZES_WORTH, SNAPSHOT_RESTS,
 };
 use ostler_replication::Moment;
 
@@ -25,7 +25,29 @@ pub(super) struct Snapshots {
     running: Option<Moment>,
     /// When the last one ended, and the nanoseconds it took. `None`: none since the start.
     last: Option<(Moment, u64)>,
+    pace: Pace,
     random: u64,
+}
+
+/// How much is being logged, second by second.
+struct Pace {
+    since: Moment,
+    bytes: u64,
+    /// Whether the last whole second was calm.
+    calm: bool,
+}
+
+impl Pace {
+    fn is_calm(&mut self, now: Moment) -> bool {
+        const SECOND: u64 = 1_000_000_000;
+        let passed = now.since(self.since);
+        if passed >= SECOND {
+            let each_second = u128::from(self.bytes) * u128::from(SECOND) / u128::from(passed);
+            self.calm = each_second <= u128::from(SNAPSHOT_CALM_BYTES_PER_SECOND);
+            (self.since, self.bytes) = (now, 0);
+        }
+        self.calm
+    }
 }
 
 impl Snapshots {
@@ -45,6 +67,7 @@ impl Snapshots {
             last_bytes,
             running: None,
             last: None,
+            pace: Pace { since: Moment::default(), bytes: 0, calm: false },
             random: settings.seed | 1,
         };
         snapshots.draw();
@@ -55,10 +78,12 @@ impl Snapshots {
     pub fn logged(&mut self, txns: usize, bytes: usize) {
         self.txns = self.txns.saturating_add(txns as u32);
         self.bytes += bytes as u64;
+        self.pace.bytes += bytes as u64;
     }
 
     /// Whether one is to be begun now; if so, the counts begin anew.
     pub fn begin(&mut self, now: Moment) -> bool {
+        let calm = self.pace.is_calm(now);
         let enough = self.txns > self.txns_due && self.bytes >= self.bytes_least
             || self.bytes_limit.is_some() && self.bytes > self.bytes_due;
         if self.is_running() || !enough {
@@ -66,7 +91,7 @@ impl Snapshots {
         }
         let rested =
             self.last.is_none_or(|(ended, took)| now.since(ended) >= took.saturating_mul(SNAPSHOT_RESTS));
-        let sizes = if rested { SNAPSHOT_LOG_SIZES_RESTED } else { SNAPSHOT_LOG_SIZES_WORTH };
+        let sizes = if rested && calm { SNAPSHOT_LOG_SIZES_RESTED } else { SNAPSHOT_LOG_SIZES_WORTH };
         // Rewriting a large tree for a few txns would cost more than replaying them.
         if self.bytes <= self.last_bytes.saturating_mul(sizes) {
             return false;
@@ -110,5 +135,28 @@ impl Snapshots {
         self.random ^= self.random >> 7;
         self.random ^= self.random << 17;
         self.random
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    /// Logs so many bytes by so many milliseconds; are the times calm then?
+    fn check(steps: &[(u64, u64, bool)]) {
+        let mut pace = Pace { since: Moment::default(), bytes: 0, calm: false };
+        for &(ms, bytes, calm) in steps {
+            pace.bytes += bytes;
+            assert_eq!(pace.is_calm(Moment(ms * 1_000_000)), calm, "at {ms} ms");
+        }
+    }
+
+    #[test]
+    fn times_are_calm_after_a_second_of_little_log_until_one_of_much() {
+        const MUCH: u64 = SNAPSHOT_CALM_BYTES_PER_SECOND;
+        check(&[(500, 1, false), (999, 1, false), (1000, 1, true), (1500, MUCH, true), (2000, 1, false)]);
+        check(&[(1000, MUCH + 1, false), (1999, 0, false), (2000, 0, true)]);
+        // A long pause counts as a whole.
+        check(&[(3000, 3 * MUCH, true), (5000, 2 * MUCH + 2, false)]);
     }
 }
