@@ -3,9 +3,10 @@
 
 use crate::io::disk::Disk;
 use crate::limits;
-use crate::log::{self, Group, RecoverError, Recovered};
+use crate::log::{self, Entry, Group, RecoverError, Recovered};
+use crate::model::path;
 use crate::wire::{TxnBody, TxnEntry};
-use crate::world::{Ahead, Changes, ForeseenTxn, Head, Marks, PathHash};
+use crate::world::{Ahead, Changes, ForeseenTxn, Head, Known, Marks, NodeId, PathHash};
 use ostler_replication::Zxid;
 use std::path::Path;
 use std::sync::Arc;
@@ -45,7 +46,10 @@ pub(super) fn replay(
         marks,
         changes: Changes::default(),
         hashes: Vec::new(),
+        next_hashes: Vec::new(),
         ahead: Ahead::default(),
+        parent: None,
+        parent_path: String::new(),
         applied: 0,
     };
     let recovered = log::replay(disk, dir, base, ahead, foresee, &mut |group| replay.group(group));
@@ -62,17 +66,25 @@ struct Replay<'a> {
     head: &'a mut Head,
     marks: Arc<Marks>,
     changes: Changes,
+    /// Of the txns that come next, and of those behind them.
     hashes: Vec<PathHash>,
+    next_hashes: Vec<PathHash>,
     ahead: Ahead,
+    /// Where the last txn created a znode, if that is all it did: the next one often does so, too.
+    parent: Option<NodeId>,
+    parent_path: String,
     applied: u32,
 }
 
 impl Replay<'_> {
     fn group(&mut self, group: &Group<Option<ForeseenTxn>>) -> Result<(), (usize, String)> {
         let mut next = group.entries();
+        self.fetch_index(&mut next);
         for (index, entry) in group.entries().enumerate() {
             if index % FETCHED == 0 {
-                self.fetch(next.by_ref().take(FETCHED).filter_map(|entry| *entry.foreseen));
+                std::mem::swap(&mut self.hashes, &mut self.next_hashes);
+                self.fetch_index(&mut next);
+                self.head.fetch_found(&self.hashes, &mut self.ahead);
             }
             self.entry(entry.zxid, entry.bytes, *entry.foreseen).map_err(|reason| (index, reason))?;
         }
@@ -80,10 +92,32 @@ impl Replay<'_> {
         Ok(())
     }
 
-    fn fetch(&mut self, txns: impl Iterator<Item = ForeseenTxn>) {
-        self.hashes.clear();
-        txns.for_each(|txn| self.hashes.extend(txn.hashes()));
-        self.head.fetch_ahead(&self.hashes, &mut self.ahead);
+    /// Has the index fetched for the txns behind those whose znodes are fetched now: it waits for memory most.
+    fn fetch_index<'g>(&mut self, next: &mut impl Iterator<Item = Entry<'g, Option<ForeseenTxn>>>) {
+        self.next_hashes.clear();
+        let mut last = None;
+        for txn in next.take(FETCHED).filter_map(|entry| *entry.foreseen) {
+            self.next_hashes.push(txn.node());
+            if let Some(parent) = txn.parent().filter(|parent| last.replace(*parent) != Some(*parent)) {
+                self.next_hashes.push(parent);
+            }
+        }
+        self.head.fetch_index(&self.next_hashes);
+    }
+
+    /// The parent under which a txn creates a znode, if it is all there.
+    fn parent(&mut self, body: &TxnBody<'_>, foreseen: Option<ForeseenTxn>) -> Option<NodeId> {
+        let known = self.parent.take();
+        let TxnBody::Create(create) = body else { return None };
+        let (path, _) = path::split(&create.path)?;
+        if known.is_none() || self.parent_path != path {
+            self.parent = self.head.get_hashed(foreseen?.parent()?, path).map(|parent| parent.id());
+            self.parent_path.clear();
+            self.parent_path.push_str(path);
+        } else {
+            self.parent = known;
+        }
+        self.parent
     }
 
     fn entry(&mut self, zxid: Zxid, entry: &[u8], foreseen: Option<ForeseenTxn>) -> Result<(), String> {
@@ -95,7 +129,8 @@ impl Replay<'_> {
         if taken != bytes {
             return Err(format!("{} bytes stand behind the txn, which are no digest", bytes - taken));
         }
-        self.head.apply_foreseen(&entry.header, &entry.body, foreseen, &mut self.changes);
+        let known = Known::parent(self.parent(&entry.body, foreseen));
+        self.head.apply_foreseen(&entry.header, &entry.body, (known, foreseen), &mut self.changes);
         self.changes.list.clear();
         self.changes.text.clear();
         self.applied = self.applied.wrapping_add(1);
@@ -146,6 +181,11 @@ mod tests {
                 ]),
             });
         }
+        // The parent goes, and comes again, between creates below it; the third finds none.
+        let created = |path: &str| TxnBody::Create(create(path.into(), 5, plain));
+        let deleted = |path: &str| TxnBody::Delete { path: path.to_owned().into() };
+        txns.extend([created("/q"), created("/q/a"), deleted("/q/a"), created("/q/b"), deleted("/q/b")]);
+        txns.extend([deleted("/q"), created("/q/c"), created("/q"), created("/q/d"), created("/q/e")]);
         txns.push(TxnBody::CloseSession { paths: None });
         txns
     }

@@ -112,6 +112,10 @@ impl Known {
     pub fn node(node: &Node<'_>) -> Known {
         Known { node: Some(node.id()), parent: None }
     }
+
+    pub fn parent(parent: Option<NodeId>) -> Known {
+        Known { node: None, parent }
+    }
 }
 
 /// The txn being applied.
@@ -148,10 +152,10 @@ impl Head {
         &mut self,
         header: &TxnHeader,
         body: &TxnBody<'_>,
-        foreseen: Option<ForeseenTxn>,
+        (known, foreseen): (Known, Option<ForeseenTxn>),
         changes: &mut Changes,
     ) -> TxnResult {
-        self.apply_txn(header, body, (Known::default(), foreseen), changes)
+        self.apply_txn(header, body, (known, foreseen), changes)
     }
 
     fn apply_txn(

@@ -36,9 +36,14 @@ pub struct ForeseenTxn {
 }
 
 impl ForeseenTxn {
-    /// Of the paths that applying it looks up.
-    pub fn hashes(&self) -> impl Iterator<Item = PathHash> {
-        std::iter::once(self.node).chain(self.parent)
+    /// Of its path.
+    pub fn node(&self) -> PathHash {
+        self.node
+    }
+
+    /// Of its parent's, if the txn changes that, too.
+    pub fn parent(&self) -> Option<PathHash> {
+        self.parent
     }
 }
 

@@ -230,7 +230,12 @@ impl Head {
     }
 
     pub fn get(&self, path: &str) -> Option<Node<'_>> {
-        let (id, record) = self.shared.find_newest(path)?;
+        self.get_hashed(self.hash(path), path)
+    }
+
+    /// The same with the path's hash at hand.
+    pub fn get_hashed(&self, hash: PathHash, path: &str) -> Option<Node<'_>> {
+        let (id, record) = self.shared.find(hash, path, NEWEST)?;
         Some(self.node(id, record))
     }
 
@@ -242,6 +247,16 @@ impl Head {
     /// Begins to fetch what looking these up will touch, so that they wait for memory together.
     pub fn fetch_ahead(&self, hashes: &[PathHash], ahead: &mut Ahead) {
         self.shared.fetch_ahead(hashes.iter().copied(), ahead);
+    }
+
+    /// The first part of `fetch_ahead`, for txns to be applied some time later.
+    pub fn fetch_index(&self, hashes: &[PathHash]) {
+        hashes.iter().for_each(|hash| self.writer.index.prefetch(&self.shared.index, *hash));
+    }
+
+    /// The second part.
+    pub fn fetch_found(&self, hashes: &[PathHash], ahead: &mut Ahead) {
+        self.shared.fetch_found(hashes.iter().copied(), ahead);
     }
 
     /// For ids that Head named and no txn has since removed.

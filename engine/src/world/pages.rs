@@ -10,7 +10,8 @@ use std::sync::atomic::{AtomicUsize, Ordering};
 /// shape, where 237 bytes become 92, 12 and 4. A create has about as many in the log.
 const SHARES: [usize; 3] = [2, 16, 56];
 /// What has fewer bytes is small: its pages come as they are touched. Of a larger one as much is taken for received
-/// before it is, so that backing begins ahead.
+/// before it is, so that backing begins ahead. What has been received says how much more may come, not how much it is:
+/// znodes with shorter paths than these fill more.
 const SNAPSHOT_BYTES_LEAST: u64 = 8 << 20;
 /// Bytes backed ahead of what is filled, at most. What is left of them in the end goes back.
 const LEAD_BYTES: usize = 32 << 20;
@@ -28,8 +29,6 @@ pub struct Marks {
 pub struct PagesAhead {
     shared: Arc<Shared>,
     marks: Arc<Marks>,
-    /// What was filled at first.
-    base: [usize; 3],
 }
 
 fn regions(shared: &Shared) -> [&Region; 3] {
@@ -58,8 +57,7 @@ impl Marks {
 
 impl PagesAhead {
     pub(super) fn new(shared: Arc<Shared>, marks: Arc<Marks>) -> PagesAhead {
-        let base = [0, 1, 2].map(|at| marks.filled[at].load(Ordering::Relaxed));
-        PagesAhead { shared, marks, base }
+        PagesAhead { shared, marks }
     }
 
     /// To be called again and again with the bytes of the snapshot, uncompressed, that have been received so far; or with
@@ -71,8 +69,7 @@ impl PagesAhead {
         let received = usize::try_from(received.saturating_add(SNAPSHOT_BYTES_LEAST)).unwrap_or(usize::MAX);
         for (at, region) in regions(&self.shared).into_iter().enumerate() {
             let filled = self.marks.filled[at].load(Ordering::Relaxed);
-            let wanted = self.base[at] + received / SHARES[at];
-            let wanted = wanted.min(filled.saturating_add(LEAD_BYTES)).min(region.bytes());
+            let wanted = filled.saturating_add((received / SHARES[at]).min(LEAD_BYTES)).min(region.bytes());
             let from = self.marks.backed[at].load(Ordering::Relaxed).max(filled) / PAGE_BYTES * PAGE_BYTES;
             let to = wanted / PAGE_BYTES * PAGE_BYTES;
             if to > from {

@@ -102,6 +102,11 @@ impl Shared {
     /// Begins to fetch what looking these up will touch: index, node table, record, and the parent's record.
     pub(super) fn fetch_ahead(&self, hashes: impl Iterator<Item = PathHash> + Clone, ahead: &mut Ahead) {
         hashes.clone().for_each(|hash| self.index.prefetch(hash));
+        self.fetch_found(hashes, ahead);
+    }
+
+    /// The same when the index has been fetched.
+    pub(super) fn fetch_found(&self, hashes: impl Iterator<Item = PathHash>, ahead: &mut Ahead) {
         let found = &mut ahead.0;
         found.clear();
         found.extend(hashes.filter_map(|hash| {
