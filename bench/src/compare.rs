@@ -95,7 +95,7 @@ pub struct Comparison {
 }
 
 /// One server's rounds of one cell. A round that says nothing has a reason in `invalid`.
-#[derive(Clone, Debug, serde::Serialize, serde::Deserialize)]
+#[derive(Clone, Default, Debug, serde::Serialize, serde::Deserialize)]
 pub struct Series {
     pub server: String,
     pub ops_per_second: Vec<f64>,
@@ -114,6 +114,28 @@ pub struct Series {
     pub saturated: Vec<bool>,
     /// All rounds together, as (value in ns, count).
     pub histogram: Vec<(u64, u64)>,
+}
+
+impl Series {
+    /// What a reader of the table wants to see: the median rate.
+    pub fn rate(&self) -> f64 {
+        self.median_of(&self.ops_per_second)
+    }
+
+    pub fn cpu_us(&self) -> f64 {
+        self.median_of(&self.server_cpu_us)
+    }
+
+    /// Over the rounds in which nothing was wrong but, at most, that the generator was the limit; over all when there is
+    /// no such round. What a server refused is no rate of it.
+    fn median_of(&self, values: &[f64]) -> f64 {
+        let stands = |round: usize| {
+            self.invalid.get(round).is_none_or(Option::is_none) || self.saturated.get(round) != Some(&false)
+        };
+        let standing: Vec<f64> =
+            (0..).zip(values).filter(|(at, _)| stands(*at)).map(|(_, value)| *value).collect();
+        median(if standing.is_empty() { values } else { &standing })
+    }
 }
 
 /// Raw group commit in one round of a cell that writes.
@@ -532,4 +554,28 @@ pub const ECHO: &str = "echo";
 /// Short measurements of every method, for `limit sync`.
 pub fn sync_limits(dir: &Path) -> io::Result<Vec<SyncResult>> {
     sync_limit::measure_all(dir, RECORD_BYTES, 3, Duration::from_millis(150))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    /// Rounds as (operations a second, what is wrong, whether it is only the generator).
+    fn check(rounds: &[(f64, Option<&str>, bool)], rate: f64) {
+        let series = Series {
+            ops_per_second: rounds.iter().map(|round| round.0).collect(),
+            invalid: rounds.iter().map(|round| round.1.map(String::from)).collect(),
+            saturated: rounds.iter().map(|round| round.2).collect(),
+            ..Series::default()
+        };
+        assert_eq!(series.rate(), rate);
+    }
+
+    #[test]
+    fn what_a_server_refused_is_no_rate_of_it() {
+        let refused = (0.0, Some("refused"), false);
+        check(&[refused, refused, (20.0, None, false), refused], 20.0);
+        check(&[(10.0, Some("busy generator"), true), (30.0, None, false), refused], 20.0);
+        check(&[refused, refused], 0.0);
+    }
 }

@@ -3,9 +3,8 @@
 use plotters::coord::ranged1d::Ranged;
 use plotters::prelude::*;
 
-use crate::compare::{CellResult, ComparisonResult, ECHO};
+use crate::compare::{CellResult, ComparisonResult, ECHO, Series};
 use crate::measure::Second;
-use crate::statistics::median;
 
 const SIZE: (u32, u32) = (960, 360);
 const COLOURS: [RGBColor; 6] = [
@@ -160,7 +159,7 @@ pub fn headline(result: &ComparisonResult) -> std::io::Result<String> {
 
 fn draw_bars(result: &ComparisonResult, svg: &mut String) -> Drawn {
     let rows: usize = result.cells.iter().map(|cell| cell.series.len() + 1).sum();
-    let values = || result.cells.iter().flat_map(|cell| &cell.series).map(|s| median(&s.ops_per_second));
+    let values = || result.cells.iter().flat_map(|cell| &cell.series).map(Series::rate);
     let left = 1_000.0;
     let right = values().filter(|v| v.is_finite()).fold(10.0 * left, f64::max) * 4.0;
     {
@@ -185,7 +184,7 @@ fn draw_bars(result: &ComparisonResult, svg: &mut String) -> Drawn {
             chart.draw_series([Text::new(cell.name.clone(), (left, row + 0.7), bold)])?;
             for (at, series) in cell.series.iter().enumerate() {
                 row -= 1.0;
-                let value = median(&series.ops_per_second).max(left);
+                let value = series.rate().max(left);
                 let bar = [(left, row + 0.1), (value, row + 0.9)];
                 chart.draw_series([Rectangle::new(bar, COLOURS[at % COLOURS.len()].filled())])?;
                 let name = if series.server == ECHO { "echo limit" } else { series.server.as_str() };
@@ -220,7 +219,7 @@ pub fn concurrency(result: &ComparisonResult) -> String {
             .into_iter()
             .map(|name| {
                 let point = |cell: &&CellResult| {
-                    let rate = median(&cell.of(name)?.ops_per_second);
+                    let rate = cell.of(name)?.rate();
                     Some(((cell.sessions * cell.depth) as f64, rate))
                 };
                 (name, cells.iter().filter_map(point).collect())

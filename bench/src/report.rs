@@ -176,8 +176,8 @@ pub fn headline(result: &ComparisonResult) -> String {
     for cell in &result.cells {
         let figure = |name: &str| {
             let Some(series) = cell.of(name) else { return "-".to_string() };
-            let ops = number(median(&series.ops_per_second).round());
-            format!("{ops} ({})", number(median(&series.server_cpu_us)))
+            let ops = number(series.rate().round());
+            format!("{ops} ({})", number(series.cpu_us()))
         };
         let mut row = vec![cell.name.clone(), figure(OSTLER)];
         row.extend(peers.iter().map(|name| figure(name)));
@@ -320,8 +320,8 @@ fn figures_table(result: &ComparisonResult) -> Vec<Vec<String>> {
         let mut row = vec![cell.name.clone()];
         for series in &cell.series {
             let mark = if series.invalid.iter().any(Option::is_some) { " (!)" } else { "" };
-            let ops = number(median(&series.ops_per_second));
-            row.push(format!("{ops} ({}){mark}", number(median(&series.server_cpu_us))));
+            let ops = number(series.rate());
+            row.push(format!("{ops} ({}){mark}", number(series.cpu_us())));
         }
         row.push(cell.limit_median(OSTLER).map_or("-".into(), number));
         rows.push(row);
