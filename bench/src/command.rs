@@ -198,7 +198,7 @@ fn restart(args: &RestartArgs) -> io::Result<bool> {
     if unsafe { libc::kill(pid as libc::pid_t, libc::SIGKILL) } != 0 {
         return Err(io::Error::last_os_error());
     }
-    while Path::new(&format!("/proc/{pid}/fd/0")).exists() {
+    while !is_gone(pid) {
         std::thread::yield_now();
     }
     let begin = Instant::now();
@@ -214,6 +214,13 @@ fn restart(args: &RestartArgs) -> io::Result<bool> {
     result.figure("first served read", begin.elapsed().as_secs_f64(), "s");
     result.figure("znodes", settings.keys.count as f64, "znodes");
     deliver(&result, &args.load)
+}
+
+/// Whether a killed process holds nothing any more: while one of its threads is left, its data directory is locked.
+fn is_gone(pid: u32) -> bool {
+    let Ok(stat) = std::fs::read_to_string(format!("/proc/{pid}/stat")) else { return true };
+    let is_zombie = stat.rsplit(')').next().is_some_and(|rest| rest.trim_start().starts_with('Z'));
+    is_zombie && std::fs::read_dir(format!("/proc/{pid}/task")).map_or(0, Iterator::count) <= 1
 }
 
 fn this_binary() -> io::Result<PathBuf> {
