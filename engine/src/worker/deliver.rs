@@ -161,7 +161,8 @@ impl<P: Poll> State<P> {
             return;
         };
         match outcome.then {
-            After::Drop => return self.drop_now(slot),
+            // One that is closing already still owes its client the last replies, however wrong what came behind them is.
+            After::Drop if connection.phase != Phase::Closing => return self.drop_now(slot),
             After::Probe { session, token } => {
                 if connection.session == session {
                     // Tokens count from 1.

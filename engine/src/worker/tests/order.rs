@@ -153,6 +153,25 @@ fn a_close_waits_its_turn_then_everything_queued_goes_out_before_the_end() {
 }
 
 #[test]
+fn what_comes_behind_a_close_takes_no_reply_away() {
+    let mut rig = Rig::plain();
+    let (client, _) = rig.established();
+    rig.send(client, &[write(1), request(2, CLOSE, |_| {}), write(3)].concat());
+    let handed = writes(&mut rig);
+    assert_eq!(xids(&handed), [1, 2, 3]);
+    // One batch: the session is gone when the core comes to the last.
+    let then = [After::Keep, After::Close, After::Drop];
+    let outcomes = handed.into_iter().zip(then).map(|((to, xid), then)| {
+        let frame = (then != After::Drop).then(|| bare(xid, Zxid(0)));
+        (to, xid, then, frame)
+    });
+    rig.answer(outcomes.collect());
+    assert_eq!(rig.received(client), ["xid=1 zxid=0 err=0 +0", "xid=2 zxid=0 err=0 +0"]);
+    rig.hang_up(client);
+    assert!(closed(&rig, client));
+}
+
+#[test]
 fn drop_closes_without_another_byte() {
     let mut rig = Rig::plain();
     let (client, _) = rig.established();
