@@ -47,7 +47,7 @@ impl<B: Broadcast> Core<B> {
         xid: Xid,
         prefix: Option<&str>,
     ) {
-        let prefix = prefix.filter(|prefix| !prefix.trim().is_empty() && *prefix != "/").map(Into::into);
+        let prefix = prefix.filter(|prefix| !means_all(prefix)).map(Into::into);
         let of = self.head.ephemeral_count(session);
         let paths = Vec::new();
         let listing = Listing { from, session, xid, prefix, of, after: None, attempts: 1, count: 0, paths };
@@ -89,5 +89,26 @@ impl<B: Broadcast> Core<B> {
                 out.extend_from_slice(&listing.paths);
             });
         });
+    }
+}
+
+/// A blank prefix, or `/` among blanks. Blanks are those of Java's `String.trim`: everything up to a space.
+fn means_all(prefix: &str) -> bool {
+    matches!(prefix.trim_matches(|c| c <= ' '), "" | "/")
+}
+
+#[cfg(test)]
+mod tests {
+    use super::means_all;
+
+    #[track_caller]
+    fn check(prefix: &str, expected: bool) {
+        assert_eq!(means_all(prefix), expected, "{prefix:?}");
+    }
+
+    #[test]
+    fn prefixes_that_mean_all() {
+        ["", "/", "  ", " /", "/\t", "\u{1}/\0"].into_iter().for_each(|prefix| check(prefix, true));
+        ["/a", " /a", "//", "\u{a0}", "\u{2003}/"].into_iter().for_each(|prefix| check(prefix, false));
     }
 }
