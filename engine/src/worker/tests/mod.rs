@@ -243,6 +243,7 @@ fn auth_adds_ids_or_ends_the_connection() {
 fn sasl_is_answered_as_by_a_server_without_it() {
     check_bad(&request(3, 102, |out| out.put_buffer(Some(b""))), &["xid=3 zxid=0 err=0 +4"], false);
     check_bad(&request(3, 102, |_| {}), &[], true);
+    check_bad(&request(3, 102, |out| out.put_buffer(None)), &[], true);
 }
 
 #[test]
