@@ -2,8 +2,9 @@
 //! Not here: the txns that open and close sessions, the znodes they own (`world`), sockets.
 //!
 //! **Deadlines** are whole ticks: `floor((now + timeout) / tick) + 1`, so that many sessions fall due at once and a
-//! touch is one division. A session lies in one bucket, that of the deadline it had when it was put there; when the
-//! bucket comes up, those touched since move on to the bucket of their present deadline. Touching moves nothing.
+//! touch is one division. A session lies in the bucket of the deadline it had when it was put there; when the
+//! bucket comes up, those touched since move on to the bucket of their present deadline. Touching moves nothing. Only who
+//! re-attaches with a shorter timeout is put into an earlier bucket, too, and what is left in the later one is passed over.
 //!
 //! **A session may live longer than promised, never shorter.** When the deadline of a session with an open connection
 //! passes, its worker is asked to read that socket dry in a turn begun after the question (a *probe*); only its
@@ -21,9 +22,10 @@ use std::hash::{BuildHasherDefault, Hasher};
 const SCAN_PORTION: usize = crate::limits::SESSIONS_SCAN_PORTION;
 
 pub(super) struct Sessions {
-    // Keys are ours, so nobody can choose them to collide; nothing depends on the order of iteration.
-    table: HashMap<SessionId, Session, BuildHasherDefault<IdHasher>>,
-    /// By deadline in ticks. Ids of sessions that are gone may linger until their bucket comes up.
+    // Keys are ours, so nobody can choose them to collide; nothing depends on the order of iteration. Boxed: half of the
+    // places in a table may be empty, and growing moves all of them.
+    table: HashMap<SessionId, Box<Session>, BuildHasherDefault<IdHasher>>,
+    /// By deadline in ticks. Ids of sessions that are gone, or stand in an earlier bucket, may linger until it comes up.
     buckets: BTreeMap<u64, Vec<SessionId>>,
     /// From buckets that came up, not looked at yet.
     due: VecDeque<SessionId>,
@@ -37,10 +39,12 @@ pub(super) struct Sessions {
 
 struct Session {
     /// As negotiated by the current connection, milliseconds.
-    timeout_ms: u64,
+    timeout_ms: u32,
     owner: Option<ConnRef>,
     /// Deadline in ticks.
     due: u64,
+    /// The earliest bucket that it stands in, while it is live.
+    listed: u64,
     state: State,
     /// Number of the last batch with an answer to one of its requests; none has the largest.
     batch: u64,
@@ -49,15 +53,18 @@ struct Session {
 }
 
 impl Session {
-    /// True: it was being probed, and belongs into the bucket of its deadline again.
+    /// True: it belongs into the bucket of its deadline, since it was being probed or that is earlier than it was.
     fn touch(&mut self, clock_ms: u64, tick_ms: u64) -> bool {
-        // Never backwards: a re-attach may have shortened the timeout, but the time promised before it still holds.
-        self.due = self.due.max((clock_ms + self.timeout_ms) / tick_ms + 1);
+        self.due = (clock_ms + u64::from(self.timeout_ms)) / tick_ms + 1;
         let was_probing = matches!(self.state, State::Probing(_));
         if was_probing {
             self.state = State::Live;
         }
-        was_probing
+        let to_be_listed = self.state == State::Live && (was_probing || self.due < self.listed);
+        if to_be_listed {
+            self.listed = self.due;
+        }
+        to_be_listed
     }
 }
 
@@ -149,10 +156,11 @@ impl Sessions {
 
     /// A new session, or one found on disk, which has no connection yet.
     pub fn open(&mut self, id: SessionId, timeout_ms: i32, owner: Option<ConnRef>, now: Moment) {
-        let timeout_ms = timeout_ms.max(0) as u64;
+        let timeout_ms = timeout_ms.max(0) as u32;
         let due = self.deadline(now, timeout_ms);
-        let session = Session { timeout_ms, owner, due, state: State::Live, batch: u64::MAX, round: 0 };
-        let before = self.table.insert(id, session);
+        let session =
+            Session { timeout_ms, owner, due, listed: due, state: State::Live, batch: u64::MAX, round: 0 };
+        let before = self.table.insert(id, Box::new(session));
         assert!(before.is_none(), "a session is opened once");
         self.buckets.entry(due).or_default().push(id);
     }
@@ -204,7 +212,7 @@ impl Sessions {
     /// Re-attach: the session belongs to `to` from here on. Returns the connection that owned it.
     pub fn move_to(&mut self, id: SessionId, to: ConnRef, timeout_ms: i32, now: Moment) -> Option<ConnRef> {
         let session = self.table.get_mut(&id)?;
-        session.timeout_ms = timeout_ms.max(0) as u64;
+        session.timeout_ms = timeout_ms.max(0) as u32;
         let before = session.owner.replace(to);
         self.touch(id, now);
         before
@@ -276,7 +284,11 @@ impl Sessions {
                 continue;
             }
             if session.due > tick_now {
-                self.buckets.entry(session.due).or_default().push(id);
+                // Unless it stands in a later bucket already: one place is enough.
+                if session.listed <= tick_now {
+                    session.listed = session.due;
+                    self.buckets.entry(session.due).or_default().push(id);
+                }
                 continue;
             }
             let token = self.next_token;
@@ -312,8 +324,8 @@ impl Sessions {
             .collect()
     }
 
-    fn deadline(&self, now: Moment, timeout_ms: u64) -> u64 {
-        (self.clock_ms(now) + timeout_ms) / self.tick_ms + 1
+    fn deadline(&self, now: Moment, timeout_ms: u32) -> u64 {
+        (self.clock_ms(now) + u64::from(timeout_ms)) / self.tick_ms + 1
     }
 
     /// Monotonic time without stalls, milliseconds.
@@ -328,6 +340,7 @@ mod tests {
 
     /// Plays a script on sessions with a tick of 1000 ms, checked every 100 ms as the core's turns do, and compares
     /// what fell due with when. Words: `o<id>:<timeout>` opens with a connection (`O` without), `t<id>` touches,
+    /// `m<id>:<timeout>` re-attaches,
     /// `s<id>` answers the last probe, `g<id>` closes the connection, `@<ms>` runs turns until then, `!<ms>` freezes
     /// the process until then.
     fn check(script: &str, expected: &str) {
@@ -346,6 +359,7 @@ mod tests {
                 "o" => sessions.open(id, second as i32, Some(conn(first)), at),
                 "O" => sessions.open(id, second as i32, None, at),
                 "t" => sessions.touch(id, at),
+                "m" => drop(sessions.move_to(id, conn(first), second as i32, at)),
                 "s" => {
                     seen.push(format!("silent{first}={}", sessions.silent(id, conn(first), probes[&first])))
                 }
@@ -385,6 +399,31 @@ mod tests {
     #[test]
     fn a_touch_postpones() {
         check("O1:2500 @2900 t1 @9000", "6000:expire1");
+    }
+
+    #[test]
+    fn who_comes_again_with_another_timeout_has_that_from_then_on() {
+        check("O1:20000 @1000 m1:2500 @30000", "4000:probe1");
+        check("O1:2500 @1000 m1:20000 @30000", "22000:probe1");
+        // Touched as before, and to and fro.
+        check("O1:20000 @1000 m1:2500 @3500 t1 @30000", "7000:probe1");
+        check("O1:20000 @1000 m1:2500 @2000 m1:20000 @3500 m1:2500 @30000", "7000:probe1");
+        check("o1:2500 @3500 m1:9000 @30000 s1", "3000:probe1 13000:probe1 silent1=true");
+    }
+
+    #[test]
+    fn a_session_that_comes_again_and_again_leaves_few_places_behind() {
+        let mut sessions = Sessions::new(1000, SessionId(1));
+        let conn = ConnRef { worker: 0, slot: 1, generation: 0 };
+        sessions.open(SessionId(1), 4000, Some(conn), Moment(0));
+        for ms in 0..100_000 {
+            let now = Moment::from_millis(ms);
+            sessions.move_to(SessionId(1), conn, if ms % 2 == 0 { 40_000 } else { 4000 }, now);
+            sessions.take_due(now);
+            let places: usize = sessions.buckets.values().map(Vec::len).sum();
+            // One for each time that a bucket of the shorter timeout came up within the longer one.
+            assert!(places + sessions.due.len() <= 12, "{places} at {ms} ms");
+        }
     }
 
     #[test]
