@@ -30,10 +30,11 @@ pub use settings::Settings;
 
 use crate::intake::{CoreRequest, Query};
 use crate::limits;
+use crate::model::quota::QuotaText;
 use crate::model::{ErrorCode, SessionId, WallMillis, Xid, session};
 use crate::ring::{After, Batch, ConnRef, Event, News};
 use crate::wire::{ConnectRequest, ConnectResponse, JutePut, TxnBody, TxnHeader, reply, txn};
-use crate::world::{Head, Known, QuotaText, Room, TxnResult, View};
+use crate::world::{Head, Known, Room, TxnResult, View};
 use batch::Open;
 use close::Closings;
 use listing::Listing;

@@ -11,8 +11,8 @@ pub enum QuotaNode {
     Stats,
 }
 
-const LIMITS_NAME: &str = "zookeeper_limits";
-const STATS_NAME: &str = "zookeeper_stats";
+pub const LIMITS_NAME: &str = "zookeeper_limits";
+pub const STATS_NAME: &str = "zookeeper_stats";
 
 /// Which quota znode `path` is, and of which path. `None` for others, and for a quota on the root: there is none
 /// (hazard H3).
@@ -165,6 +165,7 @@ mod tests {
         check("bytes=6;;,count=+5,", [5, 6, -1, -1], "count=5,bytes=6");
         check("z=1,a=2,z=3", [-1; 4], "count=-1,bytes=-1=;a=2;z=3");
         check("count==7", [-1; 4], "count=-1,bytes=-1");
+        check("x=1,count=2", [2, -1, -1, -1], "count=2,bytes=-1=;x=1");
         check("", [-1; 4], "count=-1,bytes=-1");
     }
 
@@ -179,6 +180,7 @@ mod tests {
         assert_eq!(QuotaText::parse_limits(b"count=x,bytes=3").bytes, 3);
         assert_eq!(QuotaText::parse_usage(b"\xff\xfe"), QuotaText::usage(0, 0));
         assert_eq!(QuotaText::parse_usage(b"count=4,bytes=9"), QuotaText::usage(4, 9));
+        assert_eq!(QuotaText::parse_usage(b"count==5,bytes=9=="), QuotaText::usage(-1, 9));
     }
 
     #[test]

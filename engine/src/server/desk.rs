@@ -17,12 +17,12 @@ use crate::io::disk::Disk;
 use crate::io::poll::{MioPoll, Poll};
 use crate::limits;
 use crate::log::LogHandle;
+use crate::model::quota::QuotaText;
 use crate::model::{SessionId, WallMillis};
 use crate::ring::ConnRef;
 use crate::snapshot;
 use crate::worker::watch::Place;
 use crate::worker::{self, Inspection, Mail};
-use crate::world::QuotaText;
 use ostler_replication::{Moment, Solo};
 use std::collections::BTreeMap;
 use std::net::SocketAddr;
@@ -345,8 +345,9 @@ fn by_namespace(quotas: Vec<(String, QuotaText, QuotaText)>) -> Vec<QuotaFacts> 
     for (path, limits, usage) in quotas {
         let namespace = path.split('/').nth(1).unwrap_or_default();
         let facts = namespaces.entry(namespace.to_owned()).or_insert_with(|| QuotaFacts::of(namespace));
-        facts
-            .add_limits(limits.count_hard.unwrap_or(limits.count), limits.bytes_hard.unwrap_or(limits.bytes));
+        let the_harder = |hard: i64, soft: i64| if hard > -1 { hard } else { soft };
+        let count = the_harder(limits.count_hard, limits.count);
+        facts.add_limits(count, the_harder(limits.bytes_hard, limits.bytes));
         facts.add_usage(usage.count, usage.bytes);
     }
     namespaces.into_values().collect()

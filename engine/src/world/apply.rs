@@ -6,11 +6,12 @@
 use super::foresight::{Foreseen, ForeseenTxn, Foresight};
 use super::hash::PathHash;
 use super::head::{Head, OpenSession, Writer};
-use super::quota::{self, QuotaText, stats_path};
+use super::quota;
 use super::record::{AclId, Fields, NodeId, Payload};
 use super::retire::Undo;
 use super::view::{Found, Shared, Walk, is_root};
 use super::view::{NEWEST, Node};
+use crate::model::quota::{QuotaText, stats_path};
 use crate::model::{ErrorCode, Owner, SessionId, Stat, StatPersisted, WallMillis, path};
 use crate::wire::{AclBytes, Create, CreateKind, SubTxn, TxnBody, TxnHeader};
 use ostler_replication::Zxid;
@@ -512,7 +513,7 @@ pub(super) fn recount_quota(shared: &Shared, writer: &mut Writer, subject: &str)
             bytes += node.data().map_or(0, |data| data.len() as i64);
         }
     }
-    rewrite_usage(shared, writer, subject, |usage| *usage = QuotaText { count, bytes, ..QuotaText::UNSET });
+    rewrite_usage(shared, writer, subject, |usage| *usage = QuotaText::usage(count, bytes));
 }
 
 /// Rewrites a stats node's data in place: no Stat changes, no event, no zxid, and the digest does not cover it.
@@ -520,7 +521,7 @@ fn rewrite_usage(shared: &Shared, writer: &mut Writer, subject: &str, change: im
     let path = stats_path(subject);
     let Some((id, record)) = shared.find_newest(&path) else { return };
     let old: Option<&[u8]> = record.data(&shared.memory);
-    let mut usage = QuotaText::usage(old);
+    let mut usage = QuotaText::parse_usage(old.unwrap_or_default());
     change(&mut usage);
     let text = usage.to_string();
     writer.totals.data_bytes =

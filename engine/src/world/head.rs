@@ -10,11 +10,12 @@ use super::foresight::Foresight;
 use super::hash::{HashKey, PathHash};
 use super::index::IndexWriter;
 use super::pages::{Marks, PagesAhead};
-use super::quota::{QuotaText, Quotas, limits_path, stats_path};
+use super::quota::Quotas;
 use super::record::{AclId, Blob, Draft, Fields, INLINE_BYTES_MAX, NodeId, Payload, Record, Stamp};
 use super::retire::{Retire, Undo};
 use super::table::{AclList, Nodes};
 use super::view::{Ahead, Found, NEWEST, Node, Shared, Totals, View};
+use crate::model::quota::{QuotaText, limits_path, stats_path};
 use crate::model::{Owner, SessionId, StatPersisted, WallMillis};
 use crate::wire::AclBytes;
 use ostler_replication::Zxid;
@@ -337,7 +338,7 @@ impl Head {
         set.range((start, std::ops::Bound::Unbounded)).filter_map(|id| self.get_id(*id))
     }
 
-    /// The quota that a change at this path is charged to; `None` too when its limits or usage cannot be read.
+    /// The quota that a change at this path is charged to; `None` too without a znode for its limits or its usage.
     pub fn quota<'p>(&self, path: &'p str) -> Option<Quota<'p>> {
         self.quota_at(self.writer.quotas.deepest(path)?)
     }
@@ -347,14 +348,15 @@ impl Head {
         self.writer.quotas.deepest(path)
     }
 
-    /// Every quota whose limits and usage can be read, by path.
+    /// Every quota that has both limits and usage, by path.
     pub fn quotas(&self) -> impl Iterator<Item = Quota<'_>> {
         self.writer.quotas.paths().filter_map(|path| self.quota_at(path))
     }
 
     fn quota_at<'p>(&self, path: &'p str) -> Option<Quota<'p>> {
-        let text = |path: String| QuotaText::parse(self.get(&path)?.data());
-        Some(Quota { path, limits: text(limits_path(path))?, usage: text(stats_path(path))? })
+        let text = |path: String| Some(self.get(&path)?.data().unwrap_or_default());
+        let limits = QuotaText::parse_limits(text(limits_path(path))?);
+        Some(Quota { path, limits, usage: QuotaText::parse_usage(text(stats_path(path))?) })
     }
 
     pub fn usage(&self) -> Usage {

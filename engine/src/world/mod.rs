@@ -31,7 +31,6 @@ pub use foresight::{Foreseen, ForeseenTxn, Foresight};
 pub use hash::PathHash;
 pub use head::{Head, NotRetained, Quota, Room, Savepoint, Settings, Usage};
 pub use pages::{Marks, PagesAhead};
-pub use quota::QuotaText;
 pub use record::{AclId, NodeId};
 pub use restore::{RestoreError, Restorer};
 pub use table::AclList;

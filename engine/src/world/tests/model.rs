@@ -1,8 +1,8 @@
 //! The model: what semantics.md and storage.md §5 say, in maps, without a thought for speed.
 
-use super::super::quota::QuotaText;
 use super::super::view::View;
 use super::digest_of;
+use crate::model::quota::QuotaText;
 use crate::model::{Owner, SessionId, StatPersisted, path};
 use crate::wire::{Create, CreateKind, SubTxn, TxnBody, TxnHeader};
 use ostler_replication::Zxid;
@@ -211,7 +211,7 @@ impl Model {
                 else {
                     return;
                 };
-                let mut usage = QuotaText::usage(stats.data.as_deref());
+                let mut usage = QuotaText::parse_usage(stats.data.as_deref().unwrap_or_default());
                 usage.count += count;
                 usage.bytes += bytes;
                 stats.data = Some(usage.to_string().into_bytes());
