@@ -7,6 +7,7 @@
 //! are one bit.
 
 mod hash;
+mod index;
 mod owners;
 mod table;
 
@@ -150,7 +151,8 @@ impl Watches {
 
     /// Registers; idempotent. `node` is the znode's id when it exists: then the path is not stored again.
     pub fn add(&mut self, path: &str, node: Option<u32>, slot: u32, mode: Mode) {
-        let name = node.map_or(Name::Stored(path), Name::Node);
+        // `""` is the root by another name: from its id, a listing would give the other.
+        let name = node.filter(|_| !path.is_empty()).map_or(Name::Stored(path), Name::Node);
         let id = self.table.find_or_make(self.key.path(path), name);
         let before = self.table.modes(id, slot);
         let after = before | mode.bit();
@@ -181,11 +183,14 @@ impl Watches {
         if self.is_empty() {
             return;
         }
+        let own = self.table.find_by(quick, || self.key.path(path));
+        if own.is_none() && self.recursive == 0 && trigger == Trigger::DataChanged {
+            return;
+        }
         let mut ancestors = std::mem::take(&mut self.ancestors);
         if self.recursive > 0 {
             self.key.ancestors(path, &mut ancestors);
         }
-        let own = self.table.find_by(quick, || self.key.path(path));
         let event = match trigger {
             Trigger::Created => EventType::Created,
             Trigger::Deleted => EventType::Deleted,

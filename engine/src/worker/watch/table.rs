@@ -5,11 +5,11 @@
 //! Who leaves a list only loses its modes there; the list is tidied when half of it has left. So a crowd that hangs up
 //! costs each list a few passes, not one for each of the crowd.
 //!
-//! Entries live in chunks that never move; the index is extendible hashing, so that no insertion ever rehashes more
-//! than one segment and a worker holding a million watches never stalls to grow.
+//! Entries live in chunks that never move, and the index (`index`) grows in small steps: a worker holding a million
+//! watches never stalls to grow.
 
 use super::hash::{PathKey, Quick};
-use crate::world::prefetch;
+use super::index::Index;
 use std::cell::LazyCell;
 
 /// Largest slot: a connection's place in its worker takes 28 bits, one less than all for the numbers of lists.
@@ -142,7 +142,7 @@ impl Table {
         let id = self.allocate();
         let list = self.lists.insert(List::default());
         *self.entry_mut(id) = Entry { key, name, watchers: Watchers::list(list) };
-        self.index.insert(key.quick, id, &self.chunks);
+        self.index.insert(key.quick, id, |id| key_of(&self.chunks, id).quick);
         self.live += 1;
         EntryId(id)
     }
@@ -355,159 +355,6 @@ impl<T: Default> Slab<T> {
     pub(super) fn get_mut(&mut self, number: u32) -> &mut T {
         &mut self.values[number as usize]
     }
-}
-
-/// Extendible hashing: the upper bits of the quick hash choose a segment through the directory, the lower a place in it.
-struct Index {
-    directory: Vec<u32>,
-    /// Leading bits of the key that the directory looks at.
-    depth: u32,
-    /// Boxed, so that adding one does not move the megabytes of the others.
-    #[allow(clippy::vec_box)]
-    segments: Vec<Box<Segment>>,
-}
-
-const SLOTS: usize = 512;
-/// Live and deleted places together; above it an unsuccessful probe would grow long.
-const USED_MAX: u16 = 435;
-const EMPTY: u8 = 0;
-const DELETED: u8 = 1;
-
-struct Segment {
-    depth: u32,
-    live: u16,
-    deleted: u16,
-    tags: [u8; SLOTS],
-    entries: [u32; SLOTS],
-}
-
-impl Segment {
-    fn new(depth: u32) -> Box<Segment> {
-        Box::new(Segment { depth, live: 0, deleted: 0, tags: [EMPTY; SLOTS], entries: [0; SLOTS] })
-    }
-
-    /// The place of an entry of the same tag that `is_it` agrees with.
-    #[inline]
-    fn find(&self, quick: Quick, is_it: impl Fn(u32) -> bool) -> Option<usize> {
-        let (mut at, tag) = home(quick);
-        for _ in 0..SLOTS {
-            match self.tags[at] {
-                EMPTY => return None,
-                here if here == tag && is_it(self.entries[at]) => return Some(at),
-                _ => at = (at + 1) % SLOTS,
-            }
-        }
-        None
-    }
-
-    /// There is room: the caller has looked.
-    fn insert(&mut self, quick: Quick, id: u32) {
-        let (mut at, tag) = home(quick);
-        while self.tags[at] > DELETED {
-            at = (at + 1) % SLOTS;
-        }
-        self.deleted -= (self.tags[at] == DELETED) as u16;
-        self.live += 1;
-        self.tags[at] = tag;
-        self.entries[at] = id;
-    }
-
-    fn remove(&mut self, mut at: usize) {
-        self.live -= 1;
-        self.tags[at] = DELETED;
-        self.deleted += 1;
-        // A deleted place in front of an empty one stops no probe that would go on.
-        while self.tags[at] == DELETED && self.tags[(at + 1) % SLOTS] == EMPTY {
-            self.tags[at] = EMPTY;
-            self.deleted -= 1;
-            at = (at + SLOTS - 1) % SLOTS;
-        }
-    }
-
-    fn ids(&self) -> impl Iterator<Item = u32> + '_ {
-        (0..SLOTS).filter(|&at| self.tags[at] > DELETED).map(|at| self.entries[at])
-    }
-}
-
-/// First place to look, and the tag: 2..=255.
-fn home(quick: Quick) -> (usize, u8) {
-    (quick.0 as usize % SLOTS, ((quick.0 as usize / SLOTS) as u8).max(DELETED + 1))
-}
-
-impl Index {
-    fn new() -> Index {
-        Index { directory: vec![0], depth: 0, segments: vec![Segment::new(0)] }
-    }
-
-    #[inline]
-    fn find(&self, quick: Quick, is_it: impl Fn(u32) -> bool) -> Option<u32> {
-        let segment = &self.segments[self.segment_of(quick)];
-        let at = segment.find(quick, is_it)?;
-        Some(segment.entries[at])
-    }
-
-    #[inline]
-    fn prefetch(&self, quick: Quick) {
-        let segment = &self.segments[self.segment_of(quick)];
-        prefetch(&raw const segment.tags[home(quick).0]);
-    }
-
-    fn insert(&mut self, quick: Quick, id: u32, chunks: &[Box<[Entry]>]) {
-        loop {
-            let number = self.segment_of(quick);
-            let segment = &mut self.segments[number];
-            if segment.live + segment.deleted < USED_MAX {
-                return segment.insert(quick, id);
-            }
-            if segment.live < USED_MAX - USED_MAX / 8 {
-                let mut fresh = Segment::new(segment.depth);
-                segment.ids().for_each(|id| fresh.insert(key_of(chunks, id).quick, id));
-                *segment = fresh;
-            } else {
-                self.split(number, chunks);
-            }
-        }
-    }
-
-    fn remove(&mut self, quick: Quick, id: u32) {
-        let number = self.segment_of(quick);
-        let segment = &mut self.segments[number];
-        let at = segment.find(quick, |other| other == id).expect("an entry of the table is in its index");
-        segment.remove(at);
-    }
-
-    fn segment_of(&self, quick: Quick) -> usize {
-        self.directory[leading_bits(quick, self.depth)] as usize
-    }
-
-    fn split(&mut self, number: usize, chunks: &[Box<[Entry]>]) {
-        let depth = self.segments[number].depth;
-        // 400 keyed hashes that agree in 28 bits: not by chance, and nobody knows the key.
-        assert!(depth < 28, "the hash of the watch table is broken");
-        if depth == self.depth {
-            self.directory = self.directory.iter().flat_map(|&segment| [segment; 2]).collect();
-            self.depth += 1;
-        }
-        let mut halves = [Segment::new(depth + 1), Segment::new(depth + 1)];
-        let mut prefix = 0;
-        for id in self.segments[number].ids() {
-            let quick = key_of(chunks, id).quick;
-            let bits = leading_bits(quick, depth + 1);
-            prefix = bits >> 1;
-            halves[bits & 1].insert(quick, id);
-        }
-        let [zero, one] = halves;
-        self.segments[number] = zero;
-        self.segments.push(one);
-        let new = self.segments.len() as u32 - 1;
-        let wide = self.depth - depth - 1;
-        let first = (prefix << 1 | 1) << wide;
-        self.directory[first..first + (1 << wide)].fill(new);
-    }
-}
-
-fn leading_bits(quick: Quick, bits: u32) -> usize {
-    quick.0.checked_shr(32 - bits).unwrap_or(0) as usize
 }
 
 fn key_of(chunks: &[Box<[Entry]>], id: u32) -> PathKey {

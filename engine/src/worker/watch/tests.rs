@@ -245,3 +245,14 @@ fn a_connection_beyond_its_bounds_is_told_of_once_and_what_fires_no_longer_count
     watches.add("/more", None, W2, Data);
     assert!(!watches.take_overfull(), "another's watches are another's");
 }
+
+#[test]
+fn the_empty_path_is_listed_as_it_was_given() {
+    let mut watches = watches(&[]);
+    watches.add("", Some(1), W1, Persistent);
+    watches.add("/", Some(1), W1, Persistent);
+    let mut names = Vec::new();
+    watches.portion(Place::default(), 10, |name, _| names.push(format!("{name:?}")));
+    names.sort();
+    assert_eq!(names, ["Node(1)", "Stored(\"\")"]);
+}
