@@ -222,8 +222,12 @@ pub const REST_BYTES_LEAST: u64 = 16 << 20;
 pub const LONE_CALLER_MS: u64 = 10;
 /// ... and the batch is at most so large, bytes of records: a larger one takes longer on the disk than two hand-offs cost.
 pub const LOG_HERE_BYTES_MAX: usize = 64 << 10;
-/// ... and no sync took longer than this, microseconds, ...
-pub const LOG_HERE_MICROS_MAX: u64 = 2000;
+/// ... and a sync takes no longer than this as a rule, microseconds, ...
+pub const LOG_HERE_MICROS_USUAL: u64 = 1000;
+/// ... that is, as a mean in which the last one counts for one part in so many, ...
+pub const LOG_HERE_MEMORY: u32 = 16;
+/// ... and none stalled for this, microseconds, which a disk that others share does now and then, ...
+pub const LOG_HERE_MICROS_MAX: u64 = 10_000;
 /// ... for so long, milliseconds.
 pub const LOG_HERE_AGAIN_MS: u64 = 100;
 

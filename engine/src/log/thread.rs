@@ -15,8 +15,8 @@ use super::segments::{LogSpace, Spares};
 use super::writer::{AppendError, LogFailure, LogSettings, LogWriter, open_dir};
 use crate::io::disk::Disk;
 use crate::limits::{
-    BATCH_BYTES_MAX, LOG_HERE_AGAIN_MS, LOG_HERE_BYTES_MAX, LOG_HERE_MICROS_MAX, LOG_QUEUE_PROPOSALS_MAX,
-    SIDE_MARK_IDLE_MS,
+    BATCH_BYTES_MAX, LOG_HERE_AGAIN_MS, LOG_HERE_BYTES_MAX, LOG_HERE_MEMORY, LOG_HERE_MICROS_MAX,
+    LOG_HERE_MICROS_USUAL, LOG_QUEUE_PROPOSALS_MAX, SIDE_MARK_IDLE_MS,
 };
 use ostler_replication::{Proposal, Zxid};
 use std::collections::VecDeque;
@@ -124,7 +124,8 @@ impl LogThread {
         });
         let warning = Duration::from_millis(settings.sync_warning_ms);
         let writer = LogWriter::new(disk, settings.clone(), spares.clone(), last);
-        let writing = Writing { writer, tell: tell.clone(), warning, group: Vec::new(), slow_at: None };
+        let writing =
+            Writing { writer, tell: tell.clone(), warning, group: Vec::new(), waits: Waits::default() };
         let writing = Arc::new(Mutex::new(writing));
         let mut log = LogThread {
             shared: shared.clone(),
@@ -287,8 +288,30 @@ struct Writing {
     tell: Arc<dyn Fn(LogEvent) + Send + Sync>,
     warning: Duration,
     group: Vec<Proposal>,
-    /// When a group last took so long that nobody but the log thread should wait for the next.
-    slow_at: Option<Instant>,
+    waits: Waits,
+}
+
+/// How long groups have taken: whether anybody but the log thread should wait for the next.
+#[derive(Default)]
+struct Waits {
+    /// A mean over the last ones.
+    usual: Duration,
+    stalled_at: Option<Instant>,
+}
+
+impl Waits {
+    fn note(&mut self, took: Duration, ended: Instant) {
+        self.usual = (self.usual * (LOG_HERE_MEMORY - 1) + took) / LOG_HERE_MEMORY;
+        if took >= Duration::from_micros(LOG_HERE_MICROS_MAX) {
+            self.stalled_at = Some(ended);
+        }
+    }
+
+    fn are_short(&self, now: Instant) -> bool {
+        let again = Duration::from_millis(LOG_HERE_AGAIN_MS);
+        self.usual <= Duration::from_micros(LOG_HERE_MICROS_USUAL)
+            && self.stalled_at.is_none_or(|at| now.duration_since(at) >= again)
+    }
 }
 
 struct Driver {
@@ -402,7 +425,7 @@ impl Writing {
     fn may_write_here(&self, proposals: &VecDeque<Proposal>) -> bool {
         let bytes: usize = proposals.iter().map(|proposal| proposal.records.len()).sum();
         bytes <= LOG_HERE_BYTES_MAX
-            && self.slow_at.is_none_or(|at| at.elapsed() >= Duration::from_millis(LOG_HERE_AGAIN_MS))
+            && self.waits.are_short(Instant::now())
             && self.writer.has_room(proposals.iter())
     }
 
@@ -443,9 +466,7 @@ impl Writing {
     fn count(&mut self, counters: &LogCounters, begun: Instant) {
         let ended = Instant::now();
         let took = ended.duration_since(begun);
-        if took >= Duration::from_micros(LOG_HERE_MICROS_MAX) {
-            self.slow_at = Some(ended);
-        }
+        self.waits.note(took, ended);
         let nanos = u64::try_from(took.as_nanos()).unwrap_or(u64::MAX);
         let written = self.writer.written();
         let txns = written.records.saturating_sub(counters.records.load(Ordering::Relaxed));
@@ -463,5 +484,36 @@ impl Writing {
                 took.as_millis()
             );
         }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    /// Notes waits, each in microseconds and followed by a pause in milliseconds; are they short now?
+    #[track_caller]
+    fn check(waits: &[(u64, u64)], expected: bool) {
+        let (mut noted, mut now) = (Waits::default(), Instant::now());
+        for &(took_us, pause_ms) in waits {
+            now += Duration::from_micros(took_us);
+            noted.note(Duration::from_micros(took_us), now);
+            now += Duration::from_millis(pause_ms);
+        }
+        assert_eq!(noted.are_short(now), expected, "{waits:?}");
+    }
+
+    #[test]
+    fn a_disk_that_is_slow_now_and_then_is_waited_for_and_a_slow_one_is_not() {
+        check(&[], true);
+        check(&[(150, 0); 100], true);
+        // One in a hundred takes milliseconds.
+        let now_and_then: Vec<_> = (0..1000).map(|at| (if at % 100 == 99 { 5000 } else { 150 }, 0)).collect();
+        check(&now_and_then, true);
+        check(&[(3000, 0); 100], false);
+        check(&[(150, 0), (LOG_HERE_MICROS_MAX, 50)], false);
+        check(&[(150, 0), (LOG_HERE_MICROS_MAX, LOG_HERE_AGAIN_MS)], true);
+        // A stall long enough is not forgotten at once.
+        check(&[(400_000, 500), (150, 0)], false);
     }
 }
