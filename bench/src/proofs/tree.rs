@@ -73,7 +73,7 @@ pub fn growth(lab: &mut Lab<'_, '_>) -> io::Result<()> {
 }
 
 /// Anonymous memory of a server once it has come to rest: what a load left behind is freed in portions.
-fn settled_bytes(server: &Server) -> f64 {
+pub(super) fn settled_bytes(server: &Server) -> f64 {
     let mut last = anonymous_bytes(server.pid()).unwrap_or(0);
     let begin = Instant::now();
     let mut calm = 0;
