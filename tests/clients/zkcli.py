@@ -133,6 +133,17 @@ def create_get_set_delete(server):
 
 
 @check
+def a_listing_of_everything_below(server):
+    expect(
+        server,
+        *((f"create {path} x", f"Created {path}") for path in ("/r", "/r/b", "/r/a", "/r/a/x", "/r/a/x/y", "/r/b/z")),
+        ("ls -R /r", "/r\n/r/a\n/r/b\n/r/a/x\n/r/a/x/y\n/r/b/z"),
+        ("ls -R /r/none", "Node does not exist: /r/none"),
+        ("deleteall /r", ""),
+    )
+
+
+@check
 def other_forms_of_data(server):
     expect(
         server,

@@ -292,16 +292,20 @@ fn ls(shell: &mut Shell, words: &[String]) -> Outcome {
     Ok(())
 }
 
-/// Depth first, children in order.
+/// The children of a znode together and in order, then what is below the first of them, and so on.
 fn list_recursively(shell: &mut Shell, root: &str) -> Outcome {
+    shell.get_data(root, false)?;
+    println!("{root}");
     let mut stack = vec![root.to_string()];
     while let Some(path) = stack.pop() {
         match shell.children(&path, false) {
             Ok((names, _)) => {
-                println!("{path}");
-                stack.extend(names.iter().rev().map(|name| join(&path, name)));
+                let below: Vec<String> = names.iter().map(|name| join(&path, name)).collect();
+                below.iter().for_each(|path| println!("{path}"));
+                stack.extend(below.into_iter().rev());
             }
-            Err(CliError::Code { code: -101, .. }) if path != root => {}
+            // Somebody else deleted it meanwhile.
+            Err(CliError::Code { code: -101, .. }) => {}
             Err(e) => return Err(e),
         }
     }
