@@ -274,7 +274,7 @@ static FAMILIES: &[(&str, Key)] = &[
 #[rustfmt::skip] // one key, one line: a table is read by its columns
 pub static KEYS: &[Key] = &[
     // --- the least a file needs
-    honoured("clientPort", FileOnly, "none", "port of the plain-text client listener; 0 = not set", Number(0, 65535, |d, n| d.client_port = n as u16)),
+    honoured("clientPort", FileOnly, "none", "port of the plain-text client listener; 0 = any free one", Number(0, 65535, |d, n| (d.client_port, d.client_port_given) = (n as u16, true))),
     honoured("secureClientPort", FileOnly, "none", "port of the TLS client listener", Number(0, 65535, |d, n| d.secure_port = n as u16)),
     honoured("dataDir", FileOnly, "must be set", "directory of snapshots, myid and, unless split, txn logs", Text(|d, t| d.data_dir = Some(t.to_owned()))),
     honoured("tickTime", FileOnly, "3000", "ms; base unit of session bounds and expiry", Number(1, INT_MAX, |d, n| d.config.tick_ms = n as u32)),

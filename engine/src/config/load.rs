@@ -153,8 +153,6 @@ pub fn load(arguments: &[String], environment: &Environment) -> Result<Loaded, C
         [port, data_dir, rest @ ..] if rest.len() <= 2 => {
             let place = || Origin::Flag { place: "command line".into() };
             reader.positional("clientPort", port, place())?;
-            // Unlike in a file, port 0 is a port here: the kernel picks one.
-            reader.draft.client_port_given = true;
             reader.positional("dataDir", data_dir, place())?;
             for (key, value) in ["tickTime", "maxClientCnxns"].into_iter().zip(rest) {
                 reader.positional(key, value, place())?;
@@ -176,6 +174,7 @@ pub fn load_file(path: &Path, bytes: &[u8], environment: &Environment) -> Result
 pub struct Draft {
     pub(super) config: Config,
     pub(super) client_port: u16,
+    /// Then even 0 is a port: the kernel picks one.
     pub(super) client_port_given: bool,
     pub(super) client_host: Option<String>,
     pub(super) secure_port: u16,
