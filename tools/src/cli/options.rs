@@ -48,11 +48,30 @@ impl Options {
                         .ok_or_else(|| CliError::Malformed(format!("Missing argument for option: {name}")))?;
                     options.values.push((name.to_string(), value.clone()));
                 }
+                Some(name) if options.take_together(name, flags, valued) => {}
                 Some(name) => return Err(CliError::Malformed(format!("Unrecognized option: -{name}"))),
                 None => options.operands.push(word.clone()),
             }
         }
         Ok(options)
+    }
+
+    /// Flags written together, `-sR`, the last perhaps an option with its value, `-v3`. False if it is not that.
+    fn take_together(&mut self, word: &str, flags: &[&str], valued: &[&str]) -> bool {
+        let mut found = Vec::new();
+        for (at, letter) in word.char_indices() {
+            let (letter, rest) = word[at..].split_at(letter.len_utf8());
+            if valued.contains(&letter) && !rest.is_empty() {
+                self.values.push((letter.to_string(), rest.to_string()));
+                break;
+            }
+            if !flags.contains(&letter) {
+                return false;
+            }
+            found.push(letter.to_string());
+        }
+        self.flags.extend(found);
+        true
     }
 
     pub fn has(&self, flag: &str) -> bool {
@@ -96,5 +115,15 @@ mod tests {
         assert_eq!(options.number::<i32>("v").unwrap(), Some(-1));
         assert_eq!(options.operands, ["/a", "data"]);
         assert!(Options::parse(&words, &["s"], &[]).is_err());
+    }
+
+    #[test]
+    fn flags_may_be_written_together() {
+        let words = split_line("-sR /a -wv3");
+        let options = Options::parse(&words, &["s", "R", "w"], &["v"]).unwrap();
+        assert!(["s", "R", "w"].iter().all(|flag| options.has(flag)));
+        assert_eq!(options.number::<i32>("v").unwrap(), Some(3));
+        assert_eq!(options.operands, ["/a"]);
+        assert!(Options::parse(&split_line("-sx"), &["s"], &[]).is_err());
     }
 }
