@@ -62,12 +62,14 @@ pub enum Take {
     Exactly(&'static str, fn(&mut Draft, bool)),
     /// One of these words.
     OneOf(&'static [&'static str], fn(&mut Draft, &str)),
+    /// One of these lower-case words, in any case.
+    AnyCaseOf(&'static [&'static str], fn(&mut Draft, &str)),
     Text(fn(&mut Draft, &str)),
 }
 
 impl Take {
     /// Puts `raw` into the draft, or says what would be right.
-    pub(super) fn apply(&self, draft: &mut Draft, raw: &str) -> Result<(), String> {
+    fn apply(&self, draft: &mut Draft, raw: &str) -> Result<(), String> {
         match *self {
             Take::Number(least, most, put) => {
                 let number = number(raw).filter(|n| (least..=most).contains(n));
@@ -91,6 +93,13 @@ impl Take {
                 }
                 put(draft, raw);
             }
+            Take::AnyCaseOf(words, put) => {
+                let word = raw.to_ascii_lowercase();
+                if !words.contains(&word.as_str()) {
+                    return Err(self.wanted());
+                }
+                put(draft, &word);
+            }
             Take::Text(put) => put(draft, raw),
         }
         Ok(())
@@ -111,9 +120,17 @@ impl Take {
                 let words: Vec<_> = words.iter().map(|w| if w.is_empty() { "empty" } else { w }).collect();
                 format!("one of: {}", words.join(", "))
             }
+            Take::AnyCaseOf(words, _) => format!("one of: {}", words.join(", ")),
             Take::Text(_) => "any text".to_owned(),
         }
     }
+}
+
+const HEX: [&str; 3] = ["0x", "0X", "#"];
+
+fn is_hex(raw: &str) -> bool {
+    let digits = raw.trim_start_matches(['-', '+']);
+    HEX.iter().any(|prefix| digits.starts_with(prefix))
 }
 
 /// As Java's `Integer.decode` and `parseInt`, but a leading zero is read as decimal by both and not as octal by one.
@@ -123,7 +140,7 @@ fn number(raw: &str) -> Option<i64> {
         b'+' => (1, &raw[1..]),
         _ => (1, raw),
     };
-    let hex = ["0x", "0X", "#"].iter().find_map(|prefix| digits.strip_prefix(prefix));
+    let hex = HEX.iter().find_map(|prefix| digits.strip_prefix(prefix));
     let (digits, radix) = hex.map_or((digits, 10), |hex| (hex, 16));
     // A second sign is no number, though `from_str_radix` takes one.
     if !digits.chars().next()?.is_digit(radix) {
@@ -133,6 +150,16 @@ fn number(raw: &str) -> Option<i64> {
 }
 
 impl Key {
+    /// Puts `raw` into the draft, or says what would be right. Apache reads the keys that its file parser knows by name
+    /// with `parseInt`, which refuses the `0x` and `#` that `Integer.getInteger` takes for properties.
+    pub(super) fn apply(&self, draft: &mut Draft, raw: &str) -> Result<(), String> {
+        let by_name = matches!(self.property, Property::FileOnly | Property::Beside(_));
+        if by_name && matches!(self.take, Take::Number(..)) && is_hex(raw) {
+            return Err(format!("{}, in decimal", self.take.wanted()));
+        }
+        self.take.apply(draft, raw)
+    }
+
     /// The full name of the property, if there is one.
     pub fn property_name(&self) -> Option<String> {
         match self.property {
@@ -243,7 +270,7 @@ fn positive(number: i64) -> Option<u64> {
 }
 
 use Property::{Bare, Beside, FileOnly, Named, Prefixed};
-use Take::{Exactly, Loose, Number, OneOf, Ratio, Strict, Text, Unless};
+use Take::{AnyCaseOf, Exactly, Loose, Number, OneOf, Ratio, Strict, Text, Unless};
 
 const NO_TLS: &str = "TLS is not served yet: this server listens in plain text only";
 const NO_SASL: &str = "SASL is not served yet: clients that insist on it cannot authenticate";
@@ -284,8 +311,8 @@ pub static KEYS: &[Key] = &[
     // --- listeners, sessions, admission
     honoured("clientPortAddress", FileOnly, "all interfaces", "address or name the client listener binds", Text(|d, t| d.client_host = set(t))),
     honoured("secureClientPortAddress", FileOnly, "all interfaces", "address or name the TLS listener binds", Text(|d, t| d.secure_host = set(t))),
-    honoured("clientPortListenBacklog", FileOnly, "-1 = ours", "connects waiting in the kernel", Number(-1, INT_MAX, |d, n| d.backlog = u32::try_from(n).ok())),
-    honoured("minSessionTimeout", FileOnly, "-1 = 2 x tickTime", "ms; least timeout a client is granted", Number(-1, INT_MAX, |d, n| d.timeout_least = n)),
+    honoured("clientPortListenBacklog", FileOnly, "-1 = ours", "connects waiting in the kernel; below 0 = ours", Number(i32::MIN as i64, INT_MAX, |d, n| d.backlog = u32::try_from(n).ok())),
+    honoured("minSessionTimeout", FileOnly, "-1 = 2 x tickTime", "ms; least timeout a client is granted; else below 0 = 0", Number(i32::MIN as i64, INT_MAX, |d, n| d.timeout_least = n)),
     honoured("maxSessionTimeout", FileOnly, "-1 = 20 x tickTime", "ms; longest timeout a client is granted", Number(-1, INT_MAX, |d, n| d.timeout_most = n)),
     honoured("maxClientCnxns", FileOnly, "60", "connections from one address; 0 = no limit", Number(i32::MIN as i64, INT_MAX, |d, n| d.config.address_connections_max = positive(n).unwrap_or(0) as u32)),
     honoured("maxCnxns", Named, "0 = no limit", "connections to one listener", Number(i32::MIN as i64, INT_MAX, |d, n| d.config.connections_max = positive(n).unwrap_or(0) as u32)),
@@ -361,7 +388,7 @@ pub static KEYS: &[Key] = &[
     ignored("bitHashCacheSize", Named, "watches need no cleaning thread"),
     // --- ensemble
     honoured("dynamicConfigFile", FileOnly, "none", "file with the server lines", Text(|d, t| d.dynamic_file = set(t))),
-    ensemble("peerType", FileOnly, "participant", "role of this server", OneOf(&["participant", "observer", "PARTICIPANT", "OBSERVER"], none)),
+    ensemble("peerType", FileOnly, "participant", "role of this server", AnyCaseOf(&["participant", "observer"], none)),
     ensemble("electionAlg", FileOnly, "3", "election algorithm; there is one", Number(3, 3, no_number)),
     honoured("standaloneEnabled", FileOnly, "true", "a single server may run without an ensemble", Strict(|d, b| d.standalone = b)),
     honoured("reconfigEnabled", FileOnly, "false", "reconfig is not refused as switched off", Strict(|d, b| d.config.reconfig_enabled = b)),

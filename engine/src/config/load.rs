@@ -392,7 +392,7 @@ impl Reader {
         value: &str,
         origin: Origin,
     ) -> Result<(), ConfigError> {
-        key.take.apply(&mut self.draft, value).map_err(|wanted| ConfigError::Value {
+        key.apply(&mut self.draft, value).map_err(|wanted| ConfigError::Value {
             origin: origin.clone(),
             key: spelling.to_owned(),
             value: if is_secret(spelling) { "(not shown)".to_owned() } else { value.to_owned() },
@@ -555,8 +555,8 @@ impl Reader {
             );
             return Self::contradiction(place, problem);
         }
-        // tickTime is an i32, so only an absurd one gets past u32 here.
-        let fit = |ms: i64| u32::try_from(ms).unwrap_or(i32::MAX as u32).min(i32::MAX as u32);
+        // A least timeout below 0 bounds nothing, as with Apache; an absurd tickTime makes more than an i32 holds.
+        let fit = |ms: i64| ms.clamp(0, i64::from(i32::MAX)) as u32;
         self.draft.config.session_timeout_ms_least = fit(least);
         self.draft.config.session_timeout_ms_most = fit(most);
         Ok(())

@@ -205,7 +205,9 @@ fn malformed_values_name_line_key_and_what_would_be_right() {
             continue;
         }
         let wrong = match key.take {
-            Take::Number(..) | Take::Ratio(..) | Take::Strict(_) | Take::OneOf(..) => "12x",
+            Take::Number(..) | Take::Ratio(..) | Take::Strict(_) | Take::OneOf(..) | Take::AnyCaseOf(..) => {
+                "12x"
+            }
             Take::Loose(_) | Take::Unless(..) | Take::Exactly(..) | Take::Text(_) => continue,
         };
         let line = format!("{BASE}{} = {wrong}", key.name);
@@ -230,8 +232,25 @@ fn java_numbers() {
         c.frame_bytes_max = 4 << 20;
         c.frame_extra_bytes = 4 << 20;
     });
+    check("snapCount=0x10", "", |c| c.snap_txns = 16);
+    // Apache's file parser reads the keys it knows by name in decimal only.
+    for line in ["tickTime=0x10", "maxClientCnxns=-#5", "multiAddress.reachabilityCheckTimeoutMs=0X3"] {
+        refused(&format!("{BASE}{line}"), &["zoo.cfg:4", line, "a whole number from"]);
+    }
     check("maxCnxns=+7", "", |c| c.connections_max = 7);
     check("maxCnxns=007", "", |c| c.connections_max = 7);
+}
+
+/// Odd, but files that Apache's server starts with.
+#[test]
+fn values_that_apache_takes_too() {
+    for role in ["Observer", "PARTICIPANT", "participant"] {
+        assert_eq!(check(&format!("peerType={role}"), "", |_| {}), []);
+    }
+    check("minSessionTimeout=-7", "", |c| c.session_timeout_ms_least = 0);
+    check("minSessionTimeout=-1", "", |_| {});
+    refused(&format!("{BASE}maxSessionTimeout=-7"), &["maxSessionTimeout=-7"]);
+    check("clientPortListenBacklog=-5", "", |_| {});
 }
 
 #[test]
