@@ -170,15 +170,39 @@ pub fn check_path(path: &str) -> Result<&str, CliError> {
         "Path must start with / character".to_string()
     } else if path.len() > 1 && path.ends_with('/') {
         "Path must not end with / character".to_string()
+    } else if let Some(reason) = path_fault(path) {
+        format!("Invalid path string \"{path}\" caused by {reason}")
     } else {
         return Ok(path);
     };
     Err(CliError::Malformed(complaint))
 }
 
+/// The first thing wrong inside an absolute path, at its UTF-16 unit.
+fn path_fault(path: &str) -> Option<String> {
+    let units: Vec<u16> = path.encode_utf16().collect();
+    let (slash, dot) = (u16::from(b'/'), u16::from(b'.'));
+    let component_ends = |at: usize| units.get(at + 1).is_none_or(|next| *next == slash);
+    (1..units.len()).find_map(|at| {
+        let reason = match units[at] {
+            0 => "null character not allowed",
+            unit if unit == slash && units[at - 1] == slash => "empty node name specified",
+            unit if unit == dot && component_ends(at) && units[..at].ends_with(&[slash]) => {
+                "relative paths not allowed"
+            }
+            unit if unit == dot && component_ends(at) && units[..at].ends_with(&[slash, dot]) => {
+                "relative paths not allowed"
+            }
+            0x01..=0x1f | 0x7f..=0x9f | 0xd800..=0xf8ff | 0xfff0.. => "invalid character",
+            _ => return None,
+        };
+        Some(format!("{reason} @{at}"))
+    })
+}
+
 fn create(shell: &mut Shell, words: &[String]) -> Outcome {
     let options = Options::parse(words, &["s", "e", "c"], &["t"])?;
-    let path = check_path(operand(&options, 0, "create")?)?;
+    let path = operand(&options, 0, "create")?;
     let (sequential, ephemeral, container) = (options.has("s"), options.has("e"), options.has("c"));
     let ttl: Option<i64> = options.number("t")?;
     if container && (sequential || ephemeral) {
@@ -194,6 +218,8 @@ fn create(shell: &mut Shell, words: &[String]) -> Outcome {
         Some(text) => format::parse_acls(text).map_err(CliError::Malformed)?,
         None => open_acl(),
     };
+    // A sequential path is checked with a digit for the number to come.
+    check_path(&if sequential { format!("{path}1") } else { path.to_string() })?;
     let flags = match (ttl, container) {
         (Some(_), _) => 5 + i32::from(sequential),
         (None, true) => 4,
@@ -389,7 +415,7 @@ fn whoami(shell: &mut Shell, _words: &[String]) -> Outcome {
 
 fn get_ephemerals(shell: &mut Shell, words: &[String]) -> Outcome {
     let options = Options::parse(words, &[], &[])?;
-    let path = options.operands.first().map_or("/", String::as_str);
+    let path = check_path(options.operands.first().map_or("/", String::as_str))?;
     let reply = shell.call(op::GET_EPHEMERALS, &Body::new().text(&shell.full(path)).done(), path)?;
     let paths = Fields(&reply).texts().ok_or(CliError::BadReply)?;
     let shown: Vec<String> = paths.iter().map(|path| shell.shown(path)).collect();
