@@ -138,6 +138,7 @@ def a_listing_of_everything_below(server):
         server,
         *((f"create {path} x", f"Created {path}") for path in ("/r", "/r/b", "/r/a", "/r/a/x", "/r/a/x/y", "/r/b/z")),
         ("ls -R /r", "/r\n/r/a\n/r/b\n/r/a/x\n/r/a/x/y\n/r/b/z"),
+        ("ls -sR /r/a/x", "/r/a/x\n/r/a/x/y"),
         ("ls -R /r/none", "Node does not exist: /r/none"),
         ("deleteall /r", ""),
     )
@@ -247,6 +248,26 @@ def quota_commands(server):
         ("delquota /q", ""),
         ("delquota /q", "(?s)Quota does not exist for /q.*|quota for /q does not exist."),
         ("deleteall /q", ""),
+    )
+
+
+@check
+def quotas_that_cannot_be(server):
+    parser = r"org\.apache\.commons\.cli\."
+    selected = parser + "AlreadySelectedException: The option '%s' was specified but an option from this group has already been selected: '%s'"
+    expect(
+        server,
+        ("setquota", parser + r"MissingOptionException: Missing required option: "
+                              r"\[-n num soft quota, -b bytes soft quota, -N num hard quota, -B bytes hard quota\]"),
+        ("setquota -n 5", r"setquota -n\|-b\|-N\|-B val path"),
+        ("setquota -n 5 /none", "/none does not exist."),
+        ("setquota -n -5 /none", "the num quota must be greater than zero"),
+        ("setquota -N 0 /none", "the num quota must be greater than zero"),
+        ("setquota -b -2 /none", "the bytes quota must be greater than or equal to zero"),
+        ("setquota -n abc /none", "NumberFormatException happens when parsing the option value"),
+        ("setquota -N 5 -B 7 /none", selected % ("B", "N")),
+        ("delquota -n -b /none", selected % ("b", "n")),
+        ("setquota -n 5 /zookeeper/quota", "cannot set a quota under the path: /zookeeper/quota"),
     )
 
 

@@ -43,13 +43,15 @@ impl Options {
             match name {
                 Some(name) if flags.contains(&name) => options.flags.push(name.to_string()),
                 Some(name) if valued.contains(&name) => {
-                    let value = words
-                        .next()
-                        .ok_or_else(|| CliError::Malformed(format!("Missing argument for option: {name}")))?;
+                    let value = words.next().ok_or_else(|| {
+                        refused("MissingArgument", format!("Missing argument for option: {name}"))
+                    })?;
                     options.values.push((name.to_string(), value.clone()));
                 }
                 Some(name) if options.take_together(name, flags, valued) => {}
-                Some(name) => return Err(CliError::Malformed(format!("Unrecognized option: -{name}"))),
+                Some(name) => {
+                    return Err(refused("UnrecognizedOption", format!("Unrecognized option: -{name}")));
+                }
                 None => options.operands.push(word.clone()),
             }
         }
@@ -78,14 +80,36 @@ impl Options {
         self.flags.iter().any(|f| f == flag)
     }
 
+    /// The one given of `group`, whose options exclude each other. `None`: none of them.
+    pub fn one_of(&self, group: &[&str]) -> Result<Option<&str>, CliError> {
+        let mut given = self.flags.iter().chain(self.values.iter().map(|(name, _)| name));
+        let mut given = given.by_ref().map(String::as_str).filter(|name| group.contains(name));
+        let Some(first) = given.next() else { return Ok(None) };
+        match given.find(|name| *name != first) {
+            Some(second) => Err(refused(
+                "AlreadySelected",
+                format!(
+                    "The option '{second}' was specified but an option from this group has already been selected: '{first}'"
+                ),
+            )),
+            None => Ok(Some(first)),
+        }
+    }
+
+    /// The first of that name, as in Apache's shell.
     pub fn value(&self, name: &str) -> Option<&str> {
-        self.values.iter().rev().find(|(n, _)| n == name).map(|(_, v)| v.as_str())
+        self.values.iter().find(|(n, _)| n == name).map(|(_, v)| v.as_str())
     }
 
     /// The option's value as a number.
     pub fn number<N: std::str::FromStr>(&self, name: &str) -> Result<Option<N>, CliError> {
         self.value(name).map(|text| parse_number(name, text)).transpose()
     }
+}
+
+/// The complaint of Apache's option parser, which prints the class of its exception, too.
+pub fn refused(class: &str, complaint: String) -> CliError {
+    CliError::Malformed(format!("org.apache.commons.cli.{class}Exception: {complaint}"))
 }
 
 pub fn parse_number<N: std::str::FromStr>(name: &str, text: &str) -> Result<N, CliError> {
@@ -115,6 +139,23 @@ mod tests {
         assert_eq!(options.number::<i32>("v").unwrap(), Some(-1));
         assert_eq!(options.operands, ["/a", "data"]);
         assert!(Options::parse(&words, &["s"], &[]).is_err());
+    }
+
+    #[test]
+    fn complaints_are_those_of_apaches_parser() {
+        let check = |line: &str, expected: &str| {
+            let parsed = Options::parse(&split_line(line), &["s"], &["n", "b"]);
+            let outcome = parsed.and_then(|options| options.one_of(&["n", "b"]).map(|_| ()));
+            assert_eq!(outcome.unwrap_err().to_string(), format!("org.apache.commons.cli.{expected}"));
+        };
+        check("-x /a", "UnrecognizedOptionException: Unrecognized option: -x");
+        check("/a -n", "MissingArgumentException: Missing argument for option: n");
+        check(
+            "-n 5 -b 7 /a",
+            "AlreadySelectedException: The option 'b' was specified but an option from this group has already been selected: 'n'",
+        );
+        let twice = Options::parse(&split_line("-n 5 -n 7"), &[], &["n", "b"]).unwrap();
+        assert_eq!((twice.one_of(&["n", "b"]).unwrap(), twice.value("n")), (Some("n"), Some("5")));
     }
 
     #[test]

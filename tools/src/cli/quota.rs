@@ -3,7 +3,7 @@
 use std::collections::BTreeMap;
 
 use super::commands::{check_path, join, usage_of};
-use super::options::Options;
+use super::options::{self, Options};
 use super::{CliError, Shell};
 
 type Outcome = Result<(), CliError>;
@@ -50,8 +50,11 @@ impl Limits {
 const KEYS: [(&str, &str); 4] =
     [("n", "count"), ("b", "bytes"), ("N", "countHardLimit"), ("B", "byteHardLimit")];
 
+/// They exclude each other.
+const LETTERS: [&str; 4] = ["n", "b", "N", "B"];
+
 fn quota_node(path: &str, leaf: &str) -> String {
-    join(&format!("{ROOT}{}", if path == "/" { "" } else { path }), leaf)
+    format!("{ROOT}{path}/{leaf}")
 }
 
 fn text_at(shell: &mut Shell, path: &str) -> Result<Option<String>, CliError> {
@@ -64,9 +67,10 @@ fn text_at(shell: &mut Shell, path: &str) -> Result<Option<String>, CliError> {
 
 pub fn list(shell: &mut Shell, words: &[String]) -> Outcome {
     let options = Options::parse(words, &[], &[])?;
-    let path = check_path(options.operands.first().ok_or_else(|| usage_of("listquota"))?)?;
+    let path = options.operands.first().ok_or_else(|| usage_of("listquota"))?;
     let limits = quota_node(path, LIMITS);
     eprintln!("absolute path is {limits}");
+    check_path(&limits)?;
     match text_at(shell, &limits)? {
         Some(text) => {
             println!("Output quota for {path} {}", Limits::parse(&text).text());
@@ -83,26 +87,44 @@ pub fn list(shell: &mut Shell, words: &[String]) -> Outcome {
 
 pub fn set(shell: &mut Shell, words: &[String]) -> Outcome {
     let options = Options::parse(words, &[], &["n", "b", "N", "B"])?;
-    let path = check_path(options.operands.first().ok_or_else(|| usage_of("setquota"))?)?;
-    let mut wanted = Vec::new();
-    for (letter, key) in KEYS {
-        if let Some(value) = options.number::<i64>(letter)? {
-            wanted.push((key, value));
-        }
-    }
-    if wanted.is_empty() {
-        return Err(usage_of("setquota"));
+    let letter = options.one_of(&LETTERS)?.ok_or_else(none_selected)?.to_string();
+    let path = options.operands.first().ok_or_else(|| usage_of("setquota"))?;
+    let wanted = limit(&letter, options.value(&letter).unwrap_or_default())?;
+    check_path(path)?;
+    if path.starts_with(ROOT) {
+        return Err(CliError::Malformed(format!("cannot set a quota under the path: {ROOT}")));
     }
     if path == "/" || path.starts_with("/zookeeper/") || path == "/zookeeper" {
         return Err(CliError::Malformed(format!("cannot set a quota on {path}")));
     }
     if shell.exists(path, false)?.is_none() {
-        return Err(CliError::Code { code: -101, path: path.to_string() });
+        return Err(CliError::Malformed(format!("{path} does not exist.")));
     }
     refuse_nested(shell, path)?;
     make_parents(shell, path)?;
-    write_limits(shell, path, &wanted)?;
+    write_limit(shell, path, wanted)?;
     warn_exceeded(shell, path)
+}
+
+fn none_selected() -> CliError {
+    let group = "[-n num soft quota, -b bytes soft quota, -N num hard quota, -B bytes hard quota]";
+    options::refused("MissingOption", format!("Missing required option: {group}"))
+}
+
+/// Key and value of the limit behind `-letter`.
+fn limit(letter: &str, text: &str) -> Result<(&'static str, i64), CliError> {
+    let complain = |complaint: &str| Err(CliError::Malformed(complaint.to_string()));
+    let counts = letter.eq_ignore_ascii_case("n");
+    // Apache reads numbers of znodes as int, numbers of bytes as long.
+    let number: Option<i64> =
+        if counts { text.parse::<i32>().ok().map(i64::from) } else { text.parse().ok() };
+    let key = KEYS.iter().find(|(known, _)| *known == letter).map_or("", |(_, key)| *key);
+    match number {
+        None => complain("NumberFormatException happens when parsing the option value"),
+        Some(..=0) if counts => complain("the num quota must be greater than zero"),
+        Some(..0) => complain("the bytes quota must be greater than or equal to zero"),
+        Some(number) => Ok((key, number)),
+    }
 }
 
 /// A quota above or below `path` would hide one of the two.
@@ -139,7 +161,7 @@ fn make_parents(shell: &mut Shell, path: &str) -> Outcome {
     Ok(())
 }
 
-fn write_limits(shell: &mut Shell, path: &str, wanted: &[(&str, i64)]) -> Outcome {
+fn write_limit(shell: &mut Shell, path: &str, (wanted, value): (&str, i64)) -> Outcome {
     let node = quota_node(path, LIMITS);
     let old = text_at(shell, &node)?;
     let mut limits = Limits::parse(old.as_deref().unwrap_or(""));
@@ -147,9 +169,7 @@ fn write_limits(shell: &mut Shell, path: &str, wanted: &[(&str, i64)]) -> Outcom
     for (_, key) in KEYS {
         limits.set(key, limits.get(key));
     }
-    for (key, value) in wanted {
-        limits.set(key, *value);
-    }
+    limits.set(wanted, value);
     if old.is_some() {
         return shell.set_data(&node, limits.text().as_bytes(), -1).map(|_| ());
     }
@@ -178,19 +198,17 @@ fn warn_exceeded(shell: &mut Shell, path: &str) -> Outcome {
 
 pub fn delete(shell: &mut Shell, words: &[String]) -> Outcome {
     let options = Options::parse(words, &["n", "b", "N", "B"], &[])?;
-    let path = check_path(options.operands.first().ok_or_else(|| usage_of("delquota"))?)?;
+    let selected = options.one_of(&LETTERS)?;
+    let path = options.operands.first().ok_or_else(|| usage_of("delquota"))?;
     let node = quota_node(path, LIMITS);
+    check_path(&node)?;
     let Some(text) = text_at(shell, &node)? else {
         println!("Quota does not exist for {path}");
         return Ok(());
     };
-    let cleared: Vec<(&str, i64)> =
-        KEYS.iter().filter(|(letter, _)| options.has(letter)).map(|(_, key)| (*key, -1)).collect();
-    if !cleared.is_empty() {
+    if let Some((_, key)) = KEYS.iter().find(|(letter, _)| selected == Some(letter)) {
         let mut limits = Limits::parse(&text);
-        for (key, value) in cleared {
-            limits.set(key, value);
-        }
+        limits.set(key, -1);
         return shell.set_data(&node, limits.text().as_bytes(), -1).map(|_| ());
     }
     shell.delete_node(&node, -1)?;
@@ -221,6 +239,23 @@ mod tests {
 
     fn check(text: &str, expected: &str) {
         assert_eq!(Limits::parse(text).text(), expected);
+    }
+
+    #[test]
+    fn limits_are_checked_before_the_path() {
+        for (letter, text, expected) in [
+            ("n", "5", Ok(("count", 5))),
+            ("N", "5", Ok(("countHardLimit", 5))),
+            ("b", "0", Ok(("bytes", 0))),
+            ("B", "9999999999", Ok(("byteHardLimit", 9_999_999_999))),
+            ("n", "0", Err("the num quota must be greater than zero")),
+            ("N", "-5", Err("the num quota must be greater than zero")),
+            ("B", "-2", Err("the bytes quota must be greater than or equal to zero")),
+            ("n", "9999999999", Err("NumberFormatException happens when parsing the option value")),
+        ] {
+            let outcome = limit(letter, text).map_err(|e| e.to_string());
+            assert_eq!(outcome, expected.map_err(str::to_string), "-{letter} {text}");
+        }
     }
 
     #[test]
