@@ -295,6 +295,15 @@ def redo_and_connect_again(server):
 
 
 @check
+def no_credentials_at_all_end_the_session(server):
+    commands = "addauth digest\nget /mark\nget /mark\nquit\n"
+    process = subprocess.run(shell(server), input=commands, stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True, timeout=100)
+    # Where the refusal overtakes the first command, that finds no session either.
+    assert re.search(r"KeeperErrorCode = AuthFailed for /mark|Not connected", process.stdout), process.stdout
+    assert "Not connected" in process.stdout and MARK not in process.stdout, process.stdout
+
+
+@check
 def ephemerals_go_with_the_shell(server):
     expect(server, ("create -e /gone x", "Created /gone"), ("get /gone", "x"))
     expect(server, ("get /gone", "Node does not exist: /gone"))

@@ -397,8 +397,8 @@ fn sync(shell: &mut Shell, words: &[String]) -> Outcome {
 fn add_auth(shell: &mut Shell, words: &[String]) -> Outcome {
     let options = Options::parse(words, &[], &[])?;
     let scheme = operand(&options, 0, "addauth")?;
-    let auth = options.operands.get(1).map(|text| text.as_bytes().to_vec()).unwrap_or_default();
-    shell.session()?.add_auth(scheme, &auth);
+    let auth = options.operands.get(1).map(|text| text.as_bytes());
+    shell.session()?.add_auth(scheme, auth);
     Ok(())
 }
 
@@ -470,7 +470,7 @@ fn remove_watches(shell: &mut Shell, words: &[String]) -> Outcome {
     // -l: the client forgets its watches even when the server could not be reached.
     match outcome {
         Ok(_) => {}
-        Err(CliError::Lost(_)) if options.has("l") => {}
+        Err(CliError::Lost { .. }) if options.has("l") => {}
         Err(e) => return Err(e),
     }
     shell.session()?.watches(|watches| {

@@ -37,7 +37,10 @@ pub enum CliError {
         path: String,
     },
     /// No answer: what became of the request is unknown.
-    Lost(Loss),
+    Lost {
+        loss: Loss,
+        path: String,
+    },
     /// The user's words make no sense.
     Malformed(String),
     Unknown(String),
@@ -60,10 +63,15 @@ impl std::fmt::Display for CliError {
         match self {
             CliError::Code { code: -123, .. } => f.write_str("KeeperErrorCode = Reconfig is disabled"),
             CliError::Code { code, path } => f.write_str(&format::error_sentence(*code, path)),
-            CliError::Lost(Loss::Connection) => f.write_str("KeeperErrorCode = ConnectionLoss"),
-            CliError::Lost(Loss::SessionExpired) => f.write_str("KeeperErrorCode = Session expired"),
-            CliError::Lost(Loss::AuthFailed) => f.write_str("KeeperErrorCode = AuthFailed"),
-            CliError::Lost(Loss::Timeout) => f.write_str("KeeperErrorCode = Request timeout"),
+            CliError::Lost { loss, path } => {
+                let name = match loss {
+                    Loss::Connection => "ConnectionLoss",
+                    Loss::SessionExpired => "Session expired",
+                    Loss::AuthFailed => "AuthFailed",
+                    Loss::Timeout => "Request timeout",
+                };
+                write!(f, "KeeperErrorCode = {name} for {path}")
+            }
             CliError::Malformed(text) => f.write_str(text),
             CliError::Unknown(word) => write!(f, "Command not found: Command not found {word}"),
             CliError::NotConnected => f.write_str("Not connected"),
@@ -270,7 +278,7 @@ impl Shell {
     fn session(&self) -> Result<&Session, CliError> {
         self.session
             .as_ref()
-            .filter(|session| !matches!(session.state(), State::Closed | State::Expired))
+            .filter(|session| !matches!(session.state(), State::Closed | State::Expired | State::AuthFailed))
             .ok_or(CliError::NotConnected)
     }
 
@@ -278,7 +286,8 @@ impl Shell {
     fn call(&self, op: i32, body: &[u8], path: &str) -> Result<Vec<u8>, CliError> {
         let session = self.session()?;
         session.wait_connected(self.invocation.timeout);
-        let reply = session.call(op, body).map_err(CliError::Lost)?;
+        let lost = |loss| CliError::Lost { loss, path: path.to_string() };
+        let reply = session.call(op, body).map_err(lost)?;
         match reply.error {
             0 => Ok(reply.body),
             code => Err(CliError::Code { code, path: path.to_string() }),

@@ -129,7 +129,7 @@ struct Shared {
     password: Vec<u8>,
     seen: i64,
     sent_at: Instant,
-    auths: Vec<(String, Vec<u8>)>,
+    auths: Vec<(String, Option<Vec<u8>>)>,
     watches: Watches,
     /// closeSession is on its way: the end of the connection is no loss.
     closing: bool,
@@ -232,9 +232,9 @@ impl Session {
     }
 
     /// Adds credentials, now and after each reconnect. The server closes the connection when it does not like them.
-    pub fn add_auth(&self, scheme: &str, auth: &[u8]) {
+    pub fn add_auth(&self, scheme: &str, auth: Option<&[u8]>) {
         let mut shared = self.inner.lock();
-        shared.auths.push((scheme.to_string(), auth.to_vec()));
+        shared.auths.push((scheme.to_string(), auth.map(<[u8]>::to_vec)));
         if shared.stream.is_some() {
             // A failed send shows as a lost connection, after which the credentials are sent again.
             let _ = shared.send(AUTH_XID, wire::op::AUTH, &wire::auth(scheme, auth));
@@ -403,7 +403,7 @@ impl Inner {
         shared.password = password;
         shared.server = server.to_string();
         for (scheme, auth) in shared.auths.clone() {
-            shared.send(AUTH_XID, wire::op::AUTH, &wire::auth(&scheme, &auth))?;
+            shared.send(AUTH_XID, wire::op::AUTH, &wire::auth(&scheme, auth.as_deref()))?;
         }
         for body in shared.watches.registrations(shared.seen) {
             shared.send(SET_WATCHES_XID, wire::op::SET_WATCHES2, &body)?;

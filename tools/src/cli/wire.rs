@@ -190,8 +190,9 @@ pub fn connect(seen: i64, timeout_ms: i32, session: i64, password: &[u8], read_o
     frame(&body.buffer(Some(password)).flag(read_only).done())
 }
 
-pub fn auth(scheme: &str, auth: &[u8]) -> Vec<u8> {
-    Body::new().int(0).text(scheme).buffer(Some(auth)).done()
+/// No `auth` at all is not the same as an empty one: the digest scheme refuses it.
+pub fn auth(scheme: &str, auth: Option<&[u8]>) -> Vec<u8> {
+    Body::new().int(0).text(scheme).buffer(auth).done()
 }
 
 /// Lists in the record's order: data, exist, child, persistent, persistentRecursive.
