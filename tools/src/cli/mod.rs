@@ -423,7 +423,7 @@ impl Shell {
             }
             "history" => self.show_history(),
             "redo" => return self.redo(rest),
-            "printwatches" => print_watches(rest)?,
+            "printwatches" => print_watches(rest),
             "version" => println!("ZooKeeper CLI version: {}", ostler_engine::version::FULL),
             _ => {
                 let command = COMMANDS
@@ -459,15 +459,13 @@ impl Shell {
     }
 }
 
-fn print_watches(words: &[String]) -> Result<(), CliError> {
+fn print_watches(words: &[String]) {
     use std::sync::atomic::Ordering::Relaxed;
     match words.first().map(String::as_str) {
         None => println!("printwatches is {}", if PRINT_WATCHES.load(Relaxed) { "on" } else { "off" }),
-        Some("on") => PRINT_WATCHES.store(true, Relaxed),
-        Some("off") => PRINT_WATCHES.store(false, Relaxed),
-        Some(other) => return Err(CliError::Malformed(format!("printwatches on|off, not '{other}'"))),
+        // As with Apache's shell, whatever is not `on` is off.
+        Some(word) => PRINT_WATCHES.store(word == "on", Relaxed),
     }
-    Ok(())
 }
 
 fn with_port(server: &str) -> String {
