@@ -5,7 +5,7 @@ use base64::Engine;
 use base64::engine::general_purpose::STANDARD as BASE64;
 
 use super::format;
-use super::options::{Options, parse_number};
+use super::options::Options;
 use super::session::WatchKind;
 use super::wire::{self, Acl, Body, Fields, Stat, op};
 use super::{CliError, Shell};
@@ -77,16 +77,9 @@ fn old_watch_form(options: &Options, name: &str) -> bool {
     old
 }
 
-/// `-v`, or the operand `at` of old, with a hint; -1 is any.
-fn version(options: &Options, at: usize, old_form: &str, form: &str) -> Result<i32, CliError> {
-    match (options.number("v")?, options.operands.get(at)) {
-        (Some(version), _) => Ok(version),
-        (None, Some(old)) => {
-            eprintln!("'{old_form}' has been deprecated. Please use '{form}' instead.");
-            parse_number("version", old)
-        }
-        (None, None) => Ok(-1),
-    }
+/// `-v`; without it any version, -1. Apache's shell no longer honours a version written as an operand.
+fn version(options: &Options) -> Result<i32, CliError> {
+    Ok(options.number("v")?.unwrap_or(-1))
 }
 
 fn print_stat(stat: &Stat) {
@@ -240,8 +233,12 @@ fn create(shell: &mut Shell, words: &[String]) -> Outcome {
 fn delete(shell: &mut Shell, words: &[String]) -> Outcome {
     let options = Options::parse(words, &[], &["v"])?;
     let path = check_path(operand(&options, 0, "delete")?)?;
-    let version = version(&options, 1, "delete path [version]", "delete [-v version] path")?;
-    shell.delete_node(path, version)
+    if options.operands.len() > 1 {
+        eprintln!(
+            "'delete path [version]' has been deprecated. Please use 'delete [-v version] path' instead."
+        );
+    }
+    shell.delete_node(path, version(&options)?)
 }
 
 fn delete_all(shell: &mut Shell, words: &[String]) -> Outcome {
@@ -294,8 +291,7 @@ fn set(shell: &mut Shell, words: &[String]) -> Outcome {
     } else {
         text.as_bytes().to_vec()
     };
-    let version = version(&options, 2, "set path data [version]", "set [-s] [-v version] path data")?;
-    let stat = shell.set_data(path, &data, version)?;
+    let stat = shell.set_data(path, &data, version(&options)?)?;
     if options.has("s") {
         print_stat(&stat);
     }
