@@ -155,6 +155,11 @@ def other_forms_of_data(server):
         ("get /forms", "world"),
         ("create /forms/empty", "Created /forms/empty"),
         ("get /forms/empty", "null"),
+        ("get -b /forms/empty", "bnVsbA=="),
+        ("get -x /forms/empty", r"(?s).*6e 75 6c 6c.*null.*"),
+        ("get -b -x /forms", r"(?s).*77 6f 72 6c 64.*world.*"),
+        ("set /forms \"\"", ""),
+        ("get -x /forms", ""),
         ("deleteall /forms -b 10", ""),
     )
 

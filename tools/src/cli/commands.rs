@@ -69,10 +69,10 @@ pub fn usage_of(name: &str) -> CliError {
 }
 
 /// `command path watch` of old still works, with a hint.
-fn old_watch_form(options: &Options, name: &str) -> bool {
+fn old_watch_form(options: &Options, name: &str, form: &str) -> bool {
     let old = options.operands.len() > 1;
     if old {
-        eprintln!("'{name} path [watch]' has been deprecated. Please use '{name} [-w] path' instead.");
+        eprintln!("'{name} path [watch]' has been deprecated. Please use '{form}' instead.");
     }
     old
 }
@@ -267,14 +267,15 @@ fn delete_all(shell: &mut Shell, words: &[String]) -> Outcome {
 fn get(shell: &mut Shell, words: &[String]) -> Outcome {
     let options = Options::parse(words, &["s", "w", "b", "x"], &[])?;
     let path = check_path(operand(&options, 0, "get")?)?;
-    let watch = old_watch_form(&options, "get") || options.has("w");
+    let watch = old_watch_form(&options, "get", "get [-s] [-w] path") || options.has("w");
     let (data, stat) = shell.get_data(path, watch)?;
     shell.watching(watch, WatchKind::Data, path);
-    match data {
-        None => println!("null"),
-        Some(data) if options.has("b") => println!("{}", BASE64.encode(data)),
-        Some(data) if options.has("x") => println!("{}", format::hexdump(&data)),
-        Some(data) => println!("{}", String::from_utf8_lossy(&data)),
+    // No data is the word null, in whichever form.
+    let data = data.unwrap_or_else(|| b"null".to_vec());
+    match () {
+        () if options.has("x") => println!("{}", format::hexdump(&data)),
+        () if options.has("b") => println!("{}", BASE64.encode(data)),
+        () => println!("{}", String::from_utf8_lossy(&data)),
     }
     if options.has("s") {
         print_stat(&stat);
@@ -304,7 +305,7 @@ fn ls(shell: &mut Shell, words: &[String]) -> Outcome {
     if options.has("R") {
         return list_recursively(shell, path);
     }
-    let watch = old_watch_form(&options, "ls") || options.has("w");
+    let watch = old_watch_form(&options, "ls", "ls [-w] path") || options.has("w");
     let (names, stat) = shell.children(path, watch)?;
     shell.watching(watch, WatchKind::Child, path);
     println!("[{}]", names.join(", "));
@@ -337,7 +338,7 @@ fn list_recursively(shell: &mut Shell, root: &str) -> Outcome {
 fn stat(shell: &mut Shell, words: &[String]) -> Outcome {
     let options = Options::parse(words, &["w"], &[])?;
     let path = check_path(operand(&options, 0, "stat")?)?;
-    let watch = old_watch_form(&options, "stat") || options.has("w");
+    let watch = old_watch_form(&options, "stat", "stat [-w] path") || options.has("w");
     let stat = shell.exists(path, watch)?;
     shell.watching(watch, if stat.is_some() { WatchKind::Data } else { WatchKind::Exist }, path);
     match stat {
