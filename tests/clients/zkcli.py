@@ -133,6 +133,75 @@ def create_get_set_delete(server):
 
 
 @check
+def paths_are_checked_before_they_are_sent(server):
+    expect(
+        server,
+        ("create //bad", r'Invalid path string "//bad" caused by empty node name specified @1'),
+        ("create /a/../b", r'Invalid path string "/a/../b" caused by relative paths not allowed @4'),
+        ("get /a/.", r'Invalid path string "/a/." caused by relative paths not allowed @3'),
+        ("create /end/", "Path must not end with / character"),
+        ("create /sequences", "Created /sequences"),
+        ("create -s /sequences/", "Created /sequences/0000000000"),
+        ("create -s //x", r'Invalid path string "//x1" caused by empty node name specified @1'),
+        ("getEphemerals relative", "Path must start with / character"),
+        ("listquota /", r"absolute path is /zookeeper/quota//zookeeper_limits\n"
+                        r'Invalid path string "/zookeeper/quota//zookeeper_limits" caused by empty node name specified @17'),
+        ("deleteall /sequences", ""),
+    )
+
+
+GET_USAGE = r"""get \[-s\] \[-w\] \[-b\] \[-x\] path
+ -b   Output data in base64 format
+ -s   Print znode stats additionally
+ -w   Watch for changes on the znode
+ -x   Output data in hexdump format"""
+SET_USAGE = r"""set path data \[-s\] \[-v version\] \[-b\]
+ -b         Supply data in base64 format
+ -s         Print znode stats additionally
+ -v <arg>   Set with an expected version"""
+
+
+@check
+def words_that_make_no_command(server):
+    parser = r"org\.apache\.commons\.cli\."
+    expect(
+        server,
+        ("get", GET_USAGE),
+        ("set /x", SET_USAGE),
+        ("stat", r"stat \[-w\] path"),
+        ("create -x /x", parser + "UnrecognizedOptionException: Unrecognized option: -x"),
+        ("create /x -t", parser + "MissingArgumentException: Missing argument for option: t"),
+        ("create -e -t 5 /x", "TTLs cannot be used with Ephemeral znodes"),
+        ("create -c -t 5 /x", "TTLs cannot be used with Container znodes"),
+        ("create -t abc /x", "-t argument must be a long value"),
+        *((f"create -t {ttl} /x", "ttl must be positive and cannot be larger than: 1099511627775") for ttl in (0, -5, 1 << 40)),
+        ("deleteall -b abc /x", "-b argument must be an int value"),
+        ("addWatch -m bogus /x", r"addWatch \[-m mode\] path # optional mode is one of \[PERSISTENT, PERSISTENT_RECURSIVE\].*"),
+        ("addWatch -m persistent /x", ""),
+        ("create /x x world:anyone", "world:anyone does not have the form scheme:id:perm\nKeeperErrorCode = InvalidACL\nAcl is not valid : null"),
+        ("create /x x bad:x:r", "KeeperErrorCode = InvalidACL for /x\nAcl is not valid : /x"),
+        ("setAcl / world:anyone", "world:anyone does not have the form scheme:id:perm\nAcl is not valid : null"),
+    )
+
+
+@check
+def versions_and_watches_of_old(server):
+    expect(
+        server,
+        ("create /old x", "Created /old"),
+        ("set /old y 99", ""),
+        ("get /old watch", r"'get path \[watch\]' has been deprecated. Please use 'get \[-s\] \[-w\] path' instead.\ny"),
+        ("ls /old watch", r"'ls path \[watch\]' has been deprecated. Please use 'ls \[-w\] path' instead.\n\[\]"),
+        ("delete /old 5", r"'delete path \[version\]' has been deprecated. Please use 'delete \[-v version\] path' instead."),
+        ("get /old", "Node does not exist: /old"),
+        ("create /old x", "Created /old"),
+        ("create /old/child x", "Created /old/child"),
+        ("deleteall -b 0 /old", ""),
+        ("get /old", "Node does not exist: /old"),
+    )
+
+
+@check
 def a_listing_of_everything_below(server):
     expect(
         server,

@@ -15,7 +15,22 @@ type Outcome = Result<(), CliError>;
 const OPEN_ACL: (i32, &str, &str) = (31, "world", "anyone");
 /// Deletes in one multi of `deleteall` when `-b` does not say otherwise.
 const DELETE_BATCH_DEFAULT: usize = 1000;
+/// A TTL has 40 bits of the ephemeral owner.
+const TTL_MS_MAX: i64 = (1 << 40) - 1;
+/// Apache's shell has the client complain of an empty list, and the client knows no path.
+const NO_ACL: &str = "Acl is not valid : null";
 const CONFIG_PATH: &str = "/zookeeper/config";
+
+/// What usage says of each option of two commands; Apache describes no others.
+const GET_OPTIONS: &str = "
+ -b   Output data in base64 format
+ -s   Print znode stats additionally
+ -w   Watch for changes on the znode
+ -x   Output data in hexdump format";
+const SET_OPTIONS: &str = "
+ -b         Supply data in base64 format
+ -s         Print znode stats additionally
+ -v <arg>   Set with an expected version";
 
 /// Name, usage behind the name, and what runs it.
 pub struct Command {
@@ -65,7 +80,12 @@ fn operand<'a>(options: &'a Options, at: usize, name: &str) -> Result<&'a str, C
 
 pub fn usage_of(name: &str) -> CliError {
     let usage = COMMANDS.iter().find(|c| c.name == name).map_or("", |c| c.usage);
-    CliError::Malformed(format!("{name} {usage}"))
+    let options = match name {
+        "get" => GET_OPTIONS,
+        "set" => SET_OPTIONS,
+        _ => "",
+    };
+    CliError::Malformed(format!("{name} {usage}{options}"))
 }
 
 /// `command path watch` of old still works, with a hint.
@@ -197,18 +217,20 @@ fn create(shell: &mut Shell, words: &[String]) -> Outcome {
     let options = Options::parse(words, &["s", "e", "c"], &["t"])?;
     let path = operand(&options, 0, "create")?;
     let (sequential, ephemeral, container) = (options.has("s"), options.has("e"), options.has("c"));
-    let ttl: Option<i64> = options.number("t")?;
     if container && (sequential || ephemeral) {
         return Err(CliError::Malformed(
             "-c cannot be combined with -s or -e. Containers cannot be ephemeral or sequential.".into(),
         ));
     }
+    let ttl = ttl(options.value("t"))?;
     if ttl.is_some() && (ephemeral || container) {
-        return Err(CliError::Malformed("TTLs cannot be used with Ephemeral or Container znodes".into()));
+        let kind = if ephemeral { "Ephemeral" } else { "Container" };
+        return Err(CliError::Malformed(format!("TTLs cannot be used with {kind} znodes")));
     }
     let data = options.operands.get(1).map(|text| text.as_bytes());
     let acls = match options.operands.get(2) {
-        Some(text) => format::parse_acls(text).map_err(CliError::Malformed)?,
+        Some(text) => format::parse_acls(text)
+            .map_err(|e| CliError::Malformed(format!("{e}\nKeeperErrorCode = InvalidACL\n{NO_ACL}")))?,
         None => open_acl(),
     };
     // A sequential path is checked with a digit for the number to come.
@@ -224,10 +246,27 @@ fn create(shell: &mut Shell, words: &[String]) -> Outcome {
         None if container => (op::CREATE_CONTAINER, body),
         None => (op::CREATE2, body),
     };
-    let reply = shell.call(op, &body.done(), path)?;
+    let reply = shell.call(op, &body.done(), path).inspect_err(|e| {
+        if matches!(e, CliError::Code { code: -114, .. }) {
+            eprintln!("KeeperErrorCode = InvalidACL for {path}");
+        }
+    })?;
     let created = Fields(&reply).text().ok_or(CliError::BadReply)?;
     eprintln!("Created {}", shell.shown(&created));
     Ok(())
+}
+
+/// Of a znode that is to live so long, in ms.
+fn ttl(text: Option<&str>) -> Result<Option<i64>, CliError> {
+    let Some(text) = text else { return Ok(None) };
+    let Ok(ttl) = text.parse() else {
+        return Err(CliError::Malformed("-t argument must be a long value".into()));
+    };
+    if !(1..=TTL_MS_MAX).contains(&ttl) {
+        let complaint = format!("ttl must be positive and cannot be larger than: {TTL_MS_MAX}");
+        return Err(CliError::Malformed(complaint));
+    }
+    Ok(Some(ttl))
 }
 
 fn delete(shell: &mut Shell, words: &[String]) -> Outcome {
@@ -244,10 +283,7 @@ fn delete(shell: &mut Shell, words: &[String]) -> Outcome {
 fn delete_all(shell: &mut Shell, words: &[String]) -> Outcome {
     let options = Options::parse(words, &[], &["b"])?;
     let path = check_path(operand(&options, 0, "deleteall")?)?;
-    let batch = options.number("b")?.unwrap_or(DELETE_BATCH_DEFAULT);
-    if batch == 0 {
-        return Err(CliError::Malformed("Batch size must be > 0".into()));
-    }
+    let batch = delete_batch(options.value("b"))?;
     let mut paths = shell.subtree(path)?;
     paths.reverse();
     let mut failed = 0;
@@ -262,6 +298,15 @@ fn delete_all(shell: &mut Shell, words: &[String]) -> Outcome {
         eprintln!("Failed to delete some node(s) in the subtree!");
     }
     Ok(())
+}
+
+/// Apache's shell takes 0 and less, too, and deletes all the same.
+fn delete_batch(text: Option<&str>) -> Result<usize, CliError> {
+    let Some(text) = text else { return Ok(DELETE_BATCH_DEFAULT) };
+    let Ok(batch) = text.parse::<i32>() else {
+        return Err(CliError::Malformed("-b argument must be an int value".into()));
+    };
+    Ok(usize::try_from(batch).ok().filter(|batch| *batch > 0).unwrap_or(DELETE_BATCH_DEFAULT))
 }
 
 fn get(shell: &mut Shell, words: &[String]) -> Outcome {
@@ -367,8 +412,9 @@ fn get_acl(shell: &mut Shell, words: &[String]) -> Outcome {
 fn set_acl(shell: &mut Shell, words: &[String]) -> Outcome {
     let options = Options::parse(words, &["s", "R"], &["v"])?;
     let path = check_path(operand(&options, 0, "setAcl")?)?;
-    let acls = format::parse_acls(operand(&options, 1, "setAcl")?).map_err(CliError::Malformed)?;
-    let version: i32 = options.number("v")?.unwrap_or(-1);
+    let acls = format::parse_acls(operand(&options, 1, "setAcl")?)
+        .map_err(|e| CliError::Malformed(format!("{e}\n{NO_ACL}")))?;
+    let version = version(&options)?;
     let paths = if options.has("R") { shell.subtree(path)? } else { vec![path.to_string()] };
     for path in paths {
         let body = Body::new().text(&shell.full(&path)).acls(&acls).int(version).done();
@@ -431,14 +477,10 @@ fn get_all_children_number(shell: &mut Shell, words: &[String]) -> Outcome {
 fn add_watch(shell: &mut Shell, words: &[String]) -> Outcome {
     let options = Options::parse(words, &[], &["m"])?;
     let path = check_path(operand(&options, 0, "addWatch")?)?;
-    let (mode, kind) = match options.value("m").unwrap_or("PERSISTENT_RECURSIVE") {
+    let (mode, kind) = match options.value("m").unwrap_or("PERSISTENT_RECURSIVE").to_uppercase().as_str() {
         "PERSISTENT" => (0, WatchKind::Persistent),
         "PERSISTENT_RECURSIVE" => (1, WatchKind::Recursive),
-        other => {
-            return Err(CliError::Malformed(format!(
-                "mode {other} is none of PERSISTENT, PERSISTENT_RECURSIVE"
-            )));
-        }
+        _ => return Err(usage_of("addWatch")),
     };
     shell.call(op::ADD_WATCH, &Body::new().text(&shell.full(path)).int(mode).done(), path)?;
     shell.watching(true, kind, path);
@@ -548,4 +590,65 @@ fn reconfig(shell: &mut Shell, words: &[String]) -> Outcome {
         print_stat(&fields.stat().ok_or(CliError::BadReply)?);
     }
     Ok(())
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[track_caller]
+    fn check<T>(outcome: Result<T, CliError>, complaint: &str) {
+        assert_eq!(outcome.err().map(|e| e.to_string()).unwrap_or_default(), complaint);
+    }
+
+    #[test]
+    fn paths_are_checked_before_they_are_sent() {
+        for fine in ["/", "/a", "/a/.b", "/a/..b", "/a/b.", "/a/...", "/\u{e9}"] {
+            check(check_path(fine), "");
+        }
+        check(check_path(""), "Path length must be > 0");
+        check(check_path("a"), "Path must start with / character");
+        check(check_path("/a/"), "Path must not end with / character");
+        for (path, reason) in [
+            ("//bad", "empty node name specified @1"),
+            ("/a/../b", "relative paths not allowed @4"),
+            ("/a/./b", "relative paths not allowed @3"),
+            ("/a/..", "relative paths not allowed @4"),
+            ("/.", "relative paths not allowed @1"),
+            ("/a\0", "null character not allowed @2"),
+            ("/a\t", "invalid character @2"),
+            ("/\u{1f600}", "invalid character @1"),
+        ] {
+            check(check_path(path), &format!("Invalid path string \"{path}\" caused by {reason}"));
+        }
+    }
+
+    #[test]
+    fn ttls_have_forty_bits() {
+        check(ttl(None), "");
+        check(ttl(Some("1099511627775")), "");
+        check(ttl(Some("abc")), "-t argument must be a long value");
+        for outside in ["0", "-5", "1099511627776"] {
+            check(ttl(Some(outside)), "ttl must be positive and cannot be larger than: 1099511627775");
+        }
+    }
+
+    #[test]
+    fn batches_of_deletes_may_be_nonsense() {
+        check(delete_batch(Some("abc")), "-b argument must be an int value");
+        for (text, batch) in [(None, 1000), (Some("10"), 10), (Some("0"), 1000), (Some("-3"), 1000)] {
+            assert_eq!(delete_batch(text).unwrap(), batch);
+        }
+    }
+
+    #[test]
+    fn usage_describes_the_options_of_get_and_set() {
+        check(
+            Err::<(), _>(usage_of("set")),
+            "set path data [-s] [-v version] [-b]\n -b         Supply data in base64 format\n \
+             -s         Print znode stats additionally\n -v <arg>   Set with an expected version",
+        );
+        assert!(usage_of("get").to_string().ends_with("\n -x   Output data in hexdump format"));
+        check(Err::<(), _>(usage_of("stat")), "stat [-w] path");
+    }
 }
