@@ -213,9 +213,7 @@ pub(super) fn read(
         move |source| RecoverError::Io { segment, source }
     };
     let mut files = log_files(disk, dir).map_err(io_at(dir))?;
-    // The file that may hold base + 1, and all later ones (storage.md §9.2).
-    let first = files.iter().rposition(|file| file.first.0 <= base.0.saturating_add(1)).unwrap_or(0);
-    files.drain(..first);
+    files.drain(..first_file(disk, &files, base)?);
     if settings.repair {
         settle(disk, dir, &files)?;
     }
@@ -226,16 +224,12 @@ pub(super) fn read(
     let mut blank: Vec<&LogFile> = Vec::new();
     let mut ahead: Option<Contents> = None;
     for (index, file) in files.iter().enumerate() {
-        let load = |file: &LogFile| {
-            let opened = disk.open(&file.path, Open::Read).and_then(|opened| opened.contents());
-            opened.map_err(io_at(&file.path))
-        };
         let contents = match ahead.take() {
             Some(contents) => contents,
-            None => load(file)?,
+            None => load(disk, file)?,
         };
         // The kernel reads the next file while this one is replayed.
-        ahead = files.get(index + 1).map(load).transpose()?;
+        ahead = files.get(index + 1).map(|file| load(disk, file)).transpose()?;
         replay.seen = Zxid::ZERO;
         let origin = match begin(file, &contents, &replay)? {
             Begin::Blank => {
@@ -301,6 +295,30 @@ pub(super) fn read(
     };
     recovered.say(settings.repair);
     Ok(recovered)
+}
+
+/// Where recovery from `base` begins: the file that may hold base + 1 (storage.md §9.2).
+///
+/// An Apache server logs a request that it cannot decode under the zxid before. Where it began a new file between the two,
+/// that file's name promises a txn that stands at the end of the one before it. Apache loses that txn, if the snapshot at
+/// which it began the file was taken before the txn was applied.
+fn first_file(disk: &dyn Disk, files: &[LogFile], base: Zxid) -> Result<usize, RecoverError> {
+    let next = Zxid(base.0.saturating_add(1));
+    let first = files.iter().rposition(|file| file.first <= next).unwrap_or(0);
+    if first == 0 || files[first].first != next {
+        return Ok(first);
+    }
+    let contents = load(disk, &files[first])?;
+    let Ok(Origin::Apache) = origin(&contents) else { return Ok(first) };
+    match record_at(&contents, FILE_HEADER_BYTES as u64, Origin::Apache) {
+        At::Record(record) if record.is_undecodable_request() => Ok(first - 1),
+        _ => Ok(first),
+    }
+}
+
+fn load(disk: &dyn Disk, file: &LogFile) -> Result<Contents, RecoverError> {
+    let opened = disk.open(&file.path, Open::Read).and_then(|opened| opened.contents());
+    opened.map_err(|source| RecoverError::Io { segment: file.path.clone(), source })
 }
 
 /// Whether any log file holds a record: with no snapshot beside it, starting from nothing would lose it.

@@ -294,6 +294,13 @@ fn files_of_apache_are_read_by_its_rules_made_safe() {
     let twice = [tiny([1, 2]), vec![undecodable(2)], tiny([3])].concat();
     check(&[("log.1", apache(&twice, 9))], 0, "3 after 4 in log.1");
     check(&[("log.1", apache(&tiny([1, 2, 2, 3]), 9))], 0, "gap log.1 2 2");
+    // ... which may begin a file: the txn of that zxid stands in the one before, and a snapshot may lack it.
+    let begins = || apache(&[vec![undecodable(3)], tiny([4])].concat(), 9);
+    for base in 0..5 {
+        let expected = format!("4 after {} in log.1 log.3", [5, 4, 3, 1, 0][base as usize]);
+        check(&[("log.1", one()), ("log.3", begins())], base, &expected);
+    }
+    check(&[("log.3", begins())], 2, "4 after 2 in log.3");
     // Files before the base are not read.
     check(&[("log.1", vec![7; 50]), ("log.4", apache(&tiny(4..=9), 0))], 5, "9 after 4 in log.1 log.4");
     check(&[("log.5", apache(&tiny(5..=9), 0))], 2, "gap log.5 2 5");
