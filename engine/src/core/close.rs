@@ -7,7 +7,7 @@
 use super::write::Asker;
 use super::{Core, Space};
 use crate::limits::{CLOSE_PATH_BYTES_MAX, CLOSE_PORTION_PATH_BYTES, CLOSE_PORTION_TXNS};
-use crate::model::{ErrorCode, SessionId, Xid};
+use crate::model::{ErrorCode, SessionId, Xid, java};
 use crate::ring::After;
 use crate::wire::{SubTxn, TxnBody};
 use ostler_replication::Broadcast;
@@ -77,18 +77,19 @@ impl<B: Broadcast> Core<B> {
         }
     }
 
-    /// All paths of the session's ephemerals if they fit one closeSession.
-    fn few_paths(&self, session: SessionId) -> Option<Vec<String>> {
+    /// All paths of the session's ephemerals, in Apache's order, if they fit one closeSession.
+    pub(super) fn few_paths(&self, session: SessionId) -> Option<Vec<String>> {
         let mut bytes = 0;
-        let mut paths = Vec::new();
-        for path in self.head.ephemerals(session) {
-            bytes += 4 + path.len();
+        let mut few = Vec::new();
+        for ephemeral in self.head.ephemerals_after(session, None) {
+            bytes += 4 + ephemeral.path.len();
             if bytes > CLOSE_PATH_BYTES_MAX {
                 return None;
             }
-            paths.push(path);
+            few.push(ephemeral);
         }
-        Some(paths)
+        java::sort_ephemerals(&mut few, |ephemeral| (&ephemeral.path, ephemeral.czxid));
+        Some(few.into_iter().map(|ephemeral| ephemeral.path).collect())
     }
 
     fn delete_portion(&self, session: SessionId) -> Vec<SubTxn<'static>> {

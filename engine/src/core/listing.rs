@@ -2,6 +2,8 @@
 //! turn, so that nobody else waits for it.
 //! Not here: that the connection sends nothing else meanwhile, which its worker sees to.
 //!
+//! A list that one turn makes is in Apache's order; a longer one in that of ids.
+//!
 //! A list put together over several turns must still be one that was true at a time. The session itself makes no new
 //! ones meanwhile; when others have deleted some, the list is begun anew, and if that goes on, finished in one go.
 
@@ -37,6 +39,13 @@ impl Listing {
         self.attempts += 1;
         self.paths.clear();
     }
+
+    fn tell(&mut self, path: &str) {
+        if self.prefix.as_deref().is_none_or(|prefix| path.starts_with(prefix)) {
+            self.count += 1;
+            self.paths.put_string(path);
+        }
+    }
 }
 
 impl<B: Broadcast> Core<B> {
@@ -65,22 +74,25 @@ impl<B: Broadcast> Core<B> {
         if of != listing.of {
             listing.begin_anew(of);
         }
-        let portion = if listing.attempts > ATTEMPTS { usize::MAX } else { EPHEMERALS_PORTION };
-        let mut looked_at = 0;
-        for (id, path) in self.head.ephemerals_after(listing.session, listing.after).take(portion) {
-            looked_at += 1;
-            listing.after = Some(id);
-            if listing.prefix.as_deref().is_none_or(|prefix| path.starts_with(prefix)) {
-                listing.count += 1;
-                listing.paths.put_string(&path);
+        let few = if of <= EPHEMERALS_PORTION { self.few_paths(listing.session) } else { None };
+        match few {
+            Some(paths) => paths.iter().for_each(|path| listing.tell(path)),
+            None => {
+                let portion = if listing.attempts > ATTEMPTS { usize::MAX } else { EPHEMERALS_PORTION };
+                let mut looked_at = 0;
+                for ephemeral in self.head.ephemerals_after(listing.session, listing.after).take(portion) {
+                    looked_at += 1;
+                    listing.after = Some(ephemeral.id);
+                    listing.tell(&ephemeral.path);
+                    if listing.paths.len() > REPLY_BYTES_MAX {
+                        // No client takes a frame of a gigabyte.
+                        return self.open.quiet(listing.from, self.head.zxid(), After::Close);
+                    }
+                }
+                if looked_at == portion {
+                    return self.listings.push_front(listing);
+                }
             }
-            if listing.paths.len() > REPLY_BYTES_MAX {
-                // No client takes a frame of a gigabyte.
-                return self.open.quiet(listing.from, self.head.zxid(), After::Close);
-            }
-        }
-        if looked_at == portion {
-            return self.listings.push_front(listing);
         }
         let (xid, zxid) = (listing.xid, self.head.zxid());
         self.open.reply(listing.from, zxid, xid, After::Keep, |out| {

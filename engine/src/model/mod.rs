@@ -5,6 +5,7 @@ pub mod acl;
 pub mod auth;
 pub mod error;
 pub mod ids;
+pub mod java;
 pub mod owner;
 pub mod path;
 pub mod quota;

@@ -12,7 +12,7 @@ use crate::wire::jute::JutePut;
 use crate::wire::reply;
 use crate::wire::request::{MultiReadOp, SetWatches};
 use crate::wire::{AclBytes, OpCode, Request};
-use crate::world::{AclId, AclList, Node, PathHash, View};
+use crate::world::{AclId, AclList, ChildOrder, Node, PathHash, View};
 use std::sync::Arc;
 
 /// Who asks, and what it is answered from.
@@ -21,6 +21,7 @@ pub struct Reading<'a> {
     pub schemes: &'a Schemes,
     pub ids: &'a Arc<[Identity]>,
     pub watches: &'a mut Watches,
+    pub order: &'a mut ChildOrder,
     pub slot: u32,
     pub xid: Xid,
     pub out: &'a mut Vec<u8>,
@@ -114,8 +115,8 @@ impl Reading<'_> {
         let mut fits = true;
         reply::frame_reply(self.out, self.xid, view.zxid(), ErrorCode::Ok, |out| {
             out.put_count(node.child_count() as usize);
-            for name in node.children() {
-                out.put_string(name);
+            for child in node.children_in_order(self.order) {
+                out.put_string(child.name());
                 fits = out.len() - start <= REPLY_BYTES_PORTION;
                 if !fits {
                     break;

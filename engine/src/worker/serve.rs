@@ -23,7 +23,7 @@ use crate::limits::{
     CONNECT_BYTES_MAX, CONNECTION_IDENTITIES_MAX, FLUSH_REPLY_BYTES, LINGER_JOBS_LEAST, REPLY_BYTES_LEAN,
     REPLY_BYTES_PAUSE, TURN_REPLY_BYTES_MAX, TURN_REQUESTS_MAX, WRONG_PROTOCOL_LOG_MS,
 };
-use crate::model::{ErrorCode, Identity, SessionId, Xid};
+use crate::model::{ErrorCode, Identity, SessionId, Xid, java};
 use crate::ring::ConnRef;
 use crate::wire::frame::{Front, front};
 use crate::wire::jute::JutePut;
@@ -283,13 +283,13 @@ impl<P: Poll> State<P> {
         hash: Option<PathHash>,
         view: &View,
     ) -> Step {
-        let State { connections, watches, pool, shared, tally, now, .. } = self;
+        let State { connections, watches, pool, shared, order, tally, now, .. } = self;
         let Some(connection) = connections.get_mut(slot) else { return Step::Over };
         let xid = if op == OpCode::Ping { Xid::PING } else { xid };
         let out = connection.output.prepare(pool);
         let before = out.len();
         let mut reading =
-            Reading { view, schemes: &shared.schemes, ids: &connection.ids, watches, slot, xid, out };
+            Reading { view, schemes: &shared.schemes, ids: &connection.ids, watches, order, slot, xid, out };
         let rest = match Request::decode(op, record) {
             Ok(request) => reading.serve(op, &request, hash),
             Err(_) => {
@@ -700,7 +700,12 @@ fn united(ids: &Arc<[Identity]>, proven: Vec<Identity>) -> Option<Arc<[Identity]
     if new.is_empty() {
         return Some(ids.clone());
     }
-    (ids.len() + new.len() <= CONNECTION_IDENTITIES_MAX).then(|| ids.iter().cloned().chain(new).collect())
+    if ids.len() + new.len() > CONNECTION_IDENTITIES_MAX {
+        return None;
+    }
+    let mut all: Vec<_> = ids.iter().cloned().chain(new).collect();
+    java::sort_ids(&mut all);
+    Some(all.into())
 }
 
 /// For each whole frame from the front: the hash of the path if it is a read that looks one up.

@@ -20,7 +20,7 @@ use crate::limits::{
 use crate::model::auth::ip_identity;
 use crate::model::{Identity, SessionId};
 use crate::ring::{ConnRef, Event, Subscriber};
-use crate::world::{Ahead, PathHash};
+use crate::world::{Ahead, ChildOrder, PathHash};
 use crossbeam::utils::CachePadded;
 use ostler_replication::Moment;
 use std::collections::VecDeque;
@@ -119,6 +119,7 @@ pub(super) struct State<P: Poll> {
     pub outcome_at: usize,
     pub hits: Vec<Hit>,
     pub event_frames: [Vec<u8>; 2],
+    pub order: ChildOrder,
     /// Ids of connections from the address seen last: most come from few.
     pub ids_of_address: Option<(IpAddr, Arc<[Identity]>)>,
     pub strangers: u64,
@@ -222,6 +223,7 @@ impl<P: Poll> Worker<P> {
             outcome_at: 0,
             hits: Vec::new(),
             event_frames: Default::default(),
+            order: ChildOrder::default(),
             ids_of_address: None,
             strangers: 0,
             strangers_logged: None,

@@ -11,6 +11,7 @@ use super::record::{AclId, Fields, NodeId, Payload};
 use super::retire::Undo;
 use super::view::{Found, Shared, Walk, is_root};
 use super::view::{NEWEST, Node};
+use crate::model::java::Table;
 use crate::model::quota::{QuotaText, stats_path};
 use crate::model::{ErrorCode, Owner, SessionId, Stat, StatPersisted, WallMillis, path};
 use crate::wire::{AclBytes, Create, CreateKind, SubTxn, TxnBody, TxnHeader};
@@ -344,7 +345,7 @@ impl<'a> Txn<'a> {
     fn adopt(&mut self, parent: (&str, Found<'_>), child: NodeId, cversion: i32) -> AclId {
         let mut fields = parent.1.1.fields();
         self.writer.edit_children(self.shared, &mut fields, |edit, root| edit.insert(root, child));
-        fields.children += 1;
+        fields.count_children(1);
         self.raise_cversion(&mut fields.stat, cversion);
         self.restat(parent, &fields);
         fields.acl
@@ -499,7 +500,13 @@ pub(super) fn owner_of(kind: CreateKind, session: SessionId) -> Owner {
 
 impl Fields {
     fn leaf(parent: NodeId, stat: StatPersisted, acl: AclId) -> Fields {
-        Fields { parent, stat, acl, children_root: super::arena::Handle::NONE, children: 0 }
+        let (children_root, table) = (super::arena::Handle::NONE, Table::CHILDREN);
+        Fields { parent, stat, acl, children_root, children: 0, table }
+    }
+
+    fn count_children(&mut self, more: u32) {
+        self.children += more;
+        self.table = self.table.grown(self.children as usize);
     }
 }
 
@@ -586,7 +593,7 @@ impl Writer {
         self.edit_children(shared, &mut fields, |edit, root| {
             children.iter().fold(root, |root, child| edit.insert(root, *child))
         });
-        fields.children += children.len() as u32;
+        fields.count_children(children.len() as u32);
         // Neither data nor Stat changes; a record without a stamp has no digest to keep.
         let digest = record.digest().unwrap_or_default();
         self.replace(shared, (parent, record), &fields, record.payload(), digest);

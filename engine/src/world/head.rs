@@ -84,6 +84,13 @@ pub struct Savepoint {
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
 pub struct NotRetained;
 
+/// An ephemeral znode as its session's list has it.
+pub struct Ephemeral {
+    pub id: NodeId,
+    pub czxid: Zxid,
+    pub path: String,
+}
+
 /// A znode's quota: the deepest one at or above a path.
 #[derive(Clone, PartialEq, Eq, Debug)]
 pub struct Quota<'p> {
@@ -296,23 +303,24 @@ impl Head {
         self.writer.ephemerals.iter().map(|(id, nodes)| (*id, nodes.len()))
     }
 
-    /// Paths of the session's ephemerals, in the order in which closeSession lists them.
+    /// Paths of the session's ephemerals, in no order that means anything.
     pub fn ephemerals(&self, session: SessionId) -> impl Iterator<Item = String> + '_ {
-        let nodes = self.writer.ephemerals.get(&session);
-        nodes.into_iter().flatten().map(|id| self.shared.path_of(*id))
+        self.ephemerals_after(session, None).map(|ephemeral| ephemeral.path)
     }
 
-    /// Some of them with their ids, behind a place (`None`: from the first), for going through them in portions.
+    /// The session's ephemerals behind a place (`None`: from the first), for going through them in portions.
     pub fn ephemerals_after(
         &self,
         session: SessionId,
         after: Option<NodeId>,
-    ) -> impl Iterator<Item = (NodeId, String)> + '_ {
+    ) -> impl Iterator<Item = Ephemeral> + '_ {
         let start = after.map_or(std::ops::Bound::Unbounded, std::ops::Bound::Excluded);
         let nodes = self.writer.ephemerals.get(&session).into_iter();
-        nodes
-            .flat_map(move |nodes| nodes.range((start, std::ops::Bound::Unbounded)))
-            .map(|id| (*id, self.shared.path_of(*id)))
+        nodes.flat_map(move |nodes| nodes.range((start, std::ops::Bound::Unbounded))).map(|id| Ephemeral {
+            id: *id,
+            czxid: self.shared.newest(*id).czxid(),
+            path: self.shared.path_of(*id),
+        })
     }
 
     pub fn ephemeral_count(&self, session: SessionId) -> usize {

@@ -8,7 +8,7 @@
 //!   (always)  czxid's low 40 bits 5, ctime's distance from `CTIME_FIRST` 5
 //!   WIDE      instead of these czxid 8, ctime 8                   when either has more bits
 //!   CHANGED   mzxid 8, mtime 8, version 4, aversion 4             otherwise as created
-//!   PARENT    pzxid 8, cversion 4, children's root 4, count 4     otherwise czxid, 0, none
+//!   PARENT    pzxid 8, cversion 4, children's root 4, count 4     otherwise czxid, 0, none (see `packed_count`)
 //!   OWNER     stored ephemeralOwner 8
 //!   ACL       acl id 4                                            otherwise open to all
 //!   LONG      name length 4                                       the length of 1 byte is 0 then
@@ -25,6 +25,7 @@
 
 use super::arena::{Handle, Memory};
 use super::table::{CACHE_LINE_BYTES, prefetch};
+use crate::model::java::Table;
 use crate::model::{Owner, StatPersisted, WallMillis};
 use ostler_replication::Zxid;
 use std::marker::PhantomData;
@@ -106,6 +107,8 @@ pub(super) struct Fields {
     pub acl: AclId,
     pub children_root: Handle,
     pub children: u32,
+    /// What Apache would keep them in: grown by the most there ever were.
+    pub table: Table,
 }
 
 /// A version's data.
@@ -353,7 +356,21 @@ impl<'a> Record<'a> {
             return (Handle::NONE, 0);
         }
         let at = Sections::of(flags).parent + 12;
-        (Handle(self.get(at)), self.get(at + 4))
+        (Handle(self.get(at)), unpacked_count(self.get(at + 4)).0)
+    }
+
+    pub(super) fn czxid(&self) -> Zxid {
+        let flags = self.flags();
+        self.created(flags, Sections::of(flags).czxid).0
+    }
+
+    /// What Apache would keep the children in.
+    pub(super) fn table(&self) -> Table {
+        let flags = self.flags();
+        match flags & PARENT {
+            0 => Table::CHILDREN,
+            _ => unpacked_count(self.get(Sections::of(flags).parent + 16)).1,
+        }
     }
 
     /// Fetches what lies behind the first two cache lines, when those have been fetched. Looks at the header only, which
@@ -371,7 +388,14 @@ impl<'a> Record<'a> {
 
     pub(super) fn fields(&self) -> Fields {
         let (children_root, children) = self.children();
-        Fields { parent: self.parent(), stat: self.stat(), acl: self.acl(), children_root, children }
+        Fields {
+            parent: self.parent(),
+            stat: self.stat(),
+            acl: self.acl(),
+            children_root,
+            children,
+            table: self.table(),
+        }
     }
 
     /// Bytes of the block, as they were asked for.
@@ -477,7 +501,7 @@ impl<'a> Draft<'a> {
             out.put(sections.parent, stat.pzxid.0);
             out.put(sections.parent + 8, stat.cversion);
             out.put(sections.parent + 12, self.fields.children_root.0);
-            out.put(sections.parent + 16, self.fields.children);
+            out.put(sections.parent + 16, packed_count(self.fields.children, self.fields.table));
         }
         if self.flags & OWNER != 0 {
             out.put(sections.owner, stat.owner.to_stored());
@@ -497,6 +521,29 @@ impl<'a> Draft<'a> {
             Payload::External(blob) => out.put(sections.external, blob.0),
         }
     }
+}
+
+/// Bits of a count beside which there is room for the table's size.
+const COUNT_BITS: u32 = 26;
+/// Marks a larger count, which stands alone.
+const LARGE_COUNT: u32 = 1 << 31;
+
+/// The count of children and the size of their table in one word. A count of more than 64 M tells the size by itself.
+#[inline]
+fn packed_count(children: u32, table: Table) -> u32 {
+    match children >> COUNT_BITS {
+        0 => u32::from(table.0 - Table::CHILDREN.0) << COUNT_BITS | children,
+        _ => LARGE_COUNT | children,
+    }
+}
+
+#[inline]
+fn unpacked_count(word: u32) -> (u32, Table) {
+    if word & LARGE_COUNT != 0 {
+        let children = word & !LARGE_COUNT;
+        return (children, Table::CHILDREN.grown(children as usize));
+    }
+    (word & ((1 << COUNT_BITS) - 1), Table(Table::CHILDREN.0 + (word >> COUNT_BITS) as u8))
 }
 
 /// The section of czxid and ctime; `None` when the two want a WIDE one.
@@ -617,6 +664,7 @@ mod tests {
         assert_eq!((record.name(), record.data(&memory), record.parent()), (name, data, fields.parent));
         assert_eq!((record.acl(), record.owner()), (fields.acl, fields.stat.owner));
         assert_eq!(record.children(), (fields.children_root, fields.children));
+        assert_eq!(record.table(), fields.table);
         assert_eq!(record.stamp(), stamp.map_or(fields.stat.czxid.0, |s| s.stamp));
         assert_eq!(record.older(), stamp.map_or(Handle::NONE, |s| s.older));
         assert_eq!((record.mark(), record.digest()), (stamp.map(|s| s.mark), stamp.map(|s| s.digest)));
@@ -625,7 +673,8 @@ mod tests {
 
     fn fresh() -> Fields {
         let stat = StatPersisted::created(Zxid(77), WallMillis(1_700_000_000_000), Owner::Persistent);
-        Fields { parent: NodeId(9), stat, acl: AclId::OPEN, children_root: Handle::NONE, children: 0 }
+        let (children_root, table) = (Handle::NONE, Table::CHILDREN);
+        Fields { parent: NodeId(9), stat, acl: AclId::OPEN, children_root, children: 0, table }
     }
 
     #[test]
@@ -641,6 +690,7 @@ mod tests {
         all.acl = AclId(4);
         all.children_root = Handle(1000);
         all.children = 3;
+        all.table = Table(7);
         all.stat.owner = Owner::Ephemeral(SessionId(0x1234));
         all.stat.mzxid = Zxid(79);
         all.stat.mtime = WallMillis(5);
@@ -649,6 +699,15 @@ mod tests {
         all.stat.pzxid = Zxid(78);
         all.stat.cversion = 8;
         check(all, "x", Some(b"abc"), Some(stamp), 18 + 20 + 24 + 20 + 8 + 4 + 4);
+    }
+
+    #[test]
+    fn any_count_of_children_reads_back() {
+        for children in [0, 1, 6, 7, (1 << COUNT_BITS) - 1, 1 << COUNT_BITS, u32::MAX >> 1] {
+            let table = Table::CHILDREN.grown(children as usize);
+            assert_eq!(unpacked_count(packed_count(children, table)), (children, table));
+        }
+        assert_eq!(unpacked_count(packed_count(2, Table(33))), (2, Table(33)));
     }
 
     #[test]

@@ -16,8 +16,11 @@ use super::hash::{HashKey, PathHash};
 use super::index::Index;
 use super::record::{AclId, INLINE_BYTES_MAX, NodeId, Record};
 use super::table::{AclList, Acls, CACHE_LINE_BYTES, Nodes, Sessions, prefetch};
+use crate::limits::CHILDREN_PORTION;
+use crate::model::java::{self, Table};
 use crate::model::{Owner, SessionId, Stat, StatPersisted};
 use ostler_replication::Zxid;
+use std::collections::VecDeque;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicUsize, Ordering};
 
@@ -299,10 +302,19 @@ impl View {
         self.0.shared.sessions.at(self.0.limit)
     }
 
-    /// The children of a znode of this View, to be told in portions.
+    /// The children of a znode of this View, to be told in portions: in Apache's order if they are few enough to be put
+    /// into it at once.
     pub fn listing(&self, node: &Node<'_>) -> Listing {
-        let Children { cursor, left, .. } = node.children();
-        Listing { view: self.clone(), cursor, left }
+        let left = match node.child_count() as usize <= CHILDREN_PORTION {
+            true => {
+                Left::Few(node.children_in_order(&mut ChildOrder::default()).map(|child| child.id).collect())
+            }
+            false => {
+                let Children { cursor, left, .. } = node.children();
+                Left::Many(cursor, left)
+            }
+        };
+        Listing { view: self.clone(), left }
     }
 
     /// All znodes below a znode of this View, to be counted in portions.
@@ -367,10 +379,41 @@ impl<'a> Node<'a> {
         self.record.children().1
     }
 
-    /// Names, in no order that means anything.
+    /// Names, in no order that means anything, and at once.
     pub fn children(&self) -> Children<'a> {
         let cursor = Cursor::new(&self.shared.memory, self.record.children().0);
         Children { shared: self.shared, limit: self.limit, cursor, left: self.child_count() }
+    }
+
+    /// The children in the order in which Apache lists them: by their places in a Java hash set, at one place by creation.
+    pub fn children_in_order<'o>(
+        &self,
+        order: &'o mut ChildOrder,
+    ) -> impl ExactSizeIterator<Item = Node<'a>> + use<'a, 'o> {
+        let (shared, limit, table) = (self.shared, self.limit, self.record.table());
+        let mut children = self.children();
+        let alone = children.len() < 2;
+        let (mut newest, mut ascending) = (Zxid::ZERO, true);
+        order.children.clear();
+        while let Some(child) = children.next_node() {
+            let place = if alone { 0 } else { table.place(java::hash(child.name())) };
+            let czxid = child.record.czxid();
+            ascending &= newest <= czxid;
+            newest = czxid;
+            order.children.push(Placed { place, id: child.id });
+        }
+        order.sort(table);
+        let node = move |child: &Placed| {
+            let record = shared.visible(child.id, limit).expect("a child in the set is there");
+            Node { shared, limit, id: child.id, record }
+        };
+        if !ascending {
+            // Ids of deleted znodes are used again.
+            for run in order.children.chunk_by_mut(|a, b| a.place == b.place) {
+                run.sort_by_key(|child| node(child).record.czxid());
+            }
+        }
+        order.children.iter().map(node)
     }
 
     /// The last component; empty for the root.
@@ -394,6 +437,53 @@ impl<'a> Node<'a> {
         self.walk("").count_rest() - 1
     }
 }
+
+/// Where children are put into Apache's order; to be used again, since it is asked for ever so often.
+#[derive(Default)]
+pub struct ChildOrder {
+    children: Vec<Placed>,
+    sorted: Vec<Placed>,
+    /// How many are before each place.
+    before: Vec<u32>,
+}
+
+/// One child and its place in the table.
+#[derive(Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
+struct Placed {
+    place: u32,
+    id: NodeId,
+}
+
+impl ChildOrder {
+    /// Sorts children, which come in the order of their ids, by places.
+    fn sort(&mut self, table: Table) {
+        let count = self.children.len();
+        if count <= SORTED_MOST || table.places() > count * PLACES_PER_CHILD_MOST {
+            return self.children.sort_unstable();
+        }
+        // Counted, not compared: a comparison of hashes is guessed wrong half of the time.
+        self.before.clear();
+        self.before.resize(table.places() + 1, 0);
+        self.children.iter().for_each(|child| self.before[child.place as usize + 1] += 1);
+        let mut sum = 0;
+        for before in &mut self.before {
+            sum += *before;
+            *before = sum;
+        }
+        self.sorted.resize(count, self.children[0]);
+        for child in &self.children {
+            let at = &mut self.before[child.place as usize];
+            self.sorted[*at as usize] = *child;
+            *at += 1;
+        }
+        std::mem::swap(&mut self.children, &mut self.sorted);
+    }
+}
+
+/// Fewer are sorted sooner than counted.
+const SORTED_MOST: usize = 20;
+/// A table larger than this was filled by children that are gone: going through it takes longer than sorting.
+const PLACES_PER_CHILD_MOST: usize = 8;
 
 /// The children's names of one znode.
 #[derive(Clone)]
@@ -439,26 +529,46 @@ impl ExactSizeIterator for Children<'_> {}
 /// The names of one znode's children with the View they are seen in, to be gone through in portions over any time.
 pub struct Listing {
     view: View,
-    cursor: Cursor,
-    left: u32,
+    left: Left,
+}
+
+/// The children not yet told.
+enum Left {
+    /// In Apache's order.
+    Few(VecDeque<NodeId>),
+    /// In the order of ids, and how many.
+    Many(Cursor, u32),
 }
 
 impl Listing {
     /// Names not yet told.
     pub fn len(&self) -> usize {
-        self.left as usize
+        match &self.left {
+            Left::Few(ids) => ids.len(),
+            Left::Many(_, left) => *left as usize,
+        }
     }
 
     pub fn is_empty(&self) -> bool {
-        self.left == 0
+        self.len() == 0
     }
 
     /// Tells the next names, at most `most`. True when that was all.
-    pub fn portion(&mut self, most: usize, each: impl FnMut(&str)) -> bool {
-        let mut children = resumed(&self.view, &self.cursor, self.left);
-        children.by_ref().take(most).for_each(each);
-        (self.cursor, self.left) = (children.cursor, children.left);
-        self.left == 0
+    pub fn portion(&mut self, most: usize, mut each: impl FnMut(&str)) -> bool {
+        match &mut self.left {
+            Left::Few(ids) => {
+                let (shared, limit) = (&self.view.0.shared, self.view.0.limit);
+                for id in ids.drain(..most.min(ids.len())) {
+                    each(shared.visible(id, limit).expect("a child in the set is there").name());
+                }
+            }
+            Left::Many(cursor, left) => {
+                let mut children = resumed(&self.view, cursor, *left);
+                children.by_ref().take(most).for_each(each);
+                (*cursor, *left) = (children.cursor, children.left);
+            }
+        }
+        self.is_empty()
     }
 }
 

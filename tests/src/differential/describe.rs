@@ -1,5 +1,5 @@
 //! Replies and events as text in which two servers must agree: zxids counted from the seed's start, sessions by name,
-//! times as relations, sets sorted. Every byte of a body must belong to its record, else it is shown as it came.
+//! times as relations. Every byte of a body must belong to its record, else it is shown as it came.
 //! Not here: which differences are allowed; there are none at this level.
 
 use std::collections::HashMap;
@@ -93,8 +93,8 @@ impl Names {
             op::EXISTS | op::SET_DATA | op::SET_ACL => self.stat(reader)?,
             op::GET_DATA => format!("{} {}", data(reader.buffer()?), self.stat(reader)?),
             op::GET_ACL => format!("{} {}", acl(reader)?, self.stat(reader)?),
-            op::GET_CHILDREN | op::GET_EPHEMERALS => format!("{:?}", sorted(reader.strings()?)),
-            op::GET_CHILDREN2 => format!("{:?} {}", sorted(reader.strings()?), self.stat(reader)?),
+            op::GET_CHILDREN | op::GET_EPHEMERALS => format!("{:?}", reader.strings()?),
+            op::GET_CHILDREN2 => format!("{:?} {}", reader.strings()?, self.stat(reader)?),
             op::MULTI | op::MULTI_READ => self.results(reader)?,
             op::RECONFIG => format!("{} {}", data(reader.buffer()?), self.stat(reader)?),
             op::GET_ALL_CHILDREN_NUMBER => reader.int()?.to_string(),
@@ -104,7 +104,7 @@ impl Names {
                 let count = reader.int()?;
                 let ids: Option<Vec<_>> =
                     (0..count).map(|_| Some(format!("{}: {}", reader.string()?, reader.string()?))).collect();
-                format!("{:?}", sorted(ids?))
+                format!("{:?}", ids?)
             }
             _ => String::new(),
         })
@@ -180,23 +180,11 @@ fn data(bytes: Option<&[u8]>) -> String {
     }
 }
 
-/// The entries in their order, but those that `auth` was expanded to: their order is that of a Java set.
 fn acl(reader: &mut Reader<'_>) -> Option<String> {
     let count = reader.int()?;
     let entries: Option<Vec<_>> = (0..count)
         .map(|_| Some(format!("{} {}:{}", reader.int()?, reader.string()?, reader.string()?)))
         .collect();
-    let mut entries = entries?;
-    let digest: Vec<usize> = (0..entries.len()).filter(|i| entries[*i].contains(" digest:")).collect();
-    let mut of_digest: Vec<String> = digest.iter().map(|i| entries[*i].clone()).collect();
-    of_digest.sort();
-    for (place, entry) in digest.into_iter().zip(of_digest) {
-        entries[place] = entry;
-    }
+    let entries = entries?;
     Some(format!("{count} {entries:?}"))
-}
-
-fn sorted(mut names: Vec<String>) -> Vec<String> {
-    names.sort();
-    names
 }

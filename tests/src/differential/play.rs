@@ -338,20 +338,6 @@ impl Side {
     }
 }
 
-/// The order in which a closing session's ephemerals go is Apache's hash order: events of one zxid as a set.
-pub fn settle(step: &Step, seen: &mut [Seen]) {
-    let closes = |call: &Call| call.op == op::CLOSE_SESSION;
-    if matches!(&step.action, Action::Calls(calls) if calls.iter().any(closes)) {
-        let same = |a: &Seen, b: &Seen| match (a, b) {
-            (Seen::Event { slot: s, zxid: z, .. }, Seen::Event { slot, zxid, .. }) => (s, z) == (slot, zxid),
-            _ => false,
-        };
-        for run in seen.chunk_by_mut(same) {
-            run.sort_by_key(ToString::to_string);
-        }
-    }
-}
-
 fn encode(call: &Call, newest: i64, planted: bool) -> Vec<u8> {
     let mut body = call.body.clone();
     if let Some(back) = call.zxid_back {

@@ -210,6 +210,41 @@ fn zxids_that_repeat_or_descend_are_applied_all_the_same() {
     verify(&world.head.seal());
 }
 
+/// What a `HashSet<>(8)` of JDK 17 prints after the same steps.
+#[test]
+fn children_are_listed_as_from_a_java_hash_set() {
+    let mut world = World::new();
+    world.create("/p", b"");
+    let list = |world: &mut World| {
+        let view = world.head.seal();
+        let mut order = ChildOrder::default();
+        let names =
+            view.get("/p").unwrap().children_in_order(&mut order).map(|child| child.name().to_owned());
+        let names: Vec<String> = names.collect();
+        let mut listed = Vec::new();
+        let mut listing = view.listing(&view.get("/p").unwrap());
+        while !listing.portion(3, |name| listed.push(name.to_owned())) {}
+        assert_eq!(names, listed);
+        names.join(" ")
+    };
+    ["/p/BB", "/p/b", "/p/Aa", "/p/a"].iter().for_each(|path| _ = world.create(path, b""));
+    assert_eq!(list(&mut world), "BB Aa a b");
+    // One that is made again comes last at its place, whatever its id.
+    world.apply(TxnBody::Delete { path: "/p/BB".into() });
+    world.head.seal();
+    world.create("/p/BB", b"");
+    assert_eq!(list(&mut world), "Aa BB a b");
+    ["/p/BB", "/p/b", "/p/Aa", "/p/a"]
+        .iter()
+        .for_each(|path| _ = world.apply(TxnBody::Delete { path: path.to_string().into() }));
+    assert_eq!(list(&mut world), "");
+    // The set stays as large as it was.
+    (0..30).for_each(|n| _ = world.create(&format!("/p/n{n}"), b""));
+    (5..30).for_each(|n| _ = world.apply(TxnBody::Delete { path: format!("/p/n{n}").into() }));
+    ["/p/o0", "/p/mO"].iter().for_each(|path| _ = world.create(path, b""));
+    assert_eq!(list(&mut world), "n0 mO n1 n2 n3 n4 o0");
+}
+
 #[test]
 fn closing_a_session_deletes_what_is_listed_and_what_is_left() {
     let mut world = World::new();
