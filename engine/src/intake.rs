@@ -241,6 +241,7 @@ impl Queue {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use std::num::NonZeroU32;
 
     struct Count(Arc<AtomicUsize>);
     impl Wake for Count {
@@ -266,7 +267,7 @@ mod tests {
     }
 
     fn write(worker: u16, xid: i32, bytes: usize) -> CoreRequest {
-        let from = ConnRef { worker, slot: 0, generation: 0 };
+        let from = ConnRef { worker, slot: 0, generation: NonZeroU32::MIN };
         CoreRequest::Write {
             from,
             session: SessionId(1),

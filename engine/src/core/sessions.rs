@@ -345,7 +345,7 @@ mod tests {
     /// the process until then.
     fn check(script: &str, expected: &str) {
         let mut sessions = Sessions::new(1000, SessionId(1));
-        let conn = |id: i64| ConnRef { worker: 0, slot: id as u32, generation: 0 };
+        let conn = |id: i64| ConnRef { worker: 0, slot: id as u32, generation: std::num::NonZeroU32::MIN };
         let mut now = 0;
         let mut probes = HashMap::new();
         let mut seen = Vec::new();
@@ -414,7 +414,7 @@ mod tests {
     #[test]
     fn a_session_that_comes_again_and_again_leaves_few_places_behind() {
         let mut sessions = Sessions::new(1000, SessionId(1));
-        let conn = ConnRef { worker: 0, slot: 1, generation: 0 };
+        let conn = ConnRef { worker: 0, slot: 1, generation: std::num::NonZeroU32::MIN };
         sessions.open(SessionId(1), 4000, Some(conn), Moment(0));
         for ms in 0..100_000 {
             let now = Moment::from_millis(ms);

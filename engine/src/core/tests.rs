@@ -35,6 +35,7 @@ use crate::world;
 use ostler_replication::Solo;
 use std::collections::{BTreeMap, HashMap};
 use std::fmt::Write;
+use std::num::NonZeroU32;
 use std::sync::Arc;
 
 const WALL: i64 = 1_700_000_000_000;
@@ -231,7 +232,7 @@ impl Bench {
 
     fn connect(&mut self, conn: &str, of: Option<&str>, timeout_ms: i32, wrong: bool) {
         let slot = self.conns.len() as u32;
-        let from = ConnRef { worker: 0, slot, generation: 0 };
+        let from = ConnRef { worker: 0, slot, generation: NonZeroU32::MIN };
         let new =
             Conn { at: from, name: conn.into(), ids: Vec::new(), xid: 0, asked: HashMap::new(), answered: 0 };
         self.conns.insert(conn.into(), new);

@@ -4,6 +4,7 @@
 use crate::model::{SessionId, Xid};
 use crate::world::{Changes, View};
 use ostler_replication::{Role, Zxid};
+use std::num::NonZeroU32;
 use std::ops::Range;
 
 /// One event of the ring. `view` is the world with it: what reads are served from until the next one.
@@ -59,7 +60,8 @@ impl Event {
 pub struct ConnRef {
     pub worker: u16,
     pub slot: u32,
-    pub generation: u32,
+    /// From 1, so that an `Option` of this takes no more room.
+    pub generation: NonZeroU32,
 }
 
 /// What the core decided for one connection: nearly always the answer to one request of it, in request order.

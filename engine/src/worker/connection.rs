@@ -2,15 +2,17 @@
 //! Not here: sockets (the `poll` seam), what requests mean, watches (`watch`).
 //!
 //! Memory: an idle connection holds this struct and nothing on the heap of its own; buffers come from a pool when bytes
-//! arrive or leave and go back when they are empty. Input grows with bytes received, never with bytes announced.
+//! arrive or leave and go back when they are empty. What few connections need (`Rare`) stands apart. Input grows with
+//! bytes received, never with bytes announced.
 
+use super::stream::Stream;
 use crate::limits::{EVENT_BYTES_MAX, READ_BUFFER_BYTES_KEPT, REPLY_BYTES_RESUME};
 use crate::model::{Identity, SessionId, WallMillis, Xid};
 use crate::wire::OpCode;
 use ostler_replication::{Moment, Zxid};
 use std::collections::VecDeque;
-use std::net::SocketAddr;
-use std::num::NonZeroU64;
+use std::net::{IpAddr, SocketAddr};
+use std::num::{NonZeroU32, NonZeroU64};
 use std::sync::Arc;
 
 /// How far a connection has come.
@@ -32,7 +34,7 @@ pub enum Phase {
 #[derive(Clone, Copy, Debug)]
 pub struct InFlight {
     pub xid: Xid,
-    pub op: i32,
+    pub op: OpCode,
     /// Milliseconds on the monotonic clock, wrapping: for latency figures.
     pub since_ms: u32,
     /// Counted against the sum of large requests.
@@ -40,9 +42,10 @@ pub struct InFlight {
 }
 
 pub struct Connection {
-    pub generation: u32,
+    pub generation: NonZeroU32,
     pub phase: Phase,
-    pub peer: SocketAddr,
+    address: IpAddr,
+    port: u16,
     pub session: SessionId,
     /// As negotiated; 0 before.
     pub timeout_ms: u32,
@@ -54,21 +57,26 @@ pub struct Connection {
     pub in_flight: VecDeque<InFlight>,
     /// The front of the input that was looked through for writes that may overtake.
     pub stretch: super::overtake::Stretch,
-    /// A large reply being produced in portions; requests behind it wait.
-    pub stream: Option<Box<super::stream::Stream>>,
+    rare: Option<Box<Rare>>,
     pub flags: Flags,
-    /// Token of the core's question whether anything was heard.
-    pub probe: Option<NonZeroU64>,
-    /// Large request announced or waiting here, counted against the sum of large requests.
-    pub large_bytes: u32,
-    /// When the request throttle first held the front request back.
-    pub throttled_since: Option<Moment>,
-    pub opened: Moment,
     /// Last time bytes came in.
     pub heard: Moment,
-    /// Last time bytes went out, or the first waiting one was queued.
+    /// Last time bytes went out; before the first of them, when the connection was opened.
     pub progressed: Moment,
     pub figures: Figures,
+}
+
+/// What a connection has only at times, and most never: made when the first of it comes, given back by a sweep.
+#[derive(Default)]
+pub struct Rare {
+    /// A large reply being produced in portions; requests behind it wait.
+    pub stream: Option<Box<Stream>>,
+    /// Token of the core's question whether anything was heard.
+    pub probe: Option<NonZeroU64>,
+    /// When the request throttle first held the front request back.
+    pub throttled_since: Option<Moment>,
+    /// Large request announced or waiting here, counted against the sum of large requests.
+    pub large_bytes: u32,
 }
 
 /// Which lists of the worker a connection stands in, and what holds it.
@@ -106,8 +114,8 @@ pub struct Figures {
     pub established: WallMillis,
     pub received: u64,
     pub sent: u64,
-    /// Op number of the last request; `None` before the first.
-    pub last_op: Option<i32>,
+    /// `None` before the first request.
+    pub last_op: Option<OpCode>,
     /// Last xid, as Apache's `lcxid`; negative before the first.
     pub last_xid: i32,
     pub last_zxid: Zxid,
@@ -139,10 +147,8 @@ impl Figures {
     }
 
     #[inline]
-    pub fn replied(&mut self, op: Option<i32>, xid: Xid, zxid: Zxid, now_ms: u64, latency_ms: u32) {
-        if op.is_some() {
-            self.last_op = op;
-        }
+    pub fn replied(&mut self, op: OpCode, xid: Xid, zxid: Zxid, now_ms: u64, latency_ms: u32) {
+        self.last_op = Some(op);
         if xid.0 > 0 {
             self.last_xid = xid.0;
         }
@@ -164,7 +170,7 @@ impl Figures {
 
 impl Connection {
     pub fn new(
-        generation: u32,
+        generation: NonZeroU32,
         peer: SocketAddr,
         ids: Arc<[Identity]>,
         mono: Moment,
@@ -173,7 +179,8 @@ impl Connection {
         Connection {
             generation,
             phase: Phase::Opening,
-            peer,
+            address: peer.ip(),
+            port: peer.port(),
             session: SessionId::NONE,
             timeout_ms: 0,
             ids,
@@ -181,15 +188,68 @@ impl Connection {
             output: Output::default(),
             in_flight: VecDeque::new(),
             stretch: Default::default(),
-            stream: None,
+            rare: None,
             flags: Flags { readable: true, ..Flags::default() },
-            probe: None,
-            large_bytes: 0,
-            throttled_since: None,
-            opened: mono,
             heard: mono,
             progressed: mono,
             figures: Figures::new(wall),
+        }
+    }
+
+    pub fn peer(&self) -> SocketAddr {
+        SocketAddr::new(self.address, self.port)
+    }
+
+    /// To be changed.
+    pub fn rare(&mut self) -> &mut Rare {
+        self.rare.get_or_insert_default()
+    }
+
+    pub fn stream(&self) -> Option<&Stream> {
+        self.rare.as_ref()?.stream.as_deref()
+    }
+
+    pub fn stream_mut(&mut self) -> Option<&mut Stream> {
+        self.rare.as_mut()?.stream.as_deref_mut()
+    }
+
+    pub fn take_stream(&mut self) -> Option<Box<Stream>> {
+        self.rare.as_mut()?.stream.take()
+    }
+
+    pub fn is_probed(&self) -> bool {
+        self.rare.as_ref().is_some_and(|rare| rare.probe.is_some())
+    }
+
+    pub fn take_probe(&mut self) -> Option<NonZeroU64> {
+        self.rare.as_mut()?.probe.take()
+    }
+
+    pub fn throttled_since(&self) -> Option<Moment> {
+        self.rare.as_ref()?.throttled_since
+    }
+
+    pub fn end_throttling(&mut self) {
+        if let Some(rare) = &mut self.rare {
+            rare.throttled_since = None;
+        }
+    }
+
+    pub fn large_bytes(&self) -> u32 {
+        self.rare.as_ref().map_or(0, |rare| rare.large_bytes)
+    }
+
+    pub fn take_large_bytes(&mut self) -> u32 {
+        self.rare.as_mut().map_or(0, |rare| std::mem::take(&mut rare.large_bytes))
+    }
+
+    /// Gives back what it holds on the heap and does not need at the moment.
+    pub fn tidy(&mut self) {
+        if self.in_flight.is_empty() && self.in_flight.capacity() > 0 {
+            self.in_flight = VecDeque::new();
+        }
+        if self.rare.as_ref().is_some_and(|rare| rare.is_empty()) {
+            self.rare = None;
         }
     }
 
@@ -201,7 +261,8 @@ impl Connection {
             Phase::Closing => true,
             Phase::Connecting | Phase::Word => false,
             Phase::Established => {
-                !self.flags.paused && self.input.len() < INPUT_BYTES_WAITING_MAX.max(self.input.wanted)
+                !self.flags.paused
+                    && self.input.len() < INPUT_BYTES_WAITING_MAX.max(self.input.wanted as usize)
             }
         }
     }
@@ -209,13 +270,13 @@ impl Connection {
     /// Requests may be served now, as far as this connection's own state goes.
     pub fn may_serve(&self) -> bool {
         !self.flags.paused
-            && self.stream.is_none()
+            && self.stream().is_none()
             && matches!(self.phase, Phase::Opening | Phase::Established)
     }
 
     /// The core is answering a getEphemerals, which may take it several turns: nothing overtakes it.
     pub fn awaits_listing(&self) -> bool {
-        self.in_flight.back().is_some_and(|request| request.op == OpCode::GetEphemerals.to_i32())
+        self.in_flight.back().is_some_and(|request| request.op == OpCode::GetEphemerals)
     }
 
     /// The request at the front of the input waits for an earlier one.
@@ -246,6 +307,13 @@ impl Connection {
     }
 }
 
+impl Rare {
+    fn is_empty(&self) -> bool {
+        let Rare { stream, probe, throttled_since, large_bytes } = self;
+        stream.is_none() && probe.is_none() && throttled_since.is_none() && *large_bytes == 0
+    }
+}
+
 /// Requests waiting unserved beyond this, and a whole one among them: the socket is not read for now.
 const INPUT_BYTES_WAITING_MAX: usize = crate::limits::INPUT_BYTES_WAITING_MAX;
 
@@ -253,15 +321,15 @@ const INPUT_BYTES_WAITING_MAX: usize = crate::limits::INPUT_BYTES_WAITING_MAX;
 #[derive(Default)]
 pub struct Input {
     bytes: Vec<u8>,
-    /// Served already.
-    at: usize,
+    /// Served already. A frame's length is an `i32`, and little more than one frame waits here.
+    at: u32,
     /// The frame at the front is so long with its length word, once that is known; 0 when a whole one is there.
-    pub wanted: usize,
+    pub wanted: u32,
 }
 
 impl Input {
     pub fn len(&self) -> usize {
-        self.bytes.len() - self.at
+        self.bytes.len() - self.at as usize
     }
 
     pub fn is_empty(&self) -> bool {
@@ -269,7 +337,7 @@ impl Input {
     }
 
     pub fn waiting(&self) -> &[u8] {
-        &self.bytes[self.at..]
+        &self.bytes[self.at as usize..]
     }
 
     /// Forgets what came.
@@ -279,14 +347,14 @@ impl Input {
 
     /// Takes the bytes out to serve them; `restore` puts back what was not.
     pub fn lend(&mut self) -> (Vec<u8>, usize) {
-        (std::mem::take(&mut self.bytes), std::mem::take(&mut self.at))
+        (std::mem::take(&mut self.bytes), std::mem::take(&mut self.at) as usize)
     }
 
     pub fn restore(&mut self, bytes: Vec<u8>, at: usize, pool: &mut Pool) {
         if at == bytes.len() {
             pool.give(bytes);
         } else {
-            (self.bytes, self.at) = (bytes, at);
+            (self.bytes, self.at) = (bytes, at as u32);
             self.compact();
         }
     }
@@ -312,8 +380,9 @@ impl Input {
 
     /// Moves what is left to the front once more than half has been served.
     fn compact(&mut self) {
-        if self.at > self.bytes.len() / 2 {
-            self.bytes.drain(..self.at);
+        let at = self.at as usize;
+        if at > self.bytes.len() / 2 {
+            self.bytes.drain(..at);
             self.at = 0;
         }
     }
@@ -430,12 +499,12 @@ impl Pool {
 pub struct Connections {
     slots: Vec<Option<Box<Connection>>>,
     free: Vec<u32>,
-    next_generation: u32,
+    next_generation: NonZeroU32,
 }
 
 impl Connections {
     pub fn new() -> Connections {
-        Connections { slots: Vec::new(), free: Vec::new(), next_generation: 1 }
+        Connections { slots: Vec::new(), free: Vec::new(), next_generation: NonZeroU32::MIN }
     }
 
     pub fn len(&self) -> usize {
@@ -447,9 +516,9 @@ impl Connections {
         self.slots.len() as u32
     }
 
-    pub fn insert(&mut self, make: impl FnOnce(u32) -> Connection) -> u32 {
+    pub fn insert(&mut self, make: impl FnOnce(NonZeroU32) -> Connection) -> u32 {
         let connection = Some(Box::new(make(self.next_generation)));
-        self.next_generation = self.next_generation.wrapping_add(1);
+        self.next_generation = self.next_generation.checked_add(1).unwrap_or(NonZeroU32::MIN);
         match self.free.pop() {
             Some(slot) => {
                 self.slots[slot as usize] = connection;
@@ -478,7 +547,7 @@ impl Connections {
     }
 
     /// The connection that was meant, unless it is gone and the slot somebody else's.
-    pub fn get_of(&mut self, slot: u32, generation: u32) -> Option<&mut Connection> {
+    pub fn get_of(&mut self, slot: u32, generation: NonZeroU32) -> Option<&mut Connection> {
         self.get_mut(slot).filter(|connection| connection.generation == generation)
     }
 
@@ -501,7 +570,7 @@ mod tests {
     #[test]
     fn an_idle_connection_fits_its_budget() {
         // 512 bytes a session: the watch table, the allocator and the core want their share.
-        assert!(size_of::<Connection>() <= 344, "{}", size_of::<Connection>());
+        assert!(size_of::<Connection>() <= 280, "{}", size_of::<Connection>());
     }
 
     #[test]
@@ -557,7 +626,7 @@ mod tests {
     fn a_slow_reader_that_reads_on_is_not_hopelessly_behind() {
         let mut pool = Pool::new();
         let peer = SocketAddr::from(([127, 0, 0, 1], 1));
-        let mut connection = Connection::new(1, peer, [].into(), Moment(0), WallMillis(0));
+        let mut connection = Connection::new(NonZeroU32::MIN, peer, [].into(), Moment(0), WallMillis(0));
         connection.output.prepare(&mut pool).push(0);
         for _ in 0..40 {
             // Never empty, but never much more than a mebibyte.
@@ -573,7 +642,7 @@ mod tests {
     #[test]
     fn what_follows_a_connect_request_waits_unread() {
         let peer = SocketAddr::from(([127, 0, 0, 1], 1));
-        let mut connection = Connection::new(1, peer, [].into(), Moment(0), WallMillis(0));
+        let mut connection = Connection::new(NonZeroU32::MIN, peer, [].into(), Moment(0), WallMillis(0));
         assert!(connection.wants_reading());
         connection.input.keep(&vec![0; INPUT_BYTES_WAITING_MAX]);
         assert!(!connection.wants_reading());

@@ -131,7 +131,7 @@ impl<P: Poll> State<P> {
             return false;
         }
         let frame = &self.event_frames[children as usize];
-        match &mut connection.stream {
+        match connection.stream_mut() {
             Some(stream) => stream.events.extend_from_slice(frame),
             None => connection.output.prepare(&mut self.pool).extend_from_slice(frame),
         }
@@ -140,9 +140,9 @@ impl<P: Poll> State<P> {
         self.counters.add(Counter::PacketsSent, 1);
         self.counters.add(Counter::BytesOfEvents, frame.len().saturating_sub(4) as u64);
         if connection.is_hopelessly_behind() {
-            tracing::warn!(peer = %connection.peer, session = %connection.session, "does not read its watch events: closed");
+            tracing::warn!(peer = %connection.peer(), session = %connection.session, "does not read its watch events: closed");
             self.drop_now(slot);
-        } else if connection.stream.is_none() {
+        } else if connection.stream().is_none() {
             self.list_to_flush(slot);
         }
         true
@@ -166,7 +166,7 @@ impl<P: Poll> State<P> {
             After::Probe { session, token } => {
                 if connection.session == session {
                     // Tokens count from 1.
-                    connection.probe = NonZeroU64::new(token);
+                    connection.rare().probe = NonZeroU64::new(token);
                     self.list_to_read(slot);
                     self.more_to_read = true;
                 }
@@ -208,7 +208,7 @@ impl<P: Poll> State<P> {
         self.shared.large.done(request.large_bytes);
         let now_ms = self.now.mono.as_millis();
         let latency_ms = (now_ms as u32).wrapping_sub(request.since_ms);
-        connection.figures.replied(Some(request.op), request.xid, outcome.zxid, now_ms, latency_ms);
+        connection.figures.replied(request.op, request.xid, outcome.zxid, now_ms, latency_ms);
         let waits = !connection.input.is_empty();
         match connection.in_flight.len() {
             0 if waits => self.list_to_serve(slot),

@@ -8,7 +8,6 @@ use crate::admin::Counter;
 use crate::io::poll::Poll;
 use crate::limits::{LINGER_MS_MAX, STALL_MS_LEAST, WAIT_MS_MAX};
 use ostler_replication::Moment;
-use std::collections::VecDeque;
 
 /// Every connection is looked at once in so many sweeps ...
 const SWEEPS: u32 = 10;
@@ -35,7 +34,7 @@ impl<P: Poll> State<P> {
             return;
         }
         for connection in self.connections.iter_mut() {
-            for moment in [&mut connection.opened, &mut connection.heard, &mut connection.progressed] {
+            for moment in [&mut connection.heard, &mut connection.progressed] {
                 *moment = moment.plus_millis(gap_ms - WAIT_MS_MAX);
             }
         }
@@ -75,12 +74,12 @@ impl<P: Poll> State<P> {
 }
 
 fn verdict(connection: &mut Connection, now: Moment, interval_ms: u64) -> Verdict {
-    if connection.in_flight.is_empty() && connection.in_flight.capacity() > 0 {
-        connection.in_flight = VecDeque::new();
-    }
+    connection.tidy();
     let since_ms = |moment: Moment| now.since(moment) / 1_000_000;
     match connection.phase {
-        Phase::Opening if is_past(now, connection.opened, interval_ms, interval_ms) => Verdict::Sessionless,
+        Phase::Opening if is_past(now, connection.progressed, interval_ms, interval_ms) => {
+            Verdict::Sessionless
+        }
         Phase::Word if since_ms(connection.heard) > WORD_MS_MAX => Verdict::Drop,
         Phase::Closing if connection.flags.shut && since_ms(connection.progressed) > LINGER_MS_MAX => {
             Verdict::Drop

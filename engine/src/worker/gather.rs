@@ -43,7 +43,7 @@ impl<P: Poll> State<P> {
     fn visit(&mut self, slot: u32) {
         let Some(connection) = self.connections.get_mut(slot) else { return };
         connection.flags.listed_to_read = false;
-        let probed = connection.probe.is_some();
+        let probed = connection.is_probed();
         if !connection.flags.readable && !connection.flags.ending && !probed {
             return;
         }
@@ -51,7 +51,7 @@ impl<P: Poll> State<P> {
         if held_back || self.draining && connection.phase != Phase::Closing || !connection.wants_reading() {
             // Its silence is our doing.
             if probed {
-                connection.probe = None;
+                connection.take_probe();
                 self.touch(slot);
                 self.report_touches = true;
             }
@@ -130,7 +130,7 @@ impl<P: Poll> State<P> {
             // Read only so that closing does not reset the connection.
             return connection.input.clear();
         }
-        if connection.probe.take().is_some() {
+        if connection.take_probe().is_some() {
             self.report_touches = true;
         }
         let generation = connection.generation;
@@ -143,7 +143,7 @@ impl<P: Poll> State<P> {
         connection.flags.readable = false;
         connection.flags.ending = false;
         let (generation, session) = (connection.generation, connection.session);
-        if let Some(token) = connection.probe.take() {
+        if let Some(token) = connection.take_probe() {
             if connection.flags.touched {
                 // Heard from since the last report, which tells the core what it asks.
                 self.report_touches = true;

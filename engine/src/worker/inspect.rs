@@ -6,6 +6,7 @@ use super::watch::{Counts, Name, Place, Watches};
 use crate::admin::{ConnectionFacts, SessionFacts, WatchFacts};
 use crate::limits::WATCHED_PATHS_PORTION;
 use crate::model::SessionId;
+use crate::wire::OpCode;
 use crate::world::View;
 use std::collections::HashMap;
 
@@ -60,7 +61,7 @@ fn facts(connection: &Connection) -> ConnectionFacts {
         id: connection.session,
         timeout_ms: connection.timeout_ms,
         established: figures.established,
-        operation_last: figures.last_op,
+        operation_last: figures.last_op.map(OpCode::to_i32),
         cxid_last: figures.last_xid.into(),
         zxid_last: if figures.replies == 0 { -1 } else { figures.last_zxid.to_wire() },
         reply_last_ms: figures.last_reply_ms,
@@ -70,7 +71,7 @@ fn facts(connection: &Connection) -> ConnectionFacts {
         latency_ms_most: figures.most_latency_ms.into(),
     });
     ConnectionFacts {
-        peer: connection.peer,
+        peer: connection.peer(),
         interest: connection.wants_reading() as u32 | (connection.flags.blocked as u32) << 2,
         queued: connection.in_flight.len() as u64,
         received: figures.received,

@@ -173,7 +173,7 @@ impl<P: Poll> State<P> {
                 connection.output.weigh(&mut self.reply_bytes);
                 // Only data that grew to a size never seen before, since the stretch was looked through, gets here.
                 if connection.output.len() > 2 * REPLY_BYTES_PAUSE {
-                    tracing::warn!(peer = %connection.peer, "does not read its replies, and they grew: closed");
+                    tracing::warn!(peer = %connection.peer(), "does not read its replies, and they grew: closed");
                     self.drop_now(slot);
                 } else {
                     self.list_to_flush(slot);

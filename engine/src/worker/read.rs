@@ -109,7 +109,7 @@ impl Reading<'_> {
         let stat = (op == OpCode::GetChildren2).then(|| node.stat());
         if node.child_count() as usize > CHILDREN_PORTION {
             let listing = view.listing(&node);
-            return Some(Box::new(Stream::children(self.xid, op.to_i32(), view.clone(), listing, stat)));
+            return Some(Box::new(Stream::children(self.xid, op, view.clone(), listing, stat)));
         }
         let start = self.out.len();
         let mut fits = true;
@@ -130,7 +130,7 @@ impl Reading<'_> {
             // A single name can be as long as a frame.
             self.out.truncate(start);
             let listing = view.listing(&node);
-            return Some(Box::new(Stream::children(self.xid, op.to_i32(), view.clone(), listing, stat)));
+            return Some(Box::new(Stream::children(self.xid, op, view.clone(), listing, stat)));
         }
         None
     }
@@ -165,7 +165,7 @@ impl Reading<'_> {
             }
         };
         let Some(count) = census.portion(CHILDREN_PORTION) else {
-            let op = OpCode::GetAllChildrenNumber.to_i32();
+            let op = OpCode::GetAllChildrenNumber;
             return Some(Box::new(Stream::count(self.xid, op, view.clone(), census)));
         };
         reply::frame_reply(self.out, self.xid, view.zxid(), ErrorCode::Ok, |out| {
@@ -200,7 +200,7 @@ impl Reading<'_> {
         let present = Present { view: self.view, watches: self.watches, slot: self.slot };
         if let Some(rest) = catch_up::begin(lists, present, self.out) {
             let op = if lists.two { OpCode::SetWatches2 } else { OpCode::SetWatches };
-            return Some(Box::new(Stream::catch_up(self.xid, op.to_i32(), self.view.clone(), rest)));
+            return Some(Box::new(Stream::catch_up(self.xid, op, self.view.clone(), rest)));
         }
         self.bare(ErrorCode::Ok);
         None

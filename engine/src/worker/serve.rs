@@ -8,7 +8,7 @@
 //! wait in the same line. Writes may overtake reads on the way to the core (`overtake`), not in what they mean.
 
 use super::catch_up::Present;
-use super::connection::{InFlight, POOL_BUFFERS_MAX, Phase};
+use super::connection::{Connection, InFlight, POOL_BUFFERS_MAX, Phase};
 use super::opening::{Opening, recognise};
 use super::overtake::is_overtaker;
 use super::read::Reading;
@@ -147,7 +147,8 @@ impl<P: Poll> State<P> {
         if let Some(connection) = self.connections.get_of(slot, generation)
             && connection.flags.ended
             && !matches!(connection.phase, Phase::Word | Phase::Closing)
-            && (connection.in_flight.is_empty() && connection.stream.is_none() || connection.input.is_empty())
+            && (connection.in_flight.is_empty() && connection.stream().is_none()
+                || connection.input.is_empty())
         {
             self.drop_now(slot);
         }
@@ -206,7 +207,7 @@ impl<P: Poll> State<P> {
                     served += 1;
                 }
                 Front::Partial { wanted } => {
-                    connection.input.wanted = wanted;
+                    connection.input.wanted = wanted as u32;
                     self.admit_large(slot, wanted);
                     return at;
                 }
@@ -222,12 +223,13 @@ impl<P: Poll> State<P> {
     /// Counts a large request in, once. False: there are too many, and the connection is closed.
     fn admit_large(&mut self, slot: u32, bytes: usize) -> bool {
         let Some(connection) = self.connections.get_mut(slot) else { return false };
-        if connection.large_bytes > 0 {
+        if connection.large_bytes() > 0 {
             return true;
         }
         match self.shared.large.admit(bytes) {
+            Some(0) => true,
             Some(large) => {
-                connection.large_bytes = large;
+                connection.rare().large_bytes = large;
                 true
             }
             None => {
@@ -298,7 +300,7 @@ impl<P: Poll> State<P> {
             }
         };
         let bytes = out.len() - before;
-        shared.large.done(std::mem::take(&mut connection.large_bytes));
+        shared.large.done(connection.take_large_bytes());
         if watches.take_overfull() {
             self.drop_overfull(slot);
             return Step::Over;
@@ -307,7 +309,7 @@ impl<P: Poll> State<P> {
             self.begin_stream(slot, stream);
             return Step::Served;
         }
-        connection.figures.replied(Some(op.to_i32()), xid, view.zxid(), now.mono.as_millis(), 0);
+        connection.figures.replied(op, xid, view.zxid(), now.mono.as_millis(), 0);
         tally.replied(bytes as u64);
         tally.reads += (op != OpCode::Ping) as u64;
         Step::Served
@@ -339,7 +341,7 @@ impl<P: Poll> State<P> {
             self.drop_now(slot);
             return Step::Over;
         };
-        let proven = self.shared.schemes.authenticate(scheme.as_deref(), auth, connection.peer.ip());
+        let proven = self.shared.schemes.authenticate(scheme.as_deref(), auth, connection.peer().ip());
         let united = proven.and_then(|proven| united(&connection.ids, proven));
         let Some(united) = united else {
             self.counters.add(Counter::AuthFailed, 1);
@@ -380,7 +382,7 @@ impl<P: Poll> State<P> {
                 return Step::Over;
             }
         }
-        let large_bytes = self.connections.get(slot).map_or(0, |connection| connection.large_bytes);
+        let large_bytes = self.connections.get(slot).map_or(0, Connection::large_bytes);
         match self.submit(slot, xid, op, record, Submit { apart: false, large_bytes }) {
             Submitted::Yes => {}
             Submitted::Full => return self.turn_away(slot),
@@ -389,7 +391,7 @@ impl<P: Poll> State<P> {
             }
         }
         if let Some(connection) = self.connections.get_mut(slot) {
-            connection.large_bytes = 0;
+            connection.take_large_bytes();
         }
         Step::Served
     }
@@ -427,7 +429,7 @@ impl<P: Poll> State<P> {
         }
         let since_ms = self.now.mono.as_millis() as u32;
         let large_bytes = how.large_bytes;
-        connection.in_flight.push_back(InFlight { xid, op: op.to_i32(), since_ms, large_bytes });
+        connection.in_flight.push_back(InFlight { xid, op, since_ms, large_bytes });
         connection.figures.received += 1;
         self.outstanding += 1;
         self.counters.add(Counter::PacketsReceived, 1);
@@ -455,9 +457,9 @@ impl<P: Poll> State<P> {
         }
         reply::frame_bare(connection.output.prepare(&mut self.pool), xid, view.zxid(), error);
         connection.figures.received += 1;
-        connection.figures.replied(Some(op.to_i32()), xid, view.zxid(), self.now.mono.as_millis(), 0);
-        connection.throttled_since = None;
-        self.shared.large.done(std::mem::take(&mut connection.large_bytes));
+        connection.figures.replied(op, xid, view.zxid(), self.now.mono.as_millis(), 0);
+        connection.end_throttling();
+        self.shared.large.done(connection.take_large_bytes());
         if error == ErrorCode::ThrottledOp {
             self.counters.add(Counter::ThrottledOps, 1);
         }
@@ -475,14 +477,14 @@ impl<P: Poll> State<P> {
         }
         let Some(connection) = self.connections.get_mut(slot) else { return Throttled::No };
         if self.outstanding >= *requests_max {
-            if connection.throttled_since.is_none() {
-                connection.throttled_since = Some(self.now.mono);
+            if connection.throttled_since().is_none() {
+                connection.rare().throttled_since = Some(self.now.mono);
                 self.counters.add(Counter::RequestThrottleWaits, 1);
             }
             self.turn_away(slot);
             return Throttled::Wait;
         }
-        let Some(since) = connection.throttled_since else { return Throttled::No };
+        let Some(since) = connection.throttled_since() else { return Throttled::No };
         let waited_ms = self.now.mono.since(since) / 1_000_000;
         let stale = request_throttle.stale_by_latency && waited_ms > connection.timeout_ms.into();
         if stale && request_throttle.drop_stale {
@@ -493,7 +495,7 @@ impl<P: Poll> State<P> {
         {
             return Throttled::TooLong;
         }
-        connection.throttled_since = None;
+        connection.end_throttling();
         Throttled::No
     }
 
@@ -537,7 +539,7 @@ impl<P: Poll> State<P> {
         }
         connection.phase = Phase::Connecting;
         connection.figures.received += 1;
-        connection.figures.last_op = Some(OpCode::CreateSession.to_i32());
+        connection.figures.last_op = Some(OpCode::CreateSession);
         self.counters.add(Counter::PacketsReceived, 1);
         self.counters.add(Counter::ConnectRequests, 1);
         true
@@ -585,7 +587,7 @@ impl<P: Poll> State<P> {
             && !self.strangers_logged.is_some_and(quiet)
         {
             tracing::warn!(
-                peer = %connection.peer,
+                peer = %connection.peer(),
                 count = self.strangers,
                 "a client speaks {protocol} on the ZooKeeper client port; closed (this line appears at most every {} s)",
                 WRONG_PROTOCOL_LOG_MS / 1000,
@@ -598,7 +600,7 @@ impl<P: Poll> State<P> {
 
     fn drop_overfull(&mut self, slot: u32) {
         if let Some(connection) = self.connections.get(slot) {
-            tracing::warn!(peer = %connection.peer, session = %connection.session, "watches more than any connection may: closed");
+            tracing::warn!(peer = %connection.peer(), session = %connection.session, "watches more than any connection may: closed");
         }
         self.drop_now(slot);
     }
@@ -607,7 +609,7 @@ impl<P: Poll> State<P> {
 
     fn begin_stream(&mut self, slot: u32, stream: Box<Stream>) {
         if let Some(connection) = self.connections.get_mut(slot) {
-            connection.stream = Some(stream);
+            connection.rare().stream = Some(stream);
             self.streams.push(slot);
         }
     }
@@ -619,7 +621,7 @@ impl<P: Poll> State<P> {
             return;
         }
         let streams = std::mem::take(&mut self.streams);
-        let made = |slot: &u32| self.connections.get(*slot)?.stream.as_ref().map(|stream| stream.bytes());
+        let made = |slot: &u32| self.connections.get(*slot)?.stream().map(Stream::bytes);
         let making: usize = streams.iter().filter_map(made).sum();
         let going = match self.reply_bytes {
             waiting if waiting + making <= self.reply_bytes_max => streams.len(),
@@ -639,7 +641,7 @@ impl<P: Poll> State<P> {
     fn advance_stream(&mut self, slot: u32, view: &View) {
         use super::stream::Progress;
         let Some(connection) = self.connections.get_mut(slot) else { return };
-        let Some(mut stream) = connection.stream.take() else { return };
+        let Some(mut stream) = connection.take_stream() else { return };
         let mut present = Present { view, watches: &mut self.watches, slot };
         let progress = stream.portion(&self.shared.schemes, &mut present);
         if self.watches.take_overfull() {
@@ -647,11 +649,11 @@ impl<P: Poll> State<P> {
         }
         match progress {
             Progress::More => {
-                connection.stream = Some(stream);
+                connection.rare().stream = Some(stream);
                 self.streams.push(slot);
             }
             Progress::TooLarge => {
-                tracing::warn!(peer = %connection.peer, "a reply would be larger than any client takes; closed");
+                tracing::warn!(peer = %connection.peer(), "a reply would be larger than any client takes; closed");
                 self.drop_now(slot);
             }
             Progress::Done => {
@@ -660,7 +662,7 @@ impl<P: Poll> State<P> {
                 let bytes = frame.len();
                 connection.output.append(frame, &mut self.pool);
                 connection.output.append(events, &mut self.pool);
-                connection.figures.replied(Some(op), xid, zxid, self.now.mono.as_millis(), 0);
+                connection.figures.replied(op, xid, zxid, self.now.mono.as_millis(), 0);
                 self.tally.replied(bytes as u64);
                 self.tally.reads += 1;
                 self.list_to_flush(slot);

@@ -22,7 +22,7 @@ const REPLY_BYTES_MAX: usize = crate::limits::REPLY_BYTES_MAX;
 
 pub struct Stream {
     pub xid: Xid,
-    pub op: i32,
+    pub op: OpCode,
     view: View,
     /// The frame as far as it is produced, its length word still open.
     frame: Vec<u8>,
@@ -58,14 +58,14 @@ pub enum Progress {
 }
 
 impl Stream {
-    pub fn children(xid: Xid, op: i32, view: View, listing: Listing, stat: Option<Stat>) -> Stream {
+    pub fn children(xid: Xid, op: OpCode, view: View, listing: Listing, stat: Option<Stat>) -> Stream {
         let count = listing.len();
         let mut stream = Stream::new(xid, op, view, Work::Children(listing, stat.map(Box::new)));
         stream.frame.put_count(count);
         stream
     }
 
-    pub fn count(xid: Xid, op: i32, view: View, census: Census) -> Stream {
+    pub fn count(xid: Xid, op: OpCode, view: View, census: Census) -> Stream {
         Stream::new(xid, op, view, Work::Count(census))
     }
 
@@ -77,14 +77,14 @@ impl Stream {
         ids: Arc<[Identity]>,
     ) -> Stream {
         let work = MultiRead { operations: operations.into_iter(), listing: None, ids };
-        Stream::new(xid, OpCode::MultiRead.to_i32(), view, Work::MultiRead(work))
+        Stream::new(xid, OpCode::MultiRead, view, Work::MultiRead(work))
     }
 
-    pub fn catch_up(xid: Xid, op: i32, view: View, rest: CatchUp) -> Stream {
+    pub fn catch_up(xid: Xid, op: OpCode, view: View, rest: CatchUp) -> Stream {
         Stream { xid, op, view, frame: Vec::new(), events: Vec::new(), work: Work::CatchUp(rest) }
     }
 
-    fn new(xid: Xid, op: i32, view: View, work: Work) -> Stream {
+    fn new(xid: Xid, op: OpCode, view: View, work: Work) -> Stream {
         let mut frame = Vec::new();
         frame.extend_from_slice(&reply::head(reply::HEADER_BYTES, xid, view.zxid(), ErrorCode::Ok.to_wire()));
         Stream { xid, op, view, frame, events: Vec::new(), work }
@@ -216,7 +216,7 @@ mod tests {
         }
         let view = head.seal();
         let listing = view.listing(&view.get("/").unwrap());
-        let mut stream = Stream::children(Xid(1), 8, view.clone(), listing, None);
+        let mut stream = Stream::children(Xid(1), OpCode::GetChildren, view.clone(), listing, None);
         let most = REPLY_BYTES_PORTION + (CHILDREN_STEP + 1) * 20_100;
         let (mut portions, mut before) = (1, 0);
         let mut watches = Watches::new(HashKey([1, 2]));

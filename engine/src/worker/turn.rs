@@ -26,6 +26,7 @@ use ostler_replication::Moment;
 use std::collections::VecDeque;
 use std::io;
 use std::net::{IpAddr, SocketAddr};
+use std::num::NonZeroU32;
 use std::ops::Range;
 use std::sync::Arc;
 use std::time::Duration;
@@ -101,7 +102,7 @@ pub(super) struct State<P: Poll> {
     pub reply_bytes_max: usize,
     pub to_flush: Vec<u32>,
     /// Connections whose replies wait for that of a write, by slot, generation, and turns waited.
-    pub lingering: Vec<(u32, u32, u32)>,
+    pub lingering: Vec<(u32, NonZeroU32, u32)>,
     /// This turn serves many.
     pub crowded: bool,
     /// Requests to the core that no connection waits with.
@@ -135,7 +136,7 @@ pub(super) struct State<P: Poll> {
 /// Bytes of one connection to be served in this turn.
 pub(super) struct Job {
     pub slot: u32,
-    pub generation: u32,
+    pub generation: NonZeroU32,
     pub source: Source,
     /// In `hashes`.
     pub hashes: Range<usize>,
@@ -304,7 +305,7 @@ impl<P: Poll> Worker<P> {
     /// After `Mail::Drain`: nothing is owed to anybody any more.
     pub fn is_drained(&self) -> bool {
         let owes = |connection: &Connection| {
-            !connection.in_flight.is_empty() || !connection.output.is_empty() || connection.stream.is_some()
+            !connection.in_flight.is_empty() || !connection.output.is_empty() || connection.stream().is_some()
         };
         self.state.draining
             && !self.has_work()
@@ -502,7 +503,7 @@ impl<P: Poll> State<P> {
         }
     }
 
-    pub fn reference(&self, slot: u32, generation: u32) -> ConnRef {
+    pub fn reference(&self, slot: u32, generation: NonZeroU32) -> ConnRef {
         ConnRef { worker: self.index, slot, generation }
     }
 
@@ -545,7 +546,7 @@ impl<P: Poll> State<P> {
         }
         connection.phase = Phase::Closing;
         connection.progressed = self.now.mono;
-        connection.stream = None;
+        connection.take_stream();
         self.part(slot);
         self.list_to_flush(slot);
         self.read_again(slot);
@@ -557,7 +558,7 @@ impl<P: Poll> State<P> {
         let Some(mut connection) = self.connections.remove(slot) else { return };
         connection.output.leave(&mut self.reply_bytes);
         self.poll.release(slot);
-        self.departures.push(Departure { worker: self.index, address: connection.peer.ip() });
+        self.departures.push(Departure { worker: self.index, address: connection.peer().ip() });
         self.pool.give(connection.output.bytes);
     }
 
@@ -570,7 +571,7 @@ impl<P: Poll> State<P> {
         for request in std::mem::take(&mut connection.in_flight) {
             self.shared.large.done(request.large_bytes);
         }
-        self.shared.large.done(std::mem::take(&mut connection.large_bytes));
+        self.shared.large.done(connection.take_large_bytes());
         let session = std::mem::take(&mut connection.session);
         if session != SessionId::NONE {
             if std::mem::take(&mut connection.flags.touched) {
