@@ -43,8 +43,6 @@ struct Session {
     owner: Option<ConnRef>,
     /// Deadline in ticks.
     due: u64,
-    /// The earliest bucket that it stands in, while it is live.
-    listed: u64,
     state: State,
     /// Number of the last batch with an answer to one of its requests; none has the largest.
     batch: u64,
@@ -56,13 +54,13 @@ impl Session {
     /// True: it belongs into the bucket of its deadline, since it was being probed or that is earlier than it was.
     fn touch(&mut self, clock_ms: u64, tick_ms: u64) -> bool {
         self.due = (clock_ms + u64::from(self.timeout_ms)) / tick_ms + 1;
-        let was_probing = matches!(self.state, State::Probing(_));
-        if was_probing {
-            self.state = State::Live;
-        }
-        let to_be_listed = self.state == State::Live && (was_probing || self.due < self.listed);
+        let to_be_listed = match self.state {
+            State::Live { listed } => self.due < listed,
+            State::Probing(_) => true,
+            State::Closing => false,
+        };
         if to_be_listed {
-            self.listed = self.due;
+            self.state = State::Live { listed: self.due };
         }
         to_be_listed
     }
@@ -111,7 +109,8 @@ pub(super) enum Standing {
 
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
 enum State {
-    Live,
+    /// With the earliest bucket that it stands in.
+    Live { listed: u64 },
     /// The deadline has passed and the owner's worker was asked. In no bucket.
     Probing(u64),
     /// Takes no requests any more; goes when its closeSession txn is made. In no bucket.
@@ -158,8 +157,8 @@ impl Sessions {
     pub fn open(&mut self, id: SessionId, timeout_ms: i32, owner: Option<ConnRef>, now: Moment) {
         let timeout_ms = timeout_ms.max(0) as u32;
         let due = self.deadline(now, timeout_ms);
-        let session =
-            Session { timeout_ms, owner, due, listed: due, state: State::Live, batch: u64::MAX, round: 0 };
+        let state = State::Live { listed: due };
+        let session = Session { timeout_ms, owner, due, state, batch: u64::MAX, round: 0 };
         let before = self.table.insert(id, Box::new(session));
         assert!(before.is_none(), "a session is opened once");
         self.buckets.entry(due).or_default().push(id);
@@ -280,13 +279,11 @@ impl Sessions {
             }
             let Some(id) = self.due.pop_front() else { break };
             let Some(session) = self.table.get_mut(&id) else { continue };
-            if session.state != State::Live {
-                continue;
-            }
+            let State::Live { listed } = session.state else { continue };
             if session.due > tick_now {
                 // Unless it stands in a later bucket already: one place is enough.
-                if session.listed <= tick_now {
-                    session.listed = session.due;
+                if listed <= tick_now {
+                    session.state = State::Live { listed: session.due };
                     self.buckets.entry(session.due).or_default().push(id);
                 }
                 continue;
@@ -337,6 +334,13 @@ impl Sessions {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use std::num::NonZeroU32;
+
+    #[test]
+    fn a_session_fits_its_budget() {
+        // With the allocator's word, 64 bytes.
+        assert!(size_of::<Session>() <= 56, "{}", size_of::<Session>());
+    }
 
     /// Plays a script on sessions with a tick of 1000 ms, checked every 100 ms as the core's turns do, and compares
     /// what fell due with when. Words: `o<id>:<timeout>` opens with a connection (`O` without), `t<id>` touches,
@@ -345,7 +349,7 @@ mod tests {
     /// the process until then.
     fn check(script: &str, expected: &str) {
         let mut sessions = Sessions::new(1000, SessionId(1));
-        let conn = |id: i64| ConnRef { worker: 0, slot: id as u32, generation: std::num::NonZeroU32::MIN };
+        let conn = |id: i64| ConnRef { worker: 0, slot: id as u32, generation: NonZeroU32::MIN };
         let mut now = 0;
         let mut probes = HashMap::new();
         let mut seen = Vec::new();
@@ -414,7 +418,7 @@ mod tests {
     #[test]
     fn a_session_that_comes_again_and_again_leaves_few_places_behind() {
         let mut sessions = Sessions::new(1000, SessionId(1));
-        let conn = ConnRef { worker: 0, slot: 1, generation: std::num::NonZeroU32::MIN };
+        let conn = ConnRef { worker: 0, slot: 1, generation: NonZeroU32::MIN };
         sessions.open(SessionId(1), 4000, Some(conn), Moment(0));
         for ms in 0..100_000 {
             let now = Moment::from_millis(ms);
