@@ -53,7 +53,8 @@ fn memory(_: &mut Criterion) {
 }
 
 fn change(watches: &mut Watches, path: &str, hits: &mut Vec<Hit>) {
-    let quick = watches.approach(path);
+    let quick = watches.quick(path);
+    watches.approach(quick);
     watches.fire(Trigger::DataChanged, path, quick, hits);
 }
 

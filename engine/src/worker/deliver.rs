@@ -35,9 +35,10 @@ impl Approached {
         if !(self.first..self.end).contains(&at) {
             (self.first, self.end) = (at, at);
             for (quick, change) in self.quick.iter_mut().zip(&changes.list[at..]) {
-                *quick = watches.approach(changes.path(change));
+                *quick = watches.quick(changes.path(change));
                 self.end += 1;
             }
+            self.quick[..self.end - at].iter().for_each(|&quick| watches.approach(quick));
         }
         self.quick[at - self.first]
     }
@@ -84,6 +85,9 @@ impl<P: Poll> State<P> {
             ChangeKind::Deleted => Trigger::Deleted,
             ChangeKind::DataChanged => Trigger::DataChanged,
         };
+        if !self.watches.may_concern(trigger, quick) {
+            return 1;
+        }
         let mut hits = std::mem::take(&mut self.hits);
         hits.clear();
         self.watches.fire(trigger, path, quick, &mut hits);

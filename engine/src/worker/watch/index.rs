@@ -128,7 +128,7 @@ impl Index {
 
     /// The entry with that hash that `is_it` agrees with.
     #[inline]
-    pub fn find(&self, quick: Quick, is_it: impl Fn(u32) -> bool) -> Option<u32> {
+    pub fn find(&self, quick: Quick, mut is_it: impl FnMut(u32) -> bool) -> Option<u32> {
         let number = self.segment_of(quick);
         let mut found = 0;
         self.tags(number).find(quick, |at| {

@@ -6,6 +6,7 @@
 //! in which table it would be and how. Persistent watches are in both tables and always come and go in both, so they
 //! are one bit.
 
+mod absent;
 mod hash;
 mod index;
 mod owners;
@@ -169,21 +170,31 @@ impl Watches {
         }
     }
 
-    /// Begins to fetch what `fire` of this path will look at, and hands out what it needs of the path.
+    /// What `fire` needs of the path.
     #[inline]
-    pub fn approach(&self, path: &str) -> Quick {
-        let quick = self.key.quick(path);
+    pub fn quick(&self, path: &str) -> Quick {
+        self.key.quick(path)
+    }
+
+    /// Begins to fetch what `fire` of this path will look at.
+    #[inline]
+    pub fn approach(&self, quick: Quick) {
         self.table.prefetch(quick);
-        quick
+    }
+
+    /// False: `fire` would tell nobody.
+    #[inline]
+    pub fn may_concern(&self, trigger: Trigger, quick: Quick) -> bool {
+        trigger != Trigger::DataChanged || self.recursive > 0 || !self.table.is_absent(quick)
     }
 
     /// Appends to `hits` everybody to be told, in the order of Apache's lookups, and consumes one-shot watches. Within
-    /// one lookup a connection appears once. `quick` is the path's, from `approach`.
+    /// one lookup a connection appears once. `quick` is the path's.
     pub fn fire(&mut self, trigger: Trigger, path: &str, quick: Quick, hits: &mut Vec<Hit>) {
         if self.is_empty() {
             return;
         }
-        let own = self.table.find_by(quick, || self.key.path(path));
+        let own = self.table.find_often(quick, || self.key.path(path));
         if own.is_none() && self.recursive == 0 && trigger == Trigger::DataChanged {
             return;
         }
@@ -210,7 +221,7 @@ impl Watches {
             }
         }
         if trigger != Trigger::DataChanged
-            && let Some(parent) = hash::parent(path).and_then(|parent| self.find(parent))
+            && let Some(parent) = hash::parent(path).and_then(|parent| self.find_often(parent))
         {
             let watchers = self.table.watchers(parent).iter();
             let told = watchers.filter(|watcher| watcher.modes() & (CHILD | PERSISTENT) != 0);
@@ -273,7 +284,11 @@ impl Watches {
     }
 
     fn find(&self, path: &str) -> Option<EntryId> {
-        self.table.find_by(self.key.quick(path), || self.key.path(path))
+        self.table.find(self.key.path(path))
+    }
+
+    fn find_often(&mut self, path: &str) -> Option<EntryId> {
+        self.table.find_often(self.key.quick(path), || self.key.path(path))
     }
 
     /// The lookup in the data table for the path and its ancestors, then for deletions the one in the child table.

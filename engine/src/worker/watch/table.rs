@@ -8,6 +8,7 @@
 //! Entries live in chunks that never move, and the index (`index`) grows in small steps: a worker holding a million
 //! watches never stalls to grow.
 
+use super::absent::Absent;
 use super::hash::{PathKey, Quick};
 use super::index::Index;
 use std::cell::LazyCell;
@@ -92,6 +93,7 @@ pub struct Table {
     lists: Slab<List>,
     names: Slab<Box<str>>,
     index: Index,
+    absent: Absent,
     live: usize,
 }
 
@@ -103,6 +105,7 @@ impl Table {
             lists: Slab::new(),
             names: Slab::new(),
             index: Index::new(),
+            absent: Absent::new(),
             live: 0,
         }
     }
@@ -113,20 +116,41 @@ impl Table {
     }
 
     pub fn find(&self, key: PathKey) -> Option<EntryId> {
-        self.find_by(key.quick, || key)
+        self.index.find(key.quick, |id| key_of(&self.chunks, id) == key).map(EntryId)
     }
 
-    /// The same; the whole key is asked for only where the quick half leads to somebody.
+    /// The same, for paths that are looked for often; the whole key is asked for only where the quick half leads to
+    /// somebody.
     #[inline]
-    pub fn find_by(&self, quick: Quick, key: impl FnOnce() -> PathKey) -> Option<EntryId> {
+    pub fn find_often(&mut self, quick: Quick, key: impl FnOnce() -> PathKey) -> Option<EntryId> {
+        if self.is_absent(quick) {
+            return None;
+        }
         let key = LazyCell::new(key);
-        self.index.find(quick, |id| key_of(&self.chunks, id) == *key).map(EntryId)
+        let mut is_absent = true;
+        let found = self.index.find(quick, |id| {
+            let there = key_of(&self.chunks, id);
+            is_absent &= there.quick != quick;
+            there.quick == quick && there == *key
+        });
+        if is_absent {
+            self.absent.note(quick);
+        }
+        found.map(EntryId)
     }
 
-    /// Begins to fetch what `find` of this path would look at first.
+    /// True: no path with this hash is watched. False means nothing.
+    #[inline]
+    pub fn is_absent(&self, quick: Quick) -> bool {
+        self.absent.has(quick)
+    }
+
+    /// Begins to fetch what `find_often` of this path would look at first.
     #[inline]
     pub fn prefetch(&self, quick: Quick) {
-        self.index.prefetch(quick);
+        if !self.is_absent(quick) {
+            self.index.prefetch(quick);
+        }
     }
 
     /// The entry of `key`, made with no watcher if there is none. The caller adds one before anything else.
@@ -142,6 +166,7 @@ impl Table {
         let id = self.allocate();
         let list = self.lists.insert(List::default());
         *self.entry_mut(id) = Entry { key, name, watchers: Watchers::list(list) };
+        self.absent.forget(key.quick);
         self.index.insert(key.quick, id, |id| key_of(&self.chunks, id).quick);
         self.live += 1;
         EntryId(id)
@@ -374,7 +399,10 @@ mod tests {
         let mut model: BTreeMap<u32, BTreeMap<u32, u8>> = BTreeMap::new();
         for (path, slot, modes) in operations {
             let text = format!("/node/{path}");
-            match table.find(key.path(&text)) {
+            let key_of_it = key.path(&text);
+            let found = table.find(key_of_it);
+            assert_eq!(table.find_often(key_of_it.quick, || key_of_it), found);
+            match found {
                 None if modes == 0 => {}
                 found => {
                     let id =
@@ -429,6 +457,24 @@ mod tests {
         let empty = (0..5000).map(|path| (path, path % 3, 0));
         let table = check(fill.chain(empty));
         assert_eq!(table.len(), 0);
+    }
+
+    #[test]
+    fn a_path_is_found_beside_one_with_the_same_quick_hash() {
+        let key = HashKey([7, 8]);
+        let (watched, mut other) = (key.path("/a"), key.path("/b"));
+        other.quick = watched.quick;
+        let mut table = Table::new();
+        let find = |table: &mut Table, key: PathKey| table.find_often(key.quick, || key);
+        assert_eq!(find(&mut table, watched), None);
+        let id = table.find_or_make(watched, Name::Node(5));
+        table.set(id, 1, 1);
+        for _ in 0..2 {
+            assert_eq!(find(&mut table, other), None);
+            assert_eq!(find(&mut table, watched), Some(id));
+        }
+        table.set(id, 1, 0);
+        assert_eq!((find(&mut table, other), find(&mut table, watched)), (None, None));
     }
 
     #[test]

@@ -12,8 +12,10 @@ fn watches(registered: &[(&str, u32, Mode)]) -> Watches {
 }
 
 fn fire(watches: &mut Watches, trigger: Trigger, path: &str, hits: &mut Vec<Hit>) {
-    let quick = watches.approach(path);
+    let (quick, before) = (watches.quick(path), hits.len());
+    let may_concern = watches.may_concern(trigger, quick);
     watches.fire(trigger, path, quick, hits);
+    assert!(may_concern || hits.len() == before);
 }
 
 /// Plays the changes; what is told must be `expected`, as "slot event path" in order.
