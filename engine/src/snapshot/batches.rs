@@ -132,5 +132,9 @@ pub(super) fn plant(
         Some(foreseen) => into.node_foreseen(node, foreseen),
         None => into.node(node),
     };
-    planted.map_err(|why| Failure::Damaged { offset_bytes, what: format!("znode {path:?}: {why}") })
+    planted.map_err(|why| refused(offset_bytes, path, &why))
+}
+
+pub(super) fn refused(offset_bytes: u64, path: &str, why: &str) -> Failure {
+    Failure::Damaged { offset_bytes, what: format!("znode {path:?}: {why}") }
 }

@@ -55,6 +55,31 @@ impl Sink for Straight<'_> {
     }
 }
 
+/// Nowhere: only finds where a znode stands that was refused too late to know.
+pub(super) struct Refused {
+    /// Znodes before it.
+    pub before: u64,
+    pub why: String,
+}
+
+impl Sink for Refused {
+    fn session(&mut self, _: u64, _: SessionId, _: i32) -> Result<(), Failure> {
+        Ok(())
+    }
+
+    fn acl(&mut self, _: u64, _: i64, _: &[u8]) -> Result<(), Failure> {
+        Ok(())
+    }
+
+    fn node(&mut self, offset: u64, node: SnapshotNode<'_>) -> Result<(), Failure> {
+        match self.before.checked_sub(1) {
+            Some(before) => self.before = before,
+            None => return Err(batches::refused(offset, node.path, &self.why)),
+        }
+        Ok(())
+    }
+}
+
 #[derive(Debug)]
 pub(super) enum Failure {
     Io(io::Error),

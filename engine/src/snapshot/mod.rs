@@ -88,6 +88,16 @@ pub trait Restore {
         None
     }
 
+    /// Called before anything else where `complete` will be called: what only shows when all znodes are there may be left
+    /// to that.
+    fn gather(&mut self) {}
+
+    /// No more znodes come. An error: the number of a znode, counted from 0, that cannot be part of the tree; one before
+    /// all that was refused.
+    fn complete(&mut self) -> Result<(), (u64, String)> {
+        Ok(())
+    }
+
     /// `node`, with what the foresight said of it.
     fn node_foreseen(&mut self, node: SnapshotNode<'_>, _: Foreseen) -> Result<(), String> {
         self.node(node)

@@ -4,7 +4,7 @@
 
 use super::batches::{BATCHES_AHEAD, Batch, Sender};
 use super::codec::{self, Compression};
-use super::decode::{self, Failure, Pieces, Straight};
+use super::decode::{self, Failure, Pieces, Refused, Sink, Straight};
 use super::{Restore, decode::Contents};
 use crate::io::disk::{Disk, DiskFile, Open};
 use std::fmt;
@@ -82,12 +82,20 @@ pub fn read(
     into: &mut dyn Restore,
 ) -> Result<Contents, SnapshotError> {
     let name = path.file_name().and_then(|name| name.to_str()).unwrap_or_default();
-    let file = disk.open(path, Open::Read).map_err(|source| SnapshotError::new(path, Failure::Io(source)))?;
-    let bytes = codec::decompressor(Compression::of_name(name), Box::new(FromStart { file, at: 0 }));
-    if options.ahead {
-        return read_ahead(bytes, options, into).map_err(|failure| SnapshotError::new(path, failure));
+    let bytes = || {
+        let file =
+            disk.open(path, Open::Read).map_err(|source| SnapshotError::new(path, Failure::Io(source)))?;
+        Ok(codec::decompressor(Compression::of_name(name), Box::new(FromStart { file, at: 0 })))
+    };
+    if !options.ahead {
+        return read_stream(path, bytes()?, options, into);
     }
-    read_stream(path, bytes, options, into)
+    into.gather();
+    let contents = read_ahead(bytes()?, options, into).map_err(|failure| SnapshotError::new(path, failure));
+    match into.complete() {
+        Ok(()) => contents,
+        Err((before, why)) => decode_into(path, bytes()?, options, &mut Refused { before, why }),
+    }
 }
 
 /// The same on this thread, from bytes already uncompressed; `path` only names them in errors.
@@ -97,12 +105,18 @@ pub fn read_stream(
     options: ReadOptions,
     into: &mut dyn Restore,
 ) -> Result<Contents, SnapshotError> {
-    decode::decode(
-        &mut Direct { bytes, piece: Piece::default() },
-        options.field_bytes_max,
-        &mut Straight(into),
-    )
-    .map_err(|failure| SnapshotError::new(path, failure))
+    decode_into(path, bytes, options, &mut Straight(into))
+}
+
+fn decode_into(
+    path: &Path,
+    bytes: impl Read,
+    options: ReadOptions,
+    into: &mut dyn Sink,
+) -> Result<Contents, SnapshotError> {
+    let mut pieces = Direct { bytes, piece: Piece::default() };
+    decode::decode(&mut pieces, options.field_bytes_max, into)
+        .map_err(|failure| SnapshotError::new(path, failure))
 }
 
 fn read_ahead(

@@ -76,6 +76,14 @@ impl Restore for Restorer {
         Restorer::node_foreseen(self, path, data, acl, stat, foreseen).map_err(|error| error.to_string())
     }
 
+    fn gather(&mut self) {
+        Restorer::gather(self);
+    }
+
+    fn complete(&mut self) -> Result<(), (u64, String)> {
+        Restorer::complete(self).map_err(|(place, error)| (place, error.to_string()))
+    }
+
     fn expect(&self, foreseen: Foreseen) {
         Restorer::expect(self, foreseen);
     }
@@ -86,7 +94,7 @@ mod tests {
     use super::*;
     use crate::io::disk::RealDisk;
     use crate::model::{WallMillis, Xid};
-    use crate::snapshot::{Compression, Image, ReadOptions, load_newest, writer};
+    use crate::snapshot::{Compression, Image, ReadOptions, load_newest, reader, writer};
     use crate::wire::txn::{Create, CreateKind, TxnBody, TxnHeader};
     use crate::world::{Changes, Head, Settings};
 
@@ -202,6 +210,37 @@ mod tests {
             assert_eq!(back.digest(), head.digest());
             std::fs::remove_file(loaded.path).unwrap();
         }
+    }
+
+    #[test]
+    fn ahead_and_straight_say_the_same_of_znodes_that_are_there_twice() {
+        let dir = tempfile::tempdir().unwrap();
+        let image = image_of(populated().seal());
+        let outcome = |image: &Image, ahead: bool| {
+            let written = writer::write(&RealDisk, dir.path(), image, Compression::Gzip, &mut |_| {
+                ControlFlow::Continue(())
+            })
+            .unwrap();
+            let options = ReadOptions { ahead, ..ReadOptions::default() };
+            let mut restorer = Restorer::new(SETTINGS, image.zxid);
+            reader::read(&RealDisk, &written.path, options, &mut restorer).map_err(|error| error.to_string())
+        };
+        let check = |copies: &[(usize, usize)], expected: &str| {
+            let mut image = image.clone();
+            for (from, to) in copies {
+                image.nodes[*to] = image.nodes[*from].clone();
+            }
+            let error = outcome(&image, false).unwrap_err();
+            assert!(error.contains(expected), "{error}");
+            assert_eq!(outcome(&image, true).unwrap_err(), error);
+        };
+        assert_eq!(outcome(&image, true), outcome(&image, false));
+        let last = image.nodes.len() - 1;
+        let path = |at: usize| image.nodes[at].path.to_string();
+        check(&[(900, 2_000)], &format!("{:?} is there twice", path(900)));
+        check(&[(900, 2_000), (700, 1_000)], &format!("{:?} is there twice", path(700)));
+        check(&[(900, 2_000), (0, last)], &format!("{:?} is there twice", path(900)));
+        check(&[(900, 2_000), (0, 1_000)], "is no path of a znode");
     }
 
     #[test]

@@ -555,8 +555,9 @@ impl Writer {
         self.count_planted("/", id, data, stat.owner, foreseen);
     }
 
-    /// A znode with the Stat it had, in a tree that nobody reads yet. `parent` saves looking it up. The parent does not
-    /// know of this child before `adopt`.
+    /// A znode with the Stat it had, in a tree that nobody reads yet. `parent` saves looking it up, and must be given while
+    /// ids are gathered; whether a path is there twice shows later then. The parent does not know of this child before
+    /// `adopt`.
     pub(super) fn plant(
         &mut self,
         shared: &Shared,
@@ -572,7 +573,7 @@ impl Writer {
             // The empty path is the root's, too.
             None => shared.find_newest(&path[..slash]).ok_or(Misplaced::NoParent)?.0,
         };
-        if shared.find(foreseen.hash, path, NEWEST).is_some() {
+        if self.gathered.is_none() && shared.find(foreseen.hash, path, NEWEST).is_some() {
             return Err(Misplaced::Twice);
         }
         let owner = stat.owner;

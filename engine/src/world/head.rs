@@ -8,7 +8,7 @@ use super::children::{Edit, Touched};
 use super::digest;
 use super::foresight::Foresight;
 use super::hash::{HashKey, PathHash};
-use super::index::IndexWriter;
+use super::index::{Gathered, IndexWriter};
 use super::pages::{Marks, PagesAhead};
 use super::quota::Quotas;
 use super::record::{AclId, Blob, Draft, Fields, INLINE_BYTES_MAX, NodeId, Payload, Record, Stamp};
@@ -63,6 +63,8 @@ pub(super) struct Writer {
     pub digests: bool,
     /// Nobody reads yet: everything is edited in place and freed at once.
     pub restoring: bool,
+    /// While a restore leaves the index for later: what belongs there.
+    pub gathered: Option<Gathered>,
     touched: Vec<Touched>,
 }
 
@@ -174,6 +176,7 @@ impl Head {
             retire: Retire::default(),
             digests: settings.digests,
             restoring: false,
+            gathered: None,
             touched: Vec::new(),
         };
         Head { shared: Arc::new(shared), writer }
@@ -667,7 +670,9 @@ impl Writer {
                 self.write(shared, &Draft::stamped(fields, name, payload), Some(stamp))
             };
         shared.nodes.publish(id, record);
-        if id != NodeId::ROOT {
+        if let Some(gathered) = self.gathered.as_mut().filter(|_| id != NodeId::ROOT) {
+            gathered.add(hash, id);
+        } else if id != NodeId::ROOT {
             let retire = &mut self.retire;
             let restoring = self.restoring;
             let mut unused = None;

@@ -13,6 +13,9 @@
 //! next (`PathHash::of`): at any size of the table some segments are about to grow, others have just split, and what is
 //! given back serves at once.
 //!
+//! A restore knows no View and looks nothing up, so it gathers the ids, and `fill` makes each segment once, in its last
+//! size and while it is in the cache. One at a time, an id is moved five times and waits for memory each time.
+//!
 //! # Who runs at once
 //! The writer inserts, removes and rebuilds; any number of readers look up without locks, each pinned by a View.
 //! - A slot is stored with release after the znode's record is in the node table, and loaded with acquire.
@@ -46,6 +49,10 @@ const COPY_STEP: u32 = 4;
 const EMPTY: u64 = 0;
 /// Matches hash 0 only, and then the id says that it is nobody.
 const DELETED: u64 = u32::MAX as u64;
+
+/// What is gathered is kept apart by so many low bits of the hash: enough that a part of a large tree fits into a CPU's
+/// cache, few enough that the ends of all parts do, too.
+const PART_BITS: u32 = 8;
 
 fn used_max(size: usize) -> u32 {
     SIZES[size] * GROUP_SLOTS * 13 / 16
@@ -178,6 +185,36 @@ struct State {
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
 pub(super) struct OldSegment(Segment);
 
+/// Ids with their hashes, as slots have them, for an index that is filled when all are known.
+pub(super) struct Gathered {
+    parts: [Vec<u64>; 1 << PART_BITS],
+}
+
+impl Gathered {
+    pub(super) fn new() -> Gathered {
+        Gathered { parts: [const { Vec::new() }; 1 << PART_BITS] }
+    }
+
+    #[inline]
+    pub(super) fn add(&mut self, hash: PathHash, id: NodeId) {
+        self.parts[hash.0 as usize % (1 << PART_BITS)].push(slot_of(hash, id));
+    }
+
+    /// The number of low bits by which segments differ at least, and what is gathered, apart by these.
+    fn parts(self) -> (u8, impl Iterator<Item = Vec<u64>>) {
+        let count: usize = self.parts.iter().map(Vec::len).sum();
+        // As many as fill two of the largest segments are split by `fill_below`, so that none is less than half full.
+        let few = 2 * used_max(SIZES.len() - 1) as usize;
+        let depth = (0..PART_BITS).find(|depth| count >> depth < few).unwrap_or(PART_BITS);
+        let mut merged = [const { Vec::new() }; 1 << PART_BITS];
+        for (at, part) in self.parts.into_iter().enumerate() {
+            let to: &mut Vec<u64> = &mut merged[at % (1 << depth)];
+            if to.is_empty() { *to = part } else { to.extend(part) }
+        }
+        (depth as u8, merged.into_iter().take(1 << depth))
+    }
+}
+
 impl IndexWriter {
     pub(super) fn new(index: &Index) -> IndexWriter {
         let mut writer = IndexWriter {
@@ -216,7 +253,7 @@ impl IndexWriter {
             let size = size_of_segment(segment);
             let state = self.state(segment);
             if u32::from(state.used) < used_max(size) {
-                let was_empty = put(index, segment, hash, id);
+                let was_empty = put(index, segment, hash, id, |_| ());
                 let state = self.state(segment);
                 state.used += u16::from(was_empty);
                 state.live += 1;
@@ -224,6 +261,69 @@ impl IndexWriter {
             }
             self.rebuild(index, hash, segment, size);
             retire(OldSegment(segment));
+        }
+    }
+
+    /// Adds all that was gathered to an index that has nothing. Two ids with the same hash are shown to `meet`, the later
+    /// one second.
+    pub(super) fn fill(&mut self, index: &Index, gathered: Gathered, meet: &mut dyn FnMut(NodeId, NodeId)) {
+        let (depth, parts) = gathered.parts();
+        let empty = index.segment(PathHash(0));
+        assert!(self.state(empty).live == 0 && index.depth.load(Ordering::Relaxed) == 0);
+        self.free(OldSegment(empty));
+        self.deepen(index, depth);
+        for (low, mut part) in (0..).zip(parts) {
+            self.fill_below(index, PathHash(low), depth, &mut part, meet);
+        }
+        self.copy_directory(index, u32::MAX);
+    }
+
+    /// Makes the segments for all hashes whose low `depth` bits are those of `low`.
+    fn fill_below(
+        &mut self,
+        index: &Index,
+        low: PathHash,
+        depth: u8,
+        mut slots: &mut [u64],
+        meet: &mut dyn FnMut(NodeId, NodeId),
+    ) {
+        if u32::from(depth) == DEPTH_MAX {
+            // Only ids of one path have so many bits in common; all but the first are of no use.
+            slots = without_copies(slots, meet);
+        }
+        let fits = |size: &usize| slots.len() < used_max(*size) as usize;
+        if let Some(size) = (0..SIZES.len()).find(fits) {
+            let segment = self.allocate(index, size, depth);
+            for (hash, id) in slots.iter().map(|slot| of_slot(*slot)) {
+                put(index, segment, hash, id, |known| meet(known.min(id), known.max(id)));
+            }
+            let count = slots.len() as u16;
+            *self.state(segment) = State { used: count, live: count, depth };
+            return self.point(index, low, depth, segment);
+        }
+        self.deepen(index, depth + 1);
+        let bit = 1 << depth;
+        let (mut zeros, mut end) = (0, slots.len());
+        while zeros < end {
+            if of_slot(slots[zeros]).0.0 & bit == 0 {
+                zeros += 1;
+            } else {
+                end -= 1;
+                slots.swap(zeros, end);
+            }
+        }
+        let (zeros, ones) = slots.split_at_mut(zeros);
+        self.fill_below(index, low, depth + 1, zeros, meet);
+        self.fill_below(index, PathHash(low.0 | bit), depth + 1, ones, meet);
+    }
+
+    /// Has the directory tell at least `depth` bits apart.
+    fn deepen(&mut self, index: &Index, depth: u8) {
+        assert!(u32::from(depth) <= DEPTH_MAX, "the index's directory is spent");
+        while index.depth.load(Ordering::Relaxed) < u32::from(depth) {
+            self.copy_directory(index, u32::MAX);
+            self.copied = 0;
+            index.depth.fetch_add(1, Ordering::Release);
         }
     }
 
@@ -316,12 +416,7 @@ impl IndexWriter {
     }
 
     fn split(&mut self, index: &Index, hash: PathHash, old: Segment, depth: u8) {
-        assert!(u32::from(depth) < DEPTH_MAX, "the index's directory is spent");
-        if u32::from(depth) == index.depth.load(Ordering::Relaxed) {
-            self.copy_directory(index, u32::MAX);
-            self.copied = 0;
-            index.depth.store(u32::from(depth) + 1, Ordering::Release);
-        }
+        self.deepen(index, depth + 1);
         let bit = |hash: PathHash| (hash.0 >> depth & 1) as usize;
         let mut counts = [0; 2];
         entries(index, old).for_each(|(hash, _)| counts[bit(hash)] += 1);
@@ -339,7 +434,7 @@ impl IndexWriter {
     fn refill(&mut self, index: &Index, old: Segment, target: impl Fn(PathHash) -> Segment) {
         for (hash, id) in entries(index, old) {
             let segment = target(hash);
-            put(index, segment, hash, id);
+            put(index, segment, hash, id, |_| ());
             let state = self.state(segment);
             state.used += 1;
             state.live += 1;
@@ -379,24 +474,53 @@ impl IndexWriter {
 fn entries(index: &Index, segment: Segment) -> impl Iterator<Item = (PathHash, NodeId)> + '_ {
     (0..segment.groups).flat_map(move |group| index.group(segment, group)).filter_map(|slot| {
         let value = slot.load(Ordering::Relaxed);
-        (value != EMPTY && value != DELETED).then_some((PathHash((value >> 32) as u32), NodeId(value as u32)))
+        (value != EMPTY && value != DELETED).then_some(of_slot(value))
     })
+}
+
+fn slot_of(hash: PathHash, id: NodeId) -> u64 {
+    u64::from(hash.0) << 32 | u64::from(id.0)
+}
+
+fn of_slot(value: u64) -> (PathHash, NodeId) {
+    (PathHash((value >> 32) as u32), NodeId(value as u32))
+}
+
+/// Of each hash the first id, at the front; `meet` is shown that and each later one.
+fn without_copies<'a>(slots: &'a mut [u64], meet: &mut dyn FnMut(NodeId, NodeId)) -> &'a mut [u64] {
+    slots.sort_unstable();
+    let mut kept = 0;
+    for at in 0..slots.len() {
+        let ((first, known), (hash, id)) = (of_slot(slots[kept.max(1) - 1]), of_slot(slots[at]));
+        if kept > 0 && first == hash {
+            meet(known, id);
+        } else {
+            slots[kept] = slots[at];
+            kept += 1;
+        }
+    }
+    &mut slots[..kept]
 }
 
 fn size_of_segment(segment: Segment) -> usize {
     SIZES.iter().position(|groups| *groups == segment.groups).expect("a segment has one of the sizes")
 }
 
-/// Stores into the first free slot from the hash's home; true if that slot was empty.
-fn put(index: &Index, segment: Segment, hash: PathHash, id: NodeId) -> bool {
+/// Stores into the first free slot from the hash's home; true if that slot was empty. Ids with the same hash before it go
+/// to `meet`.
+#[inline]
+fn put(index: &Index, segment: Segment, hash: PathHash, id: NodeId, mut meet: impl FnMut(NodeId)) -> bool {
     let home = segment.home(hash);
     for step in 0..segment.groups {
-        let group = (home + step) % segment.groups;
+        let group = if home + step < segment.groups { home + step } else { home + step - segment.groups };
         for slot in index.group(segment, group) {
             let value = slot.load(Ordering::Relaxed);
             if value == EMPTY || value == DELETED {
-                slot.store(u64::from(hash.0) << 32 | u64::from(id.0), Ordering::Release);
+                slot.store(slot_of(hash, id), Ordering::Release);
                 return value == EMPTY;
+            }
+            if of_slot(value).0 == hash {
+                meet(of_slot(value).1);
             }
         }
     }
@@ -464,6 +588,45 @@ mod tests {
         let taken = pair.writer.bytes_taken() as f64 / f64::from(count);
         assert!(cfg!(miri) || taken < 13.0, "{taken} bytes of memory per id");
         assert!(!pair.has(mix(count + 1), count + 1));
+    }
+
+    #[test]
+    fn what_was_gathered_is_found_and_the_index_goes_on() {
+        let counts = if cfg!(miri) { &[0, 1, 900][..] } else { &[0, 1, 400, 900, 7_000, 300_000] };
+        for count in counts {
+            let mut pair = Pair::new();
+            let mut gathered = Gathered::new();
+            for id in 1..=*count {
+                gathered.add(PathHash(mix(id)), NodeId(id));
+                pair.model.insert(id, mix(id));
+            }
+            let mut met = 0;
+            pair.writer.fill(&pair.index, gathered, &mut |_, _| met += 1);
+            pair.check();
+            assert!(met < 99, "{met} of {count} have the hash of another");
+            let bytes = pair.writer.bytes_taken() as f64 / f64::from(*count);
+            assert!(*count < 7_000 || bytes < 13.0, "{bytes} bytes of memory per id of {count}");
+            (1..=*count).step_by(3).for_each(|id| pair.remove(id));
+            (1..=*count).for_each(|id| pair.insert(mix(id + count), id + count));
+            pair.check();
+        }
+    }
+
+    #[test]
+    fn any_number_of_ids_with_one_hash_meet_the_first() {
+        for count in [2, 300, 5_000] {
+            let (mut pair, mut gathered) = (Pair::new(), Gathered::new());
+            for id in 1..=count {
+                gathered.add(PathHash(77), NodeId(2 * id));
+                gathered.add(PathHash(mix(id)), NodeId(2 * id + 1));
+            }
+            let mut first = NodeId(u32::MAX);
+            pair.writer.fill(&pair.index, gathered, &mut |known, later| {
+                assert!(known < later);
+                first = first.min(later);
+            });
+            assert_eq!(first, NodeId(4));
+        }
     }
 
     #[test]

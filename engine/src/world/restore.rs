@@ -4,6 +4,7 @@
 use super::apply::{Misplaced, Planted, Sapling, recount_quota};
 use super::foresight::{Foreseen, Foresight};
 use super::head::{Head, OpenSession, Settings};
+use super::index::Gathered;
 use super::pages::{Marks, PagesAhead};
 use super::quota::{self, LIMITS, QUOTA_ROOT};
 use super::record::{AclId, NodeId};
@@ -50,6 +51,8 @@ pub struct Restorer {
     /// From the root to the last znode. Empty: there is no root yet.
     line: Vec<Ancestor>,
     marks: Arc<Marks>,
+    /// The first znode whose path one before it has, found when the index was filled.
+    twice: Option<NodeId>,
 }
 
 struct Ancestor {
@@ -83,6 +86,7 @@ impl Restorer {
             last_path: String::new(),
             line: Vec::new(),
             marks: Arc::default(),
+            twice: None,
         }
     }
 
@@ -130,7 +134,39 @@ impl Restorer {
 
     /// Fetches the memory that planting this znode will touch.
     pub fn expect(&self, foreseen: Foreseen) {
-        self.head.writer.index.prefetch(&self.head.shared.index, foreseen.hash);
+        if self.head.writer.gathered.is_none() {
+            self.head.writer.index.prefetch(&self.head.shared.index, foreseen.hash);
+        }
+    }
+
+    /// Has the index filled when all znodes are there, which is much quicker (index.rs says why). Of a znode that is there
+    /// twice only `complete` tells then.
+    pub fn gather(&mut self) {
+        assert!(self.line.is_empty(), "asked for before the first znode");
+        self.head.writer.gathered = Some(Gathered::new());
+    }
+
+    /// No more znodes come, or those that come are to find the ones before. An error: the number of the first znode that
+    /// is there twice, counted from 0, which comes before all other errors.
+    pub fn complete(&mut self) -> Result<(), (u64, RestoreError)> {
+        let Head { shared, writer } = &mut self.head;
+        if let Some(gathered) = writer.gathered.take() {
+            let twice = &mut self.twice;
+            writer.index.fill(&shared.index, gathered, &mut |known, later| {
+                let (a, b) = (shared.newest(known), shared.newest(later));
+                if a.parent() == b.parent() && a.name() == b.name() {
+                    *twice = Some(twice.map_or(later, |first| first.min(later)));
+                }
+            });
+        }
+        match self.twice {
+            // Ids are given out in the file's order.
+            Some(id) => {
+                let path = shared.path_of(id);
+                Err((u64::from(id.0 - NodeId::ROOT.0), RestoreError::Twice { path }))
+            }
+            None => Ok(()),
+        }
     }
 
     /// The next znode of the file; the root's path is `""`.
@@ -166,6 +202,10 @@ impl Restorer {
             return Ok(());
         }
         let parent = self.parent(path, foreseen.slash);
+        if parent.is_none() {
+            // It is to be looked up. A znode that is there twice is told of in the end.
+            let _ = self.complete();
+        }
         let Head { shared, writer } = &mut self.head;
         let Planted { id, parent: found } =
             writer.plant(shared, Sapling { path, data, acl, stat }, parent, foreseen).map_err(|reason| {
@@ -225,6 +265,7 @@ impl Restorer {
         if self.line.is_empty() {
             return Err(RestoreError::Empty);
         }
+        self.complete().map_err(|(_, error)| error)?;
         self.shorten(0);
         self.head.writer.mark(&self.marks);
         self.marks.give_back(&self.head.shared);

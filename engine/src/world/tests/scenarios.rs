@@ -51,7 +51,16 @@ fn stat(result: &TxnResult) -> crate::model::Stat {
 fn znodes_in_any_order_that_has_parents_first_come_back() {
     let stat = StatPersisted::created(Zxid(1), WallMillis(1), Owner::Persistent);
     let paths = ["", "/x", "/a", "/x/y", "/x/q", "/a/b", "/x/y/z", "/a/b/c", "/ab", "/x/y/w", "/a/d"];
-    let mut restorer = Restorer::new(SETTINGS, Zxid(5));
+    for gather in [false, true] {
+        let mut restorer = Restorer::new(SETTINGS, Zxid(5));
+        if gather {
+            restorer.gather();
+        }
+        come_back(restorer, &paths, stat);
+    }
+}
+
+fn come_back(mut restorer: Restorer, paths: &[&str], stat: StatPersisted) {
     for path in paths {
         restorer.node(path, Some(path.as_bytes()), -1, stat).unwrap();
     }
@@ -456,6 +465,25 @@ fn a_restored_world_goes_on_like_the_one_it_was_taken_from() {
     assert_eq!(other.text("/zookeeper/quota/n9/zookeeper_stats"), "count=3,bytes=12");
     assert_eq!(other.head.ttl_nodes(None).count(), 100);
     verify(&other.head.seal());
+}
+
+#[test]
+fn of_znodes_that_are_there_twice_the_first_is_told_when_all_are_there() {
+    let stat = StatPersisted::created(Zxid(1), WallMillis(1), Owner::Persistent);
+    let check = |paths: &[&str], expected: Result<(), (u64, &str)>| {
+        let mut restorer = Restorer::new(SETTINGS, Zxid(5));
+        restorer.gather();
+        paths.iter().for_each(|path| restorer.node(path, None, -1, stat).unwrap());
+        let expected = expected.map_err(|(at, path)| (at, RestoreError::Twice { path: path.into() }));
+        assert_eq!(restorer.complete(), expected);
+        assert_eq!(restorer.complete(), expected, "asked again");
+        assert_eq!(restorer.finish().err(), expected.err().map(|(_, error)| error));
+    };
+    check(&["", "/a", "/a/b", "/b", "/b/b"], Ok(()));
+    check(&["", "/a", "/a/b", "/a/b", "/a", "/a/b"], Err((3, "/a/b")));
+    check(&["", "/a", "/a/b", "/b", "/a", "/a/b"], Err((4, "/a")));
+    // The index is needed on the way.
+    check(&["", "/a", "/a/b", "/a/b", "/b", "/a/c", "/d"], Err((3, "/a/b")));
 }
 
 #[test]
