@@ -5,6 +5,7 @@ use super::{StartError, replay};
 use crate::admin::{Counters, Summary};
 use crate::config::Config;
 use crate::io::disk::Disk;
+use crate::io::process;
 use crate::log;
 use crate::snapshot::{self, Contents, Loaded, Pinned, Progress, ReadOptions};
 use crate::wire::txn::TxnDigest;
@@ -70,6 +71,10 @@ pub fn recover(
                 .finish()
                 .map_err(|error| StartError::Content { path: path.clone(), reason: error.to_string() })?;
             check_digest(&head, zxid, &contents);
+            if ahead {
+                // What was gathered for the index, 8 bytes a znode, would stay in the heap.
+                process::give_back_memory();
+            }
             damaged = skipped.into_iter().next().map(|error| (known, error));
             (head, zxid, Some((path, file_bytes)))
         }
