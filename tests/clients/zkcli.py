@@ -45,16 +45,33 @@ def without_events(text):
 
 
 def session(server, *commands):
-    """What each command printed, standard error included; events, which come when they come, apart and last."""
-    lines = "".join(f"{command}\nget /mark\n" for command in commands)
-    process = subprocess.run(shell(server), input=lines + "quit\n", stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True, timeout=100)
-    text = process.stdout
+    """What each command printed, standard error included; events, which come when they come, apart and last.
+
+    A command may be a pair with the text of an event: no more is typed before that has been printed.
+    """
+    with subprocess.Popen(shell(server), stdin=subprocess.PIPE, stdout=subprocess.PIPE, stderr=subprocess.STDOUT) as process:
+        try:
+            printed = b""
+            for command in commands:
+                command, event = command if isinstance(command, tuple) else (command, None)
+                process.stdin.write(f"{command}\nget /mark\n".encode())
+                process.stdin.flush()
+                start = len(printed)
+                while event and event.encode() not in printed[start:]:
+                    assert select.select([process.stdout], [], [], 100)[0], f"no event {event!r} in\n{printed.decode()}"
+                    read = os.read(process.stdout.fileno(), 1 << 16)
+                    assert read, f"ended before event {event!r}:\n{printed.decode()}"
+                    printed += read
+            printed += process.communicate(b"quit\n", timeout=100)[0]
+        finally:
+            process.kill()
+    text = output = printed.decode()
     events = re.findall(r"^(?:\[zk: .*?\] ?)?(WatchedEvent .*)\n", text, flags=re.M)
     text = without_events(text)
     text = re.sub(r"^\[zk: .*?\] ?", "", text, flags=re.M)
     start = text.index("JLine support is disabled\n") + len("JLine support is disabled\n") if "JLine support" in text else 0
     blocks = text[start:].split(MARK + "\n")
-    assert len(blocks) == len(commands) + 1, f"{len(blocks)} answers to {len(commands)} commands:\n{process.stdout}"
+    assert len(blocks) == len(commands) + 1, f"{len(blocks)} answers to {len(commands)} commands:\n{output}"
     return [block.strip("\n") for block in blocks[:-1]], events
 
 
@@ -272,11 +289,11 @@ def watch_commands(server):
         ("addWatch /w", ""),
         ("set /w/a 1", ""),
         ("create /w/b", "Created /w/b"),
-        ("removewatches /w", ""),
+        (("removewatches /w", "PersistentWatchRemoved"), ""),
         ("removewatches /w", "KeeperErrorCode = No such watcher for /w"),
         ("addWatch -m PERSISTENT /w", ""),
         ("delete /w/b", ""),
-        ("removewatches /w -p", ""),
+        (("removewatches /w -p", "PersistentWatchRemoved"), ""),
         ("printwatches", "printwatches is on"),
         ("printwatches off", ""),
         ("printwatches", "printwatches is off"),
