@@ -55,14 +55,14 @@ fn one_znode(lab: &mut Lab<'_, '_>, server: &Server) -> io::Result<()> {
     lab.settings(server, &[], 1, 1).keys.path(&mut path, 0);
     // Once without the watch: buffers of the connections are not to be counted among its bytes.
     swarm.each(HANDSHAKES_AT_ONCE, LIMIT, |_, out| frames::get_data(out, 1, &path, false))?;
-    let before = anonymous(server);
+    let before = settled_bytes(server);
     swarm.each(HANDSHAKES_AT_ONCE, LIMIT, |_, out| frames::get_data(out, 2, &path, true))?;
-    let each = (anonymous(server) - before) / WATCHERS as f64;
+    let each = (settled_bytes(server) - before) / WATCHERS as f64;
     swarm.leave(LIMIT)?;
     let what = format!("memory per watch, {WATCHERS} sessions on one znode");
     lab.line(
         Line::once("P12", &what, AtMost, 16.0, "bytes", each)
-            .note("anonymous memory, in pages of 4096 bytes"),
+            .note("anonymous memory in pages of 4096 bytes, once it moves no more"),
     );
     Ok(())
 }
