@@ -6,7 +6,7 @@ use std::io;
 use std::net::SocketAddr;
 use std::time::{Duration, Instant};
 
-use ostler_tests::differential::play::{Seen, Side};
+use ostler_tests::differential::play::{Seen, Side, settle};
 use ostler_tests::differential::script::{Action, Call, Step, fresh, generate};
 use ostler_tests::peers::{Apache, Ostler};
 
@@ -228,6 +228,7 @@ fn play_step(sides: &mut [Side; 2], seed: u64, step: &Step) -> io::Result<[Vec<S
     }
     for (side, seen) in sides.iter_mut().zip(&mut seen) {
         side.gather_pings(seen);
+        settle(seen);
     }
     Ok(seen)
 }

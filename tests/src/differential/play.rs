@@ -338,6 +338,19 @@ impl Side {
     }
 }
 
+/// A closing session's ephemerals go in the order of a hash set: one in which a name is not kept alike is shown as a set.
+pub fn settle(seen: &mut [Seen]) {
+    let same = |a: &Seen, b: &Seen| match (a, b) {
+        (Seen::Event { slot: s, zxid: z, .. }, Seen::Event { slot, zxid, .. }) => (s, z) == (slot, zxid),
+        _ => false,
+    };
+    for run in seen.chunk_by_mut(same) {
+        if run.iter().any(|event| event.to_string().contains(char::REPLACEMENT_CHARACTER)) {
+            run.sort_by_key(ToString::to_string);
+        }
+    }
+}
+
 fn encode(call: &Call, newest: i64, planted: bool) -> Vec<u8> {
     let mut body = call.body.clone();
     if let Some(back) = call.zxid_back {
