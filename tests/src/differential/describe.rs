@@ -141,11 +141,9 @@ impl Names {
     }
 }
 
-/// As it came, unless a name is not kept alike (see `one_replacement`): it has another place then, too.
+/// As a set: two names of one multi that a hash set keeps at one place may come in either order.
 fn listed(mut names: Vec<String>) -> Vec<String> {
-    if names.iter().any(|name| name.contains(|c| c == '\u{fffd}' || c > '\u{ffff}')) {
-        names.sort();
-    }
+    names.sort();
     names
 }
 
