@@ -228,7 +228,7 @@ fn play_step(sides: &mut [Side; 2], seed: u64, step: &Step) -> io::Result<[Vec<S
     }
     for (side, seen) in sides.iter_mut().zip(&mut seen) {
         side.gather_pings(seen);
-        settle(seen);
+        settle(step, seen);
     }
     Ok(seen)
 }

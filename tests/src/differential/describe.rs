@@ -1,5 +1,5 @@
 //! Replies and events as text in which two servers must agree: zxids counted from the seed's start, sessions by name,
-//! times as relations. Every byte of a body must belong to its record, else it is shown as it came.
+//! times as relations, lists of names sorted. Every byte of a body must belong to its record, else it is shown as it came.
 //! Not here: which differences are allowed; there are none at this level.
 
 use std::collections::HashMap;

@@ -338,14 +338,15 @@ impl Side {
     }
 }
 
-/// A closing session's ephemerals go in the order of a hash set: one in which a name is not kept alike is shown as a set.
-pub fn settle(seen: &mut [Seen]) {
-    let same = |a: &Seen, b: &Seen| match (a, b) {
-        (Seen::Event { slot: s, zxid: z, .. }, Seen::Event { slot, zxid, .. }) => (s, z) == (slot, zxid),
-        _ => false,
-    };
-    for run in seen.chunk_by_mut(same) {
-        if run.iter().any(|event| event.to_string().contains(char::REPLACEMENT_CHARACTER)) {
+/// The order in which a closing session's ephemerals go is Apache's hash order: events of one zxid as a set.
+pub fn settle(step: &Step, seen: &mut [Seen]) {
+    let closes = |call: &Call| call.op == op::CLOSE_SESSION;
+    if matches!(&step.action, Action::Calls(calls) if calls.iter().any(closes)) {
+        let same = |a: &Seen, b: &Seen| match (a, b) {
+            (Seen::Event { slot: s, zxid: z, .. }, Seen::Event { slot, zxid, .. }) => (s, z) == (slot, zxid),
+            _ => false,
+        };
+        for run in seen.chunk_by_mut(same) {
             run.sort_by_key(ToString::to_string);
         }
     }
