@@ -62,6 +62,7 @@ impl<B: Broadcast> Core<B> {
         // Quotas are held against the usage at the start, as Apache's are.
         let charges: Vec<Charge> = ops.iter().map(|op| self.charge_of(op)).collect();
         let header = self.header(asker.session, asker.xid, &TxnBody::Multi(Vec::new()));
+        self.head.begin_parts(ops.iter().filter(|op| matches!(op, MultiOp::Create(_))).count());
         let mut subs = Vec::with_capacity(ops.len());
         let mut results = Vec::with_capacity(ops.len());
         for (op, charge) in ops.iter().zip(&charges) {

@@ -248,6 +248,7 @@ impl<'a> Txn<'a> {
 
     fn multi(&mut self, parts: &[SubTxn<'_>]) -> TxnResult {
         let failed = parts.iter().position(|part| matches!(part, SubTxn::Error { .. }));
+        self.writer.ascend(parts.iter().filter(|part| matches!(part, SubTxn::Create(_))).count());
         let results = match failed {
             None => parts.iter().map(|part| self.part(part)).collect(),
             Some(failed) => (0..parts.len())

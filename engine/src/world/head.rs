@@ -406,6 +406,11 @@ impl Head {
         self.writer.seal(&self.shared)
     }
 
+    /// What is to be known before the parts of a multi are applied one by one: how many of them create.
+    pub fn begin_parts(&mut self, creates: usize) {
+        self.writer.ascend(creates);
+    }
+
     /// A place in the open batch for `rollback`.
     pub fn savepoint(&mut self) -> Savepoint {
         self.writer.savepoint()
@@ -456,6 +461,12 @@ impl Writer {
     pub(super) fn mark(&self, marks: &Marks) {
         let nodes = Nodes::bytes_below(self.next_id);
         marks.fill(self.blocks.bytes_taken(), self.index.bytes_taken(), nodes);
+    }
+
+    /// The next so many new ids will ascend: what one multi creates is listed by them, having one czxid.
+    pub(super) fn ascend(&mut self, creates: usize) {
+        let from = self.free_ids.len().saturating_sub(creates);
+        self.free_ids[from..].sort_unstable_by(|a, b| b.cmp(a));
     }
 
     pub(super) fn new_id(&mut self) -> NodeId {

@@ -338,7 +338,8 @@ impl Side {
     }
 }
 
-/// The order in which a closing session's ephemerals go is Apache's hash order: events of one zxid as a set.
+/// Events of one zxid as a set where a session is closed: its ephemerals go in the order of a hash set that Apache copies,
+/// and whether a create sent just before is in the copied one or joins the copy is a matter of its threads.
 pub fn settle(step: &Step, seen: &mut [Seen]) {
     let closes = |call: &Call| call.op == op::CLOSE_SESSION;
     if matches!(&step.action, Action::Calls(calls) if calls.iter().any(closes)) {

@@ -252,6 +252,17 @@ fn children_are_listed_as_from_a_java_hash_set() {
     (5..30).for_each(|n| _ = world.apply(TxnBody::Delete { path: format!("/p/n{n}").into() }));
     ["/p/o0", "/p/mO"].iter().for_each(|path| _ = world.create(path, b""));
     assert_eq!(list(&mut world), "n0 mO n1 n2 n3 n4 o0");
+    // Two hashes, each of four names: those of one multi have one czxid, and take ids that were given back in any order.
+    let names = ["AaAa", "AaBB", "BBAa", "BBBB", "CcCc", "CcDD", "DDCc", "DDDD"];
+    for path in ["/p/o0", "/p/mO", "/p/n3", "/p/n0", "/p/n4", "/p/n1", "/p/n2"] {
+        world.apply(TxnBody::Delete { path: path.into() });
+    }
+    drop(world.head.seal());
+    world.head.committed(world.head.zxid());
+    while world.head.reclaim(100) == 100 {}
+    let paths = names.map(|name| format!("/p/{name}"));
+    world.apply(TxnBody::Multi(paths.iter().map(|path| SubTxn::Create(create(path, b""))).collect()));
+    assert_eq!(list(&mut world), names.join(" "));
 }
 
 #[test]
