@@ -1,10 +1,11 @@
-//! User-space instructions of another process, where the machine counts them (many virtual machines do not): a figure
-//! that noise does not touch.
+//! User-space instructions of another process, a figure that noise does not touch: where the machine counts them (many
+//! virtual machines do not), or where the process runs under valgrind's callgrind, which counts what it emulates.
 //! `unsafe` here: the system call perf_event_open, which libc has no wrapper for.
 
 use std::fs::File;
 use std::io::{self, Read};
 use std::os::fd::FromRawFd;
+use std::process::Command;
 
 /// Bits of perf_event_attr's flag word: no kernel, no hypervisor.
 const EXCLUDE_KERNEL: u64 = 1 << 5;
@@ -31,28 +32,77 @@ struct Attributes {
 
 const _: () = assert!(size_of::<Attributes>() == 64);
 
-/// Counters of every thread a process had when it was opened.
-pub struct Instructions(Vec<File>);
+/// Counters of every thread that processes have.
+pub enum Instructions {
+    /// The kernel's, of the threads there were when it was opened.
+    Kernel(Vec<File>),
+    /// Processes that callgrind emulates.
+    Callgrind(Vec<u32>),
+}
 
 impl Instructions {
     /// `None` where they cannot be counted: no such counter, no permission, no such process.
     pub fn of(pids: &[u32]) -> Option<Instructions> {
-        open_all(pids, TYPE_HARDWARE, INSTRUCTIONS)
+        let emulated = pids.iter().filter(|pid| is_under_callgrind(**pid)).count();
+        match emulated {
+            // Those of the emulation itself would be counted.
+            1.. => (emulated == pids.len()).then(|| Instructions::Callgrind(pids.to_vec())),
+            0 => open_all(pids, TYPE_HARDWARE, INSTRUCTIONS).map(Instructions::Kernel),
+        }
     }
 
     /// Instructions since `of`.
     pub fn count(&self) -> io::Result<u64> {
-        let mut total = 0;
-        for mut counter in &self.0 {
-            let mut value = [0; 8];
-            counter.read_exact(&mut value)?;
-            total += u64::from_ne_bytes(value);
+        match self {
+            Instructions::Kernel(counters) => sum(counters),
+            Instructions::Callgrind(pids) => {
+                pids.iter().try_fold(0, |total, pid| Ok(total + ask_callgrind(*pid)?))
+            }
         }
-        Ok(total)
     }
 }
 
-fn open_all(pids: &[u32], kind: u32, config: u64) -> Option<Instructions> {
+fn sum(counters: &[File]) -> io::Result<u64> {
+    let mut total = 0;
+    for mut counter in counters {
+        let mut value = [0; 8];
+        counter.read_exact(&mut value)?;
+        total += u64::from_ne_bytes(value);
+    }
+    Ok(total)
+}
+
+/// Words before a server's own that have callgrind count it; `None` where valgrind is not installed. `{dir}` as in
+/// `ServerKind`.
+pub fn callgrind() -> Option<Vec<String>> {
+    let installed =
+        |word: &str| Command::new(word).arg("--version").output().is_ok_and(|o| o.status.success());
+    let words = ["valgrind", "--tool=callgrind", "--callgrind-out-file={dir}/callgrind.out"];
+    (installed("valgrind") && installed("callgrind_control")).then(|| words.map(String::from).to_vec())
+}
+
+fn is_under_callgrind(pid: u32) -> bool {
+    let program = std::fs::read_link(format!("/proc/{pid}/exe"));
+    program.is_ok_and(|p| p.file_name().is_some_and(|name| name.to_string_lossy().starts_with("callgrind-")))
+}
+
+/// Instructions since its start, all threads together.
+fn ask_callgrind(pid: u32) -> io::Result<u64> {
+    let answer = Command::new("callgrind_control").args(["-e", &pid.to_string()]).output()?;
+    let text = String::from_utf8_lossy(&answer.stdout);
+    events(&text).ok_or_else(|| io::Error::other(format!("callgrind_control -e {pid} said: {}", text.trim())))
+}
+
+/// Sum over the threads of what `callgrind_control -e` prints: lines such as `   Th 4  583,547`.
+fn events(text: &str) -> Option<u64> {
+    let of_thread = |line: &str| {
+        let count = line.trim().strip_prefix("Th ")?.split_whitespace().nth(1)?;
+        count.replace(',', "").parse::<u64>().ok()
+    };
+    text.lines().filter_map(of_thread).reduce(|a, b| a + b)
+}
+
+fn open_all(pids: &[u32], kind: u32, config: u64) -> Option<Vec<File>> {
     let mut counters = Vec::new();
     for pid in pids {
         for task in std::fs::read_dir(format!("/proc/{pid}/task")).ok()?.flatten() {
@@ -65,7 +115,7 @@ fn open_all(pids: &[u32], kind: u32, config: u64) -> Option<Instructions> {
             }
         }
     }
-    (!counters.is_empty()).then_some(Instructions(counters))
+    (!counters.is_empty()).then_some(counters)
 }
 
 fn open(thread: i32, kind: u32, config: u64) -> io::Result<File> {
@@ -108,6 +158,7 @@ mod tests {
             eprintln!("this machine lets nobody count");
             return;
         };
+        let counters = Instructions::Kernel(counters);
         let mut last = counters.count().unwrap();
         for _ in 0..3 {
             let mut sum = 0u64;
@@ -116,5 +167,11 @@ mod tests {
             }
             last = counters.count().unwrap();
         }
+    }
+    #[test]
+    fn threads_of_callgrind_are_summed() {
+        let text = "PID 7: ostler server z.cfg\n\n  Totals:     Ir \n   Th 1        0 \n   Th 3    1,642 \n   Th 4  2,583,547 \n";
+        assert_eq!(events(text), Some(2_585_189));
+        assert_eq!(events("Error: Callgrind task with PID 7 not found."), None);
     }
 }

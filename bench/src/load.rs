@@ -20,6 +20,8 @@ const READ_BYTES: usize = 256 * 1024;
 const OPEN_QUEUE_MAX: usize = 100_000;
 /// Waiting for the handshakes of all connections.
 const CONNECT_LIMIT: Duration = Duration::from_secs(60);
+/// How long a server whose instructions are counted is given for what was asked of it at the end.
+const DRAIN_LIMIT: Duration = Duration::from_secs(30);
 
 /// Relative weights of the operations.
 #[derive(Clone, Debug)]
@@ -175,6 +177,10 @@ struct Engine<'a> {
     next_due_ns: f64,
     next_connection: usize,
     per_target: Vec<u64>,
+    /// Replies since the start, in the window or not.
+    answered: u64,
+    /// Nothing more is asked.
+    draining: bool,
 }
 
 impl<'a> Engine<'a> {
@@ -200,6 +206,8 @@ impl<'a> Engine<'a> {
             next_due_ns: 0.0,
             next_connection: 0,
             per_target: vec![0; plan.targets.len()],
+            answered: 0,
+            draining: false,
         };
         engine.shake_hands()?;
         Ok(engine)
@@ -258,7 +266,9 @@ impl<'a> Engine<'a> {
         self.closes_ns = self.opens_ns + self.plan.duration.as_nanos() as u64;
         self.next_due_ns = start as f64;
         let mut usage = None;
+        // Counted from rest to rest: what is on its way when a counter is read would belong to neither side.
         let instructions = Instructions::of(&self.plan.server_pids);
+        let counted = instructions.as_ref().and_then(|i| i.count().ok());
         let mut scratch = vec![0; READ_BYTES];
         let mut events = Events::with_capacity(1024);
         let mut shown_ns = start;
@@ -274,8 +284,7 @@ impl<'a> Engine<'a> {
                 break;
             }
             if usage.is_none() && now >= self.opens_ns {
-                let counted = instructions.as_ref().and_then(|i| i.count().ok());
-                usage = Some((self.usages(), counted));
+                usage = Some(self.usages());
             }
             if now - shown_ns > 250_000_000 {
                 shown_ns = now;
@@ -290,10 +299,13 @@ impl<'a> Engine<'a> {
                 self.handle(event.token().0, event.is_writable(), &mut scratch)?;
             }
         }
-        let ((own, server), counted) = usage.unwrap_or_else(|| (self.usages(), None));
+        let (own, server) = usage.unwrap_or_else(|| self.usages());
         let (own_end, server_end) = self.usages();
-        let counted_end = instructions.as_ref().and_then(|i| i.count().ok());
-        let completed = self.recording.completed().max(1) as f64;
+        let counted_end = match &instructions {
+            Some(counter) if self.drain(&mut events, &mut scratch)? => counter.count().ok(),
+            _ => None,
+        };
+        let answered = self.answered.max(1) as f64;
         Ok(Outcome {
             recording: std::mem::take(&mut self.recording),
             window: self.plan.duration,
@@ -301,9 +313,25 @@ impl<'a> Engine<'a> {
             server: server_end.zip(server).map(|(end, begin)| end.since(&begin)),
             instructions: counted_end
                 .zip(counted)
-                .map(|(end, begin)| end.saturating_sub(begin) as f64 / completed),
+                .map(|(end, begin)| end.saturating_sub(begin) as f64 / answered),
             per_target: self.per_target.clone(),
         })
+    }
+
+    /// Waits for what was asked, and asks nothing more; false when the answers do not come.
+    fn drain(&mut self, events: &mut Events, scratch: &mut [u8]) -> io::Result<bool> {
+        self.draining = true;
+        let begin = Instant::now();
+        while self.connections.iter().any(|connection| !connection.pending.is_empty()) {
+            if begin.elapsed() > DRAIN_LIMIT {
+                return Ok(false);
+            }
+            wait(&mut self.poll, events, Some(Duration::from_millis(100)))?;
+            for event in &*events {
+                self.handle(event.token().0, event.is_writable(), scratch)?;
+            }
+        }
+        Ok(true)
     }
 
     fn usages(&self) -> (Usage, Option<Usage>) {
@@ -423,7 +451,7 @@ impl<'a> Engine<'a> {
                 format!("the server closed connection {index} in the middle of the run"),
             ));
         }
-        if self.plan.pace == Pace::Closed {
+        if self.plan.pace == Pace::Closed && !self.draining {
             let now = self.now_ns();
             self.top_up(index, now);
         }
@@ -454,6 +482,7 @@ impl<'a> Engine<'a> {
                 .pending
                 .pop_front()
                 .ok_or_else(|| io::Error::new(io::ErrorKind::InvalidData, "a reply nobody asked for"))?;
+            self.answered += 1;
             if counted {
                 self.recording.reply(
                     pending.op,

@@ -22,6 +22,9 @@ mod tree;
 const ROUNDS: u64 = 7;
 const ROUNDS_MOST: u64 = 21;
 
+/// Until a server under callgrind has read its tree.
+const COUNTED_START_LIMIT: Duration = Duration::from_secs(400);
+
 type Measurement = fn(&mut Lab<'_, '_>) -> io::Result<()>;
 
 /// Name, seconds it takes with a million znodes, and the measurement.
@@ -187,6 +190,52 @@ impl Lab<'_, '_> {
         scenario::sustained(what, settings, &mut |p| {
             self.narrator.pass(format!("{name}: {what}, {:.1} s", p.elapsed.as_secs_f64()));
         })
+    }
+
+    /// Whether instructions can be asked where time does not judge.
+    fn counts(&self) -> bool {
+        self.ostler().counted().is_some()
+    }
+
+    /// Ostler with its instructions counted, on a tree that `build` has made with one of full speed.
+    fn start_counted(
+        &mut self,
+        label: &str,
+        build: impl FnOnce(&mut Self, &Server) -> io::Result<()>,
+    ) -> io::Result<Server> {
+        let label = format!("{label}-counted");
+        let kind = self.ostler();
+        let server = self.start(&kind, &label)?;
+        build(self, &server)?;
+        drop(server);
+        let kind = kind.counted().ok_or_else(|| io::Error::other("valgrind is not installed"))?;
+        self.narrator.step(format!("{}: starting {label} under callgrind", self.name));
+        // A snapshot in one of two servers would be counted with its operations.
+        let dir = self.comparison.dir.join(format!("{}-{}-{label}", self.name, kind.name));
+        let cpu = Some(self.comparison.server_cpu);
+        Server::start_with(&kind, &dir, cpu, COUNTED_START_LIMIT, "snapCount=2000000000")
+    }
+
+    /// The same load on both servers, which are counted; `line` judged by what an operation takes of the second over
+    /// what it takes of the first. `settings` makes the load of a server, by its place and the round.
+    fn count(
+        &mut self,
+        line: Line,
+        servers: [&Server; 2],
+        settings: impl Fn(&Lab<'_, '_>, &Server, usize, u64) -> Settings,
+    ) -> io::Result<Line> {
+        let mut ratios = Vec::new();
+        for round in 1..=ROUNDS {
+            let mut counts = [f64::NAN; 2];
+            for (at, server) in servers.into_iter().enumerate() {
+                self.say(&format!("{}: counting instructions, round {round}", line.what));
+                let settings = settings(self, server, at, round);
+                let report = scenario::sustained("counted", &settings, &mut |_| {})?;
+                counts[at] = report.value("instructions").unwrap_or(f64::NAN);
+            }
+            ratios.extend(Some(counts[1] / counts[0]).filter(|ratio| ratio.is_finite()));
+        }
+        Ok(line.by_instructions(&ratios))
     }
 
     /// The highest rate of an open loop that server and generator keep up with, down from that of a closed one: an open

@@ -46,6 +46,14 @@ impl ServerKind {
         ServerKind { name: name.into(), command, real: true }
     }
 
+    /// The same server with its user-space instructions counted by callgrind, thirty times as slow; `None` where
+    /// valgrind is not installed.
+    pub fn counted(&self) -> Option<ServerKind> {
+        let mut command = crate::instructions::callgrind()?;
+        command.extend(self.command.iter().cloned());
+        Some(ServerKind { command, ..self.clone() })
+    }
+
     pub fn echo(binary: &Path, value_bytes: usize) -> ServerKind {
         let binary = binary.display().to_string();
         let value = value_bytes.to_string();

@@ -125,17 +125,33 @@ impl Line {
     pub fn either(line: impl Fn(&[f64]) -> Line, rates: &[f64], costs: &[f64]) -> Line {
         let (by_rate, by_cost) = (line(rates), line(costs));
         let judged = |line: &Line| line.measured.is_some() && !line.wants_rounds();
-        let shown = |line: &Line| match line.measured {
-            Some(Interval { median, low, high }) => format!("{median:.3} [{low:.3}, {high:.3}]"),
-            None => "not measured".to_string(),
-        };
         if !judged(&by_rate) && judged(&by_cost) {
             let note =
-                format!("by server CPU per operation; by throughput {}, too wide to judge", shown(&by_rate));
+                format!("by server CPU per operation; by throughput {}, too wide to judge", by_rate.shown());
             return by_cost.note(note);
         }
-        let note = format!("{} by server CPU per operation", shown(&by_cost));
+        let note = format!("{} by server CPU per operation", by_cost.shown());
         by_rate.note(note)
+    }
+
+    /// The same goal judged by user-space instructions per operation, where `self`'s rounds of time do not judge it.
+    pub fn by_instructions(self, values: &[f64]) -> Line {
+        let counted = Line::rounds(&self.id, &self.what, self.sense, self.bound, &self.unit, values);
+        let rest = if self.note.is_empty() { String::new() } else { format!(" ({})", self.note) };
+        let by_time = format!("{}{rest}", self.shown());
+        if counted.measured.is_none() || counted.wants_rounds() {
+            let note = format!("{by_time}; {} by user-space instructions per operation", counted.shown());
+            return self.note(note);
+        }
+        counted
+            .note(format!("by user-space instructions per operation; by time {by_time}, too wide to judge"))
+    }
+
+    fn shown(&self) -> String {
+        match self.measured {
+            Some(Interval { median, low, high }) => format!("{median:.3} [{low:.3}, {high:.3}]"),
+            None => "not measured".to_string(),
+        }
     }
 
     /// A goal whose figure does not vary from run to run, such as memory per znode, or one that is judged by a maximum.
@@ -231,6 +247,19 @@ mod tests {
         );
         assert!(expected, "{line:?}");
         assert_eq!(line.wants_rounds(), judged.is_none() && !values.is_empty());
+    }
+
+    #[test]
+    fn instructions_judge_what_time_does_not() {
+        let by_time = Line::rounds("P0", "", Sense::AtMost, 1.05, "", &[0.9, 1.1, 1.0, 0.95, 1.05]);
+        assert!(by_time.wants_rounds());
+        let line = by_time.clone().by_instructions(&[1.001, 1.002, 1.001, 1.003, 1.002]);
+        assert_eq!(line.verdict, Verdict::Met);
+        assert!(line.note.starts_with("by user-space instructions"), "{line:?}");
+        // What it does not judge either stays as time has it.
+        let line = by_time.clone().by_instructions(&[1.0, 1.1]);
+        assert_eq!(line.measured, by_time.measured);
+        assert!(line.wants_rounds() && line.note.contains("by user-space instructions"), "{line:?}");
     }
 
     #[test]

@@ -6,7 +6,7 @@ use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::{Duration, Instant};
 
 use super::tree::settled_bytes;
-use super::{AtMost, Lab, Line, Server, dearer, rate, stands, when_valid};
+use super::{AtMost, Lab, Line, Server, Settings, dearer, rate, stands, when_valid};
 use crate::frames::{self, Op};
 use crate::measure::anonymous_bytes;
 use crate::scenario;
@@ -29,8 +29,7 @@ pub fn watches(lab: &mut Lab<'_, '_>) -> io::Result<()> {
     let watched = lab.start(&kind, "watched")?;
     let plain = lab.start(&kind, "plain")?;
     for server in [&watched, &plain] {
-        let settings = lab.settings(server, &[(Op::Read, 1)], 100, 16);
-        lab.preload(&settings)?;
+        build(lab, server)?;
     }
     one_znode(lab, &plain)?;
     lab.say("a watch on every znode");
@@ -41,9 +40,36 @@ pub fn watches(lab: &mut Lab<'_, '_>) -> io::Result<()> {
     let what = format!("memory per watch, {} spread over existing znodes", lab.keys());
     lab.line(Line::once("P12", &what, AtMost, 40.0, "bytes", each).note("anonymous memory"));
     let beside = set_data_beside(lab, &watched, &plain)?;
-    lab.line(beside);
     drop(held);
-    firing(lab, &plain)
+    firing(lab, &plain)?;
+    drop((watched, plain));
+    if !beside.wants_rounds() || !lab.counts() {
+        lab.line(beside);
+        return Ok(());
+    }
+    let (plain, watched) = (lab.start_counted("plain", build)?, lab.start_counted("watched", build)?);
+    lab.say("a watch on every znode of the server whose instructions are counted");
+    let _held = watch_every_key(lab, &watched)?;
+    let beside =
+        lab.count(beside, [&plain, &watched], |lab, server, _, round| unwatched(lab, server, round))?;
+    lab.line(beside);
+    Ok(())
+}
+
+/// The znodes to be watched, and those that nobody watches.
+fn build(lab: &mut Lab<'_, '_>, server: &Server) -> io::Result<()> {
+    let mut settings = lab.settings(server, &[(Op::Read, 1)], 100, 16);
+    lab.preload(&settings)?;
+    settings.keys = UNWATCHED;
+    lab.preload(&settings)
+}
+
+/// setData of znodes nobody watches.
+fn unwatched(lab: &Lab<'_, '_>, server: &Server, seed: u64) -> Settings {
+    let mut settings = lab.settings(server, &[(Op::Write, 1)], 100, 16);
+    (settings.keys, settings.seed) = (UNWATCHED, seed);
+    settings.duration = settings.duration.min(Duration::from_millis(1_200));
+    settings
 }
 
 /// Ten thousand sessions that watch the same znode.
@@ -92,18 +118,11 @@ fn watch_every_key(lab: &Lab<'_, '_>, server: &Server) -> io::Result<Swarm> {
 /// setData of a znode nobody watches, with and without all those watches elsewhere.
 fn set_data_beside(lab: &mut Lab<'_, '_>, watched: &Server, plain: &Server) -> io::Result<Line> {
     let mut costs = Vec::new();
-    for server in [watched, plain] {
-        let mut settings = lab.settings(server, &[], 1, 1);
-        settings.keys = UNWATCHED;
-        lab.preload(&settings)?;
-    }
     let what = format!("CPU of setData with {} watches elsewhere", lab.keys());
     for round in 1.. {
         let mut reports = Vec::new();
         for (server, label) in [(plain, "without watches"), (watched, "with watches elsewhere")] {
-            let mut settings = lab.settings(server, &[(Op::Write, 1)], 100, 16);
-            (settings.keys, settings.seed) = (UNWATCHED, round);
-            settings.duration = settings.duration.min(Duration::from_millis(1_200));
+            let settings = unwatched(lab, server, round);
             reports.push(lab.load(&format!("setData {label}"), &settings)?);
         }
         let [without, with] = &reports[..] else { unreachable!("two servers") };

@@ -20,13 +20,17 @@ const SMALL_TREE: u64 = 1_000;
 /// P6: the same load on a small tree and on a large one, in turns.
 pub fn growth(lab: &mut Lab<'_, '_>) -> io::Result<()> {
     let large = if lab.long { 10 * lab.keys() } else { lab.keys() };
+    let build = |lab: &mut Lab<'_, '_>, server: &Server, count| {
+        let mut settings = lab.settings(server, &[(Op::Read, 1)], 100, 16);
+        settings.keys.count = count;
+        lab.preload(&settings)
+    };
+    let sizes = [("small", SMALL_TREE), ("large", large)];
     let mut servers = Vec::new();
-    for (label, count) in [("small", SMALL_TREE), ("large", large)] {
+    for (label, count) in sizes {
         let kind = lab.ostler();
         let server = lab.start(&kind, label)?;
-        let mut settings = lab.settings(&server, &[(Op::Read, 1)], 100, 16);
-        settings.keys.count = count;
-        lab.preload(&settings)?;
+        build(lab, &server, count)?;
         servers.push((server, count));
     }
     let cells = [
@@ -35,15 +39,20 @@ pub fn growth(lab: &mut Lab<'_, '_>) -> io::Result<()> {
         ("read, 10 sessions at depth 64", Op::Read, 10, 64),
         ("setData, 100 sessions at depth 16", Op::Write, 100, 16),
     ];
+    let load = |lab: &Lab<'_, '_>, server: &Server, count, (op, connections, depth), seed| {
+        let mut settings = lab.settings(server, &[(op, 1)], connections, depth);
+        (settings.keys.count, settings.seed) = (count, seed);
+        settings.duration = settings.duration.min(Duration::from_millis(1_200));
+        settings
+    };
+    let mut open = Vec::new();
     for (what, op, connections, depth) in cells {
         let (mut slower, mut costs, mut added_ns) = (Vec::new(), Vec::new(), Vec::new());
         let what_of = format!("growth {SMALL_TREE} to {large}: {what}");
         for round in 1.. {
             let mut reports = Vec::new();
             for (server, count) in &servers {
-                let mut settings = lab.settings(server, &[(op, 1)], connections, depth);
-                (settings.keys.count, settings.seed) = (*count, round);
-                settings.duration = settings.duration.min(Duration::from_millis(1_200));
+                let settings = load(lab, server, *count, (op, connections, depth), round);
                 reports.push(lab.load(&format!("{what}, {count} znodes"), &settings)?);
             }
             let [small, big] = &reports[..] else { unreachable!("two servers") };
@@ -64,10 +73,43 @@ pub fn growth(lab: &mut Lab<'_, '_>) -> io::Result<()> {
                 }
             };
             if stands(round, &line) {
-                lab.line(line);
+                // Nanoseconds are not counted in instructions.
+                match depth {
+                    64 => lab.line(line),
+                    _ => open.push((line, (op, connections, depth))),
+                }
                 break;
             }
         }
+    }
+    drop(servers);
+    count_open(lab, sizes, open, build, |lab, server, count, round, cell| {
+        load(lab, server, count, *cell, round)
+    })
+}
+
+/// Leaves those lines behind; those that time did not judge are judged by instructions, where they can be counted: on two
+/// servers with trees of those labels and sizes. Each line comes with what `load` makes its load of.
+fn count_open<T>(
+    lab: &mut Lab<'_, '_>,
+    sizes: [(&str, u64); 2],
+    lines: Vec<(Line, T)>,
+    build: impl Fn(&mut Lab<'_, '_>, &Server, u64) -> io::Result<()>,
+    load: impl Fn(&Lab<'_, '_>, &Server, u64, u64, &T) -> Settings,
+) -> io::Result<()> {
+    let mut servers = Vec::new();
+    if lab.counts() && lines.iter().any(|(line, _)| line.wants_rounds()) {
+        for (label, size) in sizes {
+            servers.push(lab.start_counted(label, |lab, server| build(lab, server, size))?);
+        }
+    }
+    for (mut line, cell) in lines {
+        if let ([first, second], true) = (&servers[..], line.wants_rounds()) {
+            line = lab.count(line, [first, second], |lab, server, at, round| {
+                load(lab, server, sizes[at].1, round, &cell)
+            })?;
+        }
+        lab.line(line);
     }
     Ok(())
 }
@@ -143,29 +185,37 @@ fn grown(lab: &mut Lab<'_, '_>, server: &Server, bytes: impl Fn(&Server) -> f64)
 
 /// P8: under a znode with as many children as there are keys, and under one with ten.
 pub fn wide(lab: &mut Lab<'_, '_>) -> io::Result<()> {
+    let build = |lab: &mut Lab<'_, '_>, server: &Server, count| {
+        let mut settings = lab.settings(server, &[(Op::Read, 1)], 100, 16);
+        settings.keys = Keys { shape: Shape::Flat, count };
+        lab.preload(&settings)
+    };
+    let sizes = [("narrow", 10), ("wide", lab.keys())];
     let mut servers = Vec::new();
-    for (label, count) in [("narrow", 10), ("wide", lab.keys())] {
+    for (label, count) in sizes {
         let kind = lab.ostler();
         let server = lab.start(&kind, label)?;
-        let mut settings = lab.settings(&server, &[(Op::Read, 1)], 100, 16);
-        settings.keys = Keys { shape: Shape::Flat, count };
-        lab.preload(&settings)?;
+        build(lab, &server, count)?;
         servers.push((server, count));
     }
     let cells =
         [("create and delete", vec![(Op::Create, 1), (Op::Delete, 1)]), ("exists", vec![(Op::Exists, 1)])];
+    let load = |lab: &Lab<'_, '_>, server: &Server, count, mix: &[(Op, u64)], seed| {
+        let mut settings = lab.settings(server, mix, 100, 16);
+        (settings.keys, settings.seed) = (Keys { shape: Shape::Flat, count }, seed);
+        settings.duration = settings.duration.min(Duration::from_millis(1_200));
+        // The parent of the keys: what is created and deleted joins them.
+        settings.created_parent = "/bench".into();
+        settings
+    };
+    let mut open = Vec::new();
     for (what, mix) in cells {
         let (mut slower, mut costs) = (Vec::new(), Vec::new());
         let what_of = format!("{what} under {} children against 10", lab.keys());
         for round in 1.. {
             let mut rates = Vec::new();
             for (server, count) in &servers {
-                let mut settings = lab.settings(server, &mix, 100, 16);
-                settings.keys = Keys { shape: Shape::Flat, count: *count };
-                settings.duration = settings.duration.min(Duration::from_millis(1_200));
-                settings.seed = round;
-                // The parent of the keys: what is created and deleted joins them.
-                settings.created_parent = "/bench".into();
+                let settings = load(lab, server, *count, &mix, round);
                 rates.push(lab.load(&format!("{what} beside {count} children"), &settings)?);
             }
             let [narrow, broad] = &rates[..] else { unreachable!("two servers") };
@@ -174,12 +224,13 @@ pub fn wide(lab: &mut Lab<'_, '_>) -> io::Result<()> {
             let times = |values: &[f64]| Line::rounds("P8", &what_of, AtMost, 1.3, "times", values);
             let line = Line::either(times, &slower, &costs);
             if stands(round, &line) {
-                lab.line(line);
+                open.push((line, mix));
                 break;
             }
         }
     }
-    Ok(())
+    drop(servers);
+    count_open(lab, sizes, open, build, |lab, server, count, round, mix| load(lab, server, count, mix, round))
 }
 
 /// Writes a second beside the snapshot, and how many of them come before it.
