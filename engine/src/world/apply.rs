@@ -3,6 +3,7 @@
 //! skipped, because replay from a fuzzy snapshot of Apache's meets its own future.
 //! Invariant: the state is a function of the txns alone.
 
+use super::arena::Handle;
 use super::foresight::{Foreseen, ForeseenTxn, Foresight};
 use super::hash::PathHash;
 use super::head::{Head, OpenSession, Writer};
@@ -267,8 +268,7 @@ impl<'a> Txn<'a> {
     fn open_session(&mut self, timeout_ms: i32) -> TxnResult {
         let writer = &mut *self.writer;
         if let Some(old) = writer.sessions.remove(&self.session) {
-            self.shared.sessions.close(old.slot, writer.stamp);
-            writer.log(Undo::SessionClosed(self.session, old));
+            writer.end_session(self.shared, self.session, old);
         }
         let slot = writer.new_slot();
         self.shared.sessions.open(slot, self.session, timeout_ms, writer.stamp);
@@ -280,8 +280,7 @@ impl<'a> Txn<'a> {
     fn close_session(&mut self, paths: Option<&[Cow<'_, str>]>) -> TxnResult {
         let writer = &mut *self.writer;
         if let Some(session) = writer.sessions.remove(&self.session) {
-            self.shared.sessions.close(session.slot, writer.stamp);
-            writer.log(Undo::SessionClosed(self.session, session));
+            writer.end_session(self.shared, self.session, session);
         }
         for path in paths.unwrap_or_default() {
             // Missing ones are passed over, whoever owns the others.
@@ -501,7 +500,7 @@ pub(super) fn owner_of(kind: CreateKind, session: SessionId) -> Owner {
 
 impl Fields {
     fn leaf(parent: NodeId, stat: StatPersisted, acl: AclId) -> Fields {
-        let (children_root, table) = (super::arena::Handle::NONE, Table::CHILDREN);
+        let (children_root, table) = (Handle::NONE, Table::CHILDREN);
         Fields { parent, stat, acl, children_root, children: 0, table }
     }
 
@@ -596,9 +595,10 @@ impl Writer {
             children.iter().fold(root, |root, child| edit.insert(root, *child))
         });
         fields.count_children(children.len() as u32);
-        // Neither data nor Stat changes; a record without a stamp has no digest to keep.
-        let digest = record.digest().unwrap_or_default();
-        self.replace(shared, (parent, record), &fields, record.payload(), digest);
+        // Neither data nor Stat changes: a record without a stamp needs none now.
+        let digest = record.digest();
+        let stamp = digest.map(|digest| self.stamp(Handle::NONE, digest));
+        self.replace_unseen(shared, (parent, record), &fields, record.payload(), stamp);
     }
 
     fn count_planted(

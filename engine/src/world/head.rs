@@ -62,7 +62,7 @@ pub(super) struct Writer {
     pub retire: Retire,
     pub digests: bool,
     /// Nobody reads yet: everything is edited in place and freed at once.
-    pub restoring: bool,
+    pub unread: bool,
     /// While a restore leaves the index for later: what belongs there.
     pub gathered: Option<Gathered>,
     touched: Vec<Touched>,
@@ -139,7 +139,7 @@ impl Head {
     /// The tree of a new server (storage.md §13), at zxid 0.
     pub fn new(settings: Settings) -> Head {
         let mut head = Head::bare(settings);
-        head.writer.restoring = true;
+        head.writer.unread = true;
         let stat = StatPersisted::created(Zxid::ZERO, WallMillis(0), Owner::Persistent);
         head.writer.plant_root(&head.shared, Some(b""), AclId::OPEN, stat);
         head.plant_missing();
@@ -147,10 +147,21 @@ impl Head {
         head
     }
 
+    /// Until `open`, applying keeps nothing of what it replaces: no View may be taken, and nothing can be undone. Only for
+    /// a world of which no View was taken yet, such as one that a log is replayed into.
+    pub fn close(&mut self) {
+        assert!(self.writer.retire.is_new(), "a View was taken, or may be, of what would be edited in place");
+        self.writer.unread = true;
+    }
+
     /// Ends the making of a world: from here on there may be readers.
-    pub(super) fn open(&mut self) {
-        self.writer.restoring = false;
-        self.writer.retire.begin(self.writer.totals);
+    pub fn open(&mut self) {
+        let writer = &mut self.writer;
+        writer.unread = false;
+        writer.retire.begin(writer.totals);
+        // What stands here may be gone back to, so it is not edited in place any more.
+        writer.sealed_limit = writer.stamp;
+        writer.epoch += 1;
     }
 
     /// No znode at all.
@@ -175,7 +186,7 @@ impl Head {
             epoch: 1,
             retire: Retire::default(),
             digests: settings.digests,
-            restoring: false,
+            unread: false,
             gathered: None,
             touched: Vec::new(),
         };
@@ -525,7 +536,7 @@ impl Writer {
         })
     }
 
-    fn stamp(&self, older: Handle, digest: u32) -> Stamp {
+    pub(super) fn stamp(&self, older: Handle, digest: u32) -> Stamp {
         Stamp { stamp: self.stamp, older, mark: self.epoch as u32, digest }
     }
 
@@ -591,7 +602,7 @@ impl Writer {
     }
 
     pub(super) fn log(&mut self, undo: Undo) {
-        if !self.restoring {
+        if !self.unread {
             self.retire.log(undo);
         }
     }
@@ -605,8 +616,9 @@ impl Writer {
         payload: Payload<'_>,
         digest: u32,
     ) {
-        if self.restoring {
-            return self.replace_unseen(shared, (id, old), fields, payload, digest);
+        if self.unread {
+            let stamp = self.stamp(Handle::NONE, digest);
+            return self.replace_unseen(shared, (id, old), fields, payload, Some(stamp));
         }
         let draft = Draft::stamped(fields, old.name(), payload);
         let owned = old.stamp() > self.sealed_limit && old.mark() == Some(self.epoch as u32);
@@ -626,26 +638,31 @@ impl Writer {
                 self.acls.acquire(acl);
             }
             if before != AclId::OPEN && self.acls.release(before) {
-                self.retire.unused_acl_of_open(before);
+                if self.unread {
+                    self.retire.unused_acl(before);
+                } else {
+                    self.retire.unused_acl_of_open(before);
+                }
             }
         }
         draft.overwrite(&shared.memory, old.handle(), digest);
     }
 
-    fn replace_unseen(
+    /// The same where nobody reads. A stamp is of no use to Views then, but it knows the digest.
+    pub(super) fn replace_unseen(
         &mut self,
         shared: &Shared,
         (id, old): Found<'_>,
         fields: &Fields,
         payload: Payload<'_>,
-        digest: u32,
+        stamp: Option<Stamp>,
     ) {
-        let stamp = old.mark().map(|mark| Stamp { stamp: old.stamp(), older: old.older(), mark, digest });
         let draft = match stamp {
             Some(_) => Draft::stamped(fields, old.name(), payload),
             None => Draft::first(fields, old.name(), payload),
         };
         if draft.fits(&old) {
+            let digest = stamp.map_or(0, |stamp| stamp.digest);
             return self.overwrite(shared, &draft, old, fields.acl, digest);
         }
         let new = self.write(shared, &draft, stamp);
@@ -654,7 +671,7 @@ impl Writer {
     }
 
     fn gone_blob(&mut self, shared: &Shared, blob: Handle) {
-        if self.restoring {
+        if self.unread {
             self.free_blob(shared, blob);
         } else {
             let bytes = Blob::new(&shared.memory, blob).bytes().len();
@@ -674,7 +691,7 @@ impl Writer {
     ) -> NodeId {
         let id = self.new_id();
         let record =
-            if fields.stat.czxid.0 == self.stamp || (self.restoring && fields.stat.czxid.0 <= self.stamp) {
+            if fields.stat.czxid.0 == self.stamp || (self.unread && fields.stat.czxid.0 <= self.stamp) {
                 self.write(shared, &Draft::first(fields, name, payload), None)
             } else {
                 let stamp = self.stamp(Handle::NONE, digest);
@@ -685,10 +702,10 @@ impl Writer {
             gathered.add(hash, id);
         } else if id != NodeId::ROOT {
             let retire = &mut self.retire;
-            let restoring = self.restoring;
+            let unread = self.unread;
             let mut unused = None;
             self.index.insert(&shared.index, hash, id, |segment| {
-                if restoring { unused = Some(segment) } else { retire.old_segment(segment) }
+                if unread { unused = Some(segment) } else { retire.old_segment(segment) }
             });
             unused.into_iter().for_each(|segment| self.index.free(segment));
         }
@@ -705,6 +722,7 @@ impl Writer {
         payload: Payload<'_>,
         digest: u32,
     ) {
+        assert!(!self.unread, "tombstones are for Views");
         let draft = Draft::stamped(fields, tombstone.name(), payload);
         let new = self.write(shared, &draft, Some(self.stamp(tombstone.handle(), digest)));
         shared.nodes.publish(id, new);
@@ -717,10 +735,31 @@ impl Writer {
         if let Payload::External(blob) = old.payload() {
             self.gone_blob(shared, blob);
         }
+        if self.unread {
+            return self.forget(shared, id, old.handle());
+        }
         let stamp = Stamp { mark: super::retire::PENDING, ..self.stamp(old.handle(), 0) };
         let tombstone = self.write(shared, &Draft::tombstone(&fields, old.name()), Some(stamp));
         shared.nodes.publish(id, tombstone);
         self.retire.log_bytes(Undo::Deleted { id, tombstone }, old.bytes());
+    }
+
+    /// Takes a znode away that nobody has seen.
+    fn forget(&mut self, shared: &Shared, id: NodeId, record: Handle) {
+        self.index.remove(&shared.index, shared.key.hash(&shared.path_of(id)), id);
+        shared.nodes.publish(id, Handle::NONE);
+        self.free_record(shared, record);
+        self.free_ids.push(id);
+    }
+
+    /// Ends a session that is no longer among the open ones.
+    pub(super) fn end_session(&mut self, shared: &Shared, id: SessionId, session: OpenSession) {
+        shared.sessions.close(session.slot, self.stamp);
+        if self.unread {
+            self.free_slots.push(session.slot);
+        } else {
+            self.retire.log(Undo::SessionClosed(id, session));
+        }
     }
 
     /// Changes the set of children in `fields`; the caller stores them.
@@ -741,7 +780,7 @@ impl Writer {
         for touched in touched.drain(..) {
             match touched {
                 Touched::Made(page) => self.log(Undo::PageMade(page)),
-                Touched::Gone(page) if self.restoring => self.free_page(shared, page),
+                Touched::Gone(page) if self.unread => self.free_page(shared, page),
                 Touched::Gone(page) => {
                     let bytes = super::children::bytes_of(&shared.memory, page);
                     self.retire.log_bytes(Undo::PageGone(page), bytes);

@@ -73,7 +73,7 @@ impl Restorer {
     /// `zxid` is that of the file's name.
     pub fn new(settings: Settings, zxid: Zxid) -> Restorer {
         let mut head = Head::bare(settings);
-        head.writer.restoring = true;
+        head.writer.unread = true;
         head.writer.totals.zxid = zxid;
         head.writer.stamp = zxid.0;
         head.writer.sealed_limit = zxid.0;

@@ -117,6 +117,11 @@ impl Retire {
         self.before = Some(totals);
     }
 
+    /// Whether nothing was sealed and nothing is to be undone yet.
+    pub(super) fn is_new(&self) -> bool {
+        self.seals == 0 && self.undos.is_empty()
+    }
+
     pub(super) fn log(&mut self, undo: Undo) {
         self.undos.push(undo);
     }
@@ -180,6 +185,7 @@ impl Retire {
 
 impl Writer {
     pub(super) fn seal(&mut self, shared: &Arc<Shared>) -> View {
+        assert!(!self.unread, "Views begin when the world is made");
         let retire = &mut self.retire;
         retire.seals += 1;
         let view = Pinned { shared: Arc::clone(shared), limit: self.stamp, totals: self.totals };
@@ -199,6 +205,7 @@ impl Writer {
     }
 
     pub(super) fn savepoint(&mut self) -> Savepoint {
+        assert!(!self.unread, "undoing begins when the world is made");
         // From here on, nothing written before is edited in place.
         self.epoch += 1;
         Savepoint { batch: self.retire.seals, undos: self.retire.undos.len(), totals: self.totals }

@@ -191,8 +191,12 @@ impl Run {
         {
             return self.multi_in_parts(&header, parts);
         }
-        let result = self.head.apply(&header, &body, &mut self.changes);
-        let error = self.model.apply(&header, &body, &mut self.expected);
+        self.apply(&header, &body);
+    }
+
+    fn apply(&mut self, header: &TxnHeader, body: &TxnBody<'_>) {
+        let result = self.head.apply(header, body, &mut self.changes);
+        let error = self.model.apply(header, body, &mut self.expected);
         assert_eq!(result.error, error, "{body:?}");
     }
 
@@ -336,8 +340,32 @@ impl Run {
     }
 }
 
-fn check(seed: u64, batches: usize) {
+/// As a log is replayed into a world that nobody has seen.
+fn unread(seed: u64, txns: usize) -> Run {
     let mut run = Run::new(seed);
+    (run.head, run.boundaries) = (Head::new(SETTINGS), Vec::new());
+    run.head.close();
+    for _ in 0..txns {
+        run.changes = Changes::default();
+        run.expected.clear();
+        let body = run.body();
+        let header = run.header(body.kind());
+        run.apply(&header, &body);
+        run.check_changes();
+        if run.random.one_in(20) {
+            run.head.reclaim(usize::MAX);
+            assert_eq!((run.head.backlog(), run.head.usage().retained), (0, 0));
+        }
+    }
+    run.head.open();
+    let view = run.head.seal();
+    run.head.committed(view.zxid());
+    run.boundaries.push((view, run.model.clone()));
+    run.check_all();
+    run
+}
+
+fn check(mut run: Run, batches: usize) {
     for n in 0..batches {
         run.batch();
         match run.random.below(12) {
@@ -374,6 +402,15 @@ fn any_view_stays_as_it_was() {
     let (seeds, batches) = if cfg!(miri) { (2, 30) } else { (30, 300) };
     for seed in 1..=seeds {
         println!("seed={seed}");
-        check(seed, batches);
+        check(Run::new(seed), batches);
+    }
+}
+
+#[test]
+fn what_nobody_reads_comes_out_the_same_and_goes_on() {
+    let (seeds, txns, batches) = if cfg!(miri) { (1, 60, 5) } else { (30, 1000, 30) };
+    for seed in 1..=seeds {
+        println!("seed={seed}");
+        check(unread(seed, txns), batches);
     }
 }
