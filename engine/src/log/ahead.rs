@@ -15,60 +15,45 @@ const GROUP_ENTRIES: usize = if cfg!(test) { 3 } else { 512 };
 /// Groups between the two threads: enough to cover the pauses of either.
 const GROUPS_AHEAD: usize = if cfg!(test) { 2 } else { 16 };
 
-/// Entries of one log file that stand behind each other there, all checks passed.
-pub struct Group<F> {
-    segment: PathBuf,
-    places: Vec<Place<F>>,
-    bytes: Vec<u8>,
+/// What is kept of a group's entries, in whatever form serves who applies them.
+pub trait Content: Default + Send {
+    /// Forgets all of it and keeps its memory.
+    fn clear(&mut self);
 }
 
-struct Place<F> {
+/// Entries of one log file that stand behind each other there, all checks passed.
+struct Group<C> {
+    segment: PathBuf,
+    places: Vec<Place>,
+    /// Of all entries.
+    bytes: usize,
+    content: C,
+}
+
+struct Place {
     zxid: Zxid,
     offset_bytes: u64,
-    /// Where in the group's bytes the entry ends.
-    end: usize,
-    foreseen: F,
 }
 
-/// One entry of a group.
-pub struct Entry<'a, F> {
-    pub zxid: Zxid,
-    /// Without the trailer.
-    pub bytes: &'a [u8],
-    /// What was said of it when it was read.
-    pub foreseen: &'a F,
-}
-
-impl<F> Group<F> {
-    fn new() -> Group<F> {
-        Group { segment: PathBuf::new(), places: Vec::new(), bytes: Vec::new() }
-    }
-
-    /// All of them, ascending.
-    pub fn entries(&self) -> impl Iterator<Item = Entry<'_, F>> + Clone {
-        let starts = std::iter::once(0).chain(self.places.iter().map(|place| place.end));
-        starts.zip(&self.places).map(|(start, place)| Entry {
-            zxid: place.zxid,
-            bytes: &self.bytes[start..place.end],
-            foreseen: &place.foreseen,
-        })
+impl<C: Content> Group<C> {
+    fn new() -> Group<C> {
+        Group { segment: PathBuf::new(), places: Vec::new(), bytes: 0, content: C::default() }
     }
 
     fn takes(&self, segment: &Path) -> bool {
         self.places.is_empty()
-            || (self.bytes.len() < GROUP_BYTES
-                && self.places.len() < GROUP_ENTRIES
-                && self.segment == segment)
+            || (self.bytes < GROUP_BYTES && self.places.len() < GROUP_ENTRIES && self.segment == segment)
     }
 
     fn clear(&mut self) {
         self.places.clear();
-        self.bytes.clear();
+        self.bytes = 0;
+        self.content.clear();
     }
 
     /// Gives all of it to `apply`.
-    fn apply(&self, apply: &mut Apply<'_, F>) -> Result<(), RecoverError> {
-        apply(self).map_err(|(index, reason)| {
+    fn apply(&self, apply: &mut Apply<'_, C>) -> Result<(), RecoverError> {
+        apply(&self.content).map_err(|(index, reason)| {
             let place = &self.places[index];
             refused(&self.segment, place.offset_bytes, place.zxid, reason)
         })
@@ -76,37 +61,37 @@ impl<F> Group<F> {
 }
 
 /// Takes a group; an error is the index of the first entry that is refused, and the reason in words.
-type Apply<'a, F> = dyn FnMut(&Group<F>) -> Result<(), (usize, String)> + 'a;
+type Apply<'a, C> = dyn FnMut(&C) -> Result<(), (usize, String)> + 'a;
 /// Where a group that is full goes; leaves an empty one.
-type PassOn<'a, F> = dyn FnMut(&mut Group<F>) -> Result<(), RecoverError> + 'a;
+type PassOn<'a, C> = dyn FnMut(&mut Group<C>) -> Result<(), RecoverError> + 'a;
 
-/// As [`recover::recover`] with repair, in groups. `foresee` is asked about each entry when it is read. If `ahead`, that is
-/// done on a thread of its own; off where everything must happen on one thread in one order (simulation).
-pub fn replay<F: Send>(
+/// As [`recover::recover`] with repair, in groups. `keep` takes each entry, without its trailer, when it is read. If
+/// `ahead`, that is done on a thread of its own; off where everything must happen on one thread in one order (simulation).
+pub fn replay<C: Content>(
     disk: &dyn Disk,
     dir: &Path,
     base: Zxid,
     ahead: bool,
-    mut foresee: impl FnMut(&[u8]) -> F + Send,
-    apply: &mut Apply<'_, F>,
+    mut keep: impl FnMut(&mut C, &[u8]) + Send,
+    apply: &mut Apply<'_, C>,
 ) -> Result<Recovered, RecoverError> {
     let recovered = if ahead {
-        read_ahead(disk, dir, base, foresee, apply)?
+        read_ahead(disk, dir, base, keep, apply)?
     } else {
-        let pass_on = &mut |group: &mut Group<F>| group.apply(apply).map(|()| group.clear());
-        read_groups(disk, dir, base, &mut foresee, pass_on)?
+        let pass_on = &mut |group: &mut Group<C>| group.apply(apply).map(|()| group.clear());
+        read_groups(disk, dir, base, &mut keep, pass_on)?
     };
     // Only now: nothing is cut or removed when an entry is refused.
     recover::repair(disk, dir, &recovered)?;
     Ok(recovered)
 }
 
-fn read_groups<F>(
+fn read_groups<C: Content>(
     disk: &dyn Disk,
     dir: &Path,
     base: Zxid,
-    foresee: &mut dyn FnMut(&[u8]) -> F,
-    pass_on: &mut PassOn<'_, F>,
+    keep: &mut dyn FnMut(&mut C, &[u8]),
+    pass_on: &mut PassOn<'_, C>,
 ) -> Result<Recovered, RecoverError> {
     let mut open = Group::new();
     let read = recover::read(disk, dir, base, RecoverSettings { repair: true }, &mut |segment, record| {
@@ -116,31 +101,31 @@ fn read_groups<F>(
         if open.places.is_empty() {
             open.segment = segment.to_path_buf();
         }
-        open.bytes.extend_from_slice(record.entry);
-        let (zxid, offset_bytes, end) = (record.zxid, record.offset_bytes, open.bytes.len());
-        open.places.push(Place { zxid, offset_bytes, end, foreseen: foresee(record.entry) });
+        open.places.push(Place { zxid: record.zxid, offset_bytes: record.offset_bytes });
+        open.bytes += record.entry.len();
+        keep(&mut open.content, record.entry);
         Ok(())
     });
     // What stands before damage comes first: it may be refused.
     pass_on(&mut open).and(read)
 }
 
-fn read_ahead<F: Send>(
+fn read_ahead<C: Content>(
     disk: &dyn Disk,
     dir: &Path,
     base: Zxid,
-    mut foresee: impl FnMut(&[u8]) -> F + Send,
-    apply: &mut Apply<'_, F>,
+    mut keep: impl FnMut(&mut C, &[u8]) + Send,
+    apply: &mut Apply<'_, C>,
 ) -> Result<Recovered, RecoverError> {
     std::thread::scope(|scope| {
         let (send, groups) = sync_channel(GROUPS_AHEAD);
         let (emptied, empty) = channel();
         let reading = std::thread::Builder::new().name("ostler-replay".into());
         let reading = reading.spawn_scoped(scope, move || {
-            read_groups(disk, dir, base, &mut foresee, &mut |group| send_on(group, &send, &empty))
+            read_groups(disk, dir, base, &mut keep, &mut |group| send_on(group, &send, &empty))
         });
         let reading = reading.map_err(|source| RecoverError::Io { segment: dir.to_path_buf(), source })?;
-        let applied = groups.iter().try_for_each(|mut group: Group<F>| {
+        let applied = groups.iter().try_for_each(|mut group: Group<C>| {
             group.apply(apply)?;
             group.clear();
             // The reading thread may be done.
@@ -155,10 +140,10 @@ fn read_ahead<F: Send>(
 }
 
 /// Hands a group to the applying thread. An error: that one has refused an earlier entry, and its error counts.
-fn send_on<F>(
-    group: &mut Group<F>,
-    groups: &SyncSender<Group<F>>,
-    empty: &Receiver<Group<F>>,
+fn send_on<C: Content>(
+    group: &mut Group<C>,
+    groups: &SyncSender<Group<C>>,
+    empty: &Receiver<Group<C>>,
 ) -> Result<(), RecoverError> {
     let next = empty.try_recv().unwrap_or_else(|_| Group::new());
     groups.send(std::mem::replace(group, next)).map_err(|unsent| {

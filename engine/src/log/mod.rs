@@ -17,7 +17,7 @@ mod thread;
 mod truncate;
 mod writer;
 
-pub use ahead::{Entry, Group, replay};
+pub use ahead::{Content, replay};
 pub use mapping::EXIT_DISK;
 pub use mark::Mark;
 pub use record::{

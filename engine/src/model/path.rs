@@ -12,9 +12,12 @@ pub const CONFIG: &str = "/zookeeper/config";
 
 /// Parent path and last component of an absolute path. The parent of `/a` is `/`; `None` when there is no `/`.
 pub fn split(path: &str) -> Option<(&str, &str)> {
-    let at = path.rfind('/')?;
-    let parent = if at == 0 { "/" } else { &path[..at] };
-    Some((parent, &path[at + 1..]))
+    Some(split_at(path, path.rfind('/')?))
+}
+
+/// The same where it is known that the last `/` stands there.
+pub fn split_at(path: &str, slash: usize) -> (&str, &str) {
+    (if slash == 0 { "/" } else { &path[..slash] }, &path[slash + 1..])
 }
 
 /// Full validation: setData, setACL, check, and create once the sequential suffix is there. Otherwise -8.

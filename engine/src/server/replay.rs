@@ -2,11 +2,12 @@
 //! Not here: reading and judging the log, threads (log); what a txn changes (world).
 
 use crate::io::disk::Disk;
-use crate::log::{self, Entry, Group, RecoverError, Recovered};
-use crate::model::path;
-use crate::wire::{TxnBody, TxnEntry};
-use crate::world::{Ahead, Changes, ForeseenTxn, Head, Known, Marks, NodeId, PathHash};
+use crate::log::{self, Content, RecoverError, Recovered};
+use crate::wire::txn::{AclBytes, TxnHeader};
+use crate::wire::{Create, CreateKind, TxnBody, TxnEntry};
+use crate::world::{Ahead, Changes, ForeseenTxn, Foresight, Head, Known, Marks, NodeId, PathHash};
 use ostler_replication::Zxid;
+use std::borrow::Cow;
 use std::path::Path;
 use std::sync::Arc;
 
@@ -27,61 +28,161 @@ pub(super) fn replay(
     let foresight = head.foresight();
     let mut pages = ahead.then(|| head.pages_ahead(&marks));
     let (mut created, mut told) = (0, 0);
-    let foresee = |entry: &[u8]| {
-        let bytes = entry.len() as u64;
-        // What does not decode is refused when it is its turn.
-        let (entry, _) = TxnEntry::decode(entry).ok()?;
-        if let (Some(pages), TxnBody::Create(_)) = (&mut pages, &entry.body) {
-            created += bytes;
+    let keep = |txns: &mut Txns, entry: &[u8]| {
+        txns.keep(entry, foresight);
+        if let (Some(pages), Some(Txn { what: What::Create(_), .. })) = (&mut pages, txns.list.last()) {
+            created += entry.len() as u64;
             if created - told >= PAGES_STEP_BYTES {
                 told = created;
                 pages.back(created);
             }
         }
-        foresight.of_txn(&entry.header, &entry.body)
     };
     head.close();
     let mut replay = Replay {
         head,
         marks,
         changes: Changes::default(),
-        hashes: Vec::new(),
-        next_hashes: Vec::new(),
+        found: Vec::new(),
+        next_found: Vec::new(),
+        indexed: Vec::new(),
         ahead: Ahead::default(),
         parent: None,
-        parent_path: String::new(),
     };
-    let recovered = log::replay(disk, dir, base, ahead, foresee, &mut |group| replay.group(group));
+    let recovered = log::replay(disk, dir, base, ahead, keep, &mut |txns| replay.txns(txns));
     let Replay { head, marks, .. } = replay;
     head.give_back(&marks);
     head.open();
     recovered
 }
 
+/// Txns on their way from where they are read to where they are applied.
+#[derive(Default)]
+struct Txns {
+    list: Vec<Txn>,
+    /// Of creates.
+    paths: String,
+    /// Of creates the ACL, unless it is the open one, and the data; of other txns the entry.
+    bytes: Vec<u8>,
+}
+
+struct Txn {
+    foreseen: Option<ForeseenTxn>,
+    entry_bytes: usize,
+    what: What,
+}
+
+enum What {
+    /// Decoded already.
+    Create(CreateAhead),
+    /// To be decoded when it is its turn, and refused if it cannot be.
+    Entry,
+}
+
+struct CreateAhead {
+    header: TxnHeader,
+    kind: CreateKind,
+    parent_cversion: i32,
+    path_bytes: usize,
+    /// `None` for the open one.
+    acl_bytes: Option<usize>,
+    data_bytes: Option<usize>,
+    /// The txn before it creates a znode below the same parent.
+    is_sibling: bool,
+}
+
+impl Content for Txns {
+    fn clear(&mut self) {
+        self.list.clear();
+        self.paths.clear();
+        self.bytes.clear();
+    }
+}
+
+impl Txns {
+    fn keep(&mut self, entry: &[u8], foresight: Foresight) {
+        let entry_bytes = entry.len();
+        let decoded = TxnEntry::decode(entry).ok().filter(|(_, taken)| *taken == entry_bytes);
+        let foreseen = decoded.as_ref().and_then(|(entry, _)| foresight.of_txn(&entry.header, &entry.body));
+        let what = match (decoded, foreseen) {
+            (Some((TxnEntry { header, body: TxnBody::Create(create), .. }, _)), Some(foreseen)) => {
+                What::Create(self.keep_create(header, &create, foreseen))
+            }
+            _ => {
+                self.bytes.extend_from_slice(entry);
+                What::Entry
+            }
+        };
+        self.list.push(Txn { foreseen, entry_bytes, what });
+    }
+
+    fn keep_create(&mut self, header: TxnHeader, create: &Create<'_>, foreseen: ForeseenTxn) -> CreateAhead {
+        let parent = |foreseen: ForeseenTxn, path| foreseen.split(path).map(|(parent, _)| parent);
+        let is_sibling = match self.list.last() {
+            Some(Txn { foreseen: Some(before), what: What::Create(last), .. }) => {
+                let path = &self.paths[self.paths.len() - last.path_bytes..];
+                parent(*before, path) == parent(foreseen, &create.path)
+            }
+            _ => false,
+        };
+        self.paths.push_str(&create.path);
+        let acl = (!create.acl.is_open()).then(|| create.acl.bytes());
+        self.bytes.extend_from_slice(acl.unwrap_or_default());
+        self.bytes.extend_from_slice(create.data.as_deref().unwrap_or_default());
+        CreateAhead {
+            header,
+            kind: create.kind,
+            parent_cversion: create.parent_cversion,
+            path_bytes: create.path.len(),
+            acl_bytes: acl.map(<[u8]>::len),
+            data_bytes: create.data.as_ref().map(|data| data.len()),
+            is_sibling,
+        }
+    }
+}
+
 struct Replay<'a> {
     head: &'a mut Head,
     marks: Arc<Marks>,
     changes: Changes,
-    /// Of the txns that come next, and of those behind them.
-    hashes: Vec<PathHash>,
-    next_hashes: Vec<PathHash>,
+    /// Paths that the txns which come next will find, and those behind them.
+    found: Vec<PathHash>,
+    next_found: Vec<PathHash>,
+    /// All paths of the latter.
+    indexed: Vec<PathHash>,
     ahead: Ahead,
     /// Where the last txn created a znode, if that is all it did: the next one often does so, too.
     parent: Option<NodeId>,
-    parent_path: String,
 }
 
 impl Replay<'_> {
-    fn group(&mut self, group: &Group<Option<ForeseenTxn>>) -> Result<(), (usize, String)> {
-        let mut next = group.entries();
-        self.fetch_index(&mut next);
-        for (index, entry) in group.entries().enumerate() {
+    fn txns(&mut self, txns: &Txns) -> Result<(), (usize, String)> {
+        let (mut paths, mut bytes) = (&*txns.paths, &*txns.bytes);
+        self.fetch_index(&txns.list);
+        for (index, txn) in txns.list.iter().enumerate() {
             if index % FETCHED == 0 {
-                std::mem::swap(&mut self.hashes, &mut self.next_hashes);
-                self.fetch_index(&mut next);
-                self.head.fetch_found(&self.hashes, &mut self.ahead);
+                std::mem::swap(&mut self.found, &mut self.next_found);
+                self.fetch_index(txns.list.get(index + FETCHED..).unwrap_or_default());
+                self.head.fetch_found(&self.found, &mut self.ahead);
             }
-            self.entry(entry.bytes, *entry.foreseen).map_err(|reason| (index, reason))?;
+            if !self.head.fits(txn.entry_bytes) {
+                let reason = "the tree is larger than this server holds: see ostler.treeMemory";
+                return Err((index, reason.into()));
+            }
+            match &txn.what {
+                What::Create(create) => {
+                    let path;
+                    (path, paths) = paths.split_at(create.path_bytes);
+                    self.create(create, path, &mut bytes, txn.foreseen);
+                }
+                What::Entry => {
+                    let entry;
+                    (entry, bytes) = bytes.split_at(txn.entry_bytes);
+                    self.entry(entry, txn.foreseen).map_err(|reason| (index, reason))?;
+                }
+            }
+            self.changes.list.clear();
+            self.changes.text.clear();
         }
         self.head.reclaim(usize::MAX);
         self.head.mark(&self.marks);
@@ -89,46 +190,58 @@ impl Replay<'_> {
     }
 
     /// Has the index fetched for the txns behind those whose znodes are fetched now: it waits for memory most.
-    fn fetch_index<'g>(&mut self, next: &mut impl Iterator<Item = Entry<'g, Option<ForeseenTxn>>>) {
-        self.next_hashes.clear();
-        let mut last = None;
-        for txn in next.take(FETCHED).filter_map(|entry| *entry.foreseen) {
-            self.next_hashes.push(txn.node());
-            if let Some(parent) = txn.parent().filter(|parent| last.replace(*parent) != Some(*parent)) {
-                self.next_hashes.push(parent);
-            }
+    fn fetch_index(&mut self, next: &[Txn]) {
+        self.next_found.clear();
+        self.indexed.clear();
+        for txn in &next[..next.len().min(FETCHED)] {
+            let Some(foreseen) = txn.foreseen else { continue };
+            self.indexed.push(foreseen.node());
+            let parent = match &txn.what {
+                What::Create(create) => foreseen.parent().filter(|_| !create.is_sibling),
+                What::Entry => {
+                    self.next_found.push(foreseen.node());
+                    foreseen.parent()
+                }
+            };
+            self.indexed.extend(parent);
+            self.next_found.extend(parent);
         }
-        self.head.fetch_index(&self.next_hashes);
+        self.head.fetch_index(&self.indexed);
     }
 
-    /// The parent under which a txn creates a znode, if it is all there.
-    fn parent(&mut self, body: &TxnBody<'_>, foreseen: Option<ForeseenTxn>) -> Option<NodeId> {
-        let known = self.parent.take();
-        let TxnBody::Create(create) = body else { return None };
-        let (path, _) = path::split(&create.path)?;
-        if known.is_none() || self.parent_path != path {
-            self.parent = self.head.get_hashed(foreseen?.parent()?, path).map(|parent| parent.id());
-            self.parent_path.clear();
-            self.parent_path.push_str(path);
-        } else {
-            self.parent = known;
-        }
-        self.parent
+    fn create(&mut self, create: &CreateAhead, path: &str, bytes: &mut &[u8], foreseen: Option<ForeseenTxn>) {
+        let mut take = |length: usize| {
+            let taken;
+            (taken, *bytes) = bytes.split_at(length);
+            taken
+        };
+        let acl = create.acl_bytes.map(|length| {
+            AclBytes::from_canonical(take(length)).expect("what an ACL gave as its bytes is one")
+        });
+        let data = create.data_bytes.map(|length| Cow::Borrowed(take(length)));
+        let body = TxnBody::Create(Create {
+            path: Cow::Borrowed(path),
+            data,
+            acl: acl.unwrap_or(AclBytes::OPEN),
+            kind: create.kind,
+            parent_cversion: create.parent_cversion,
+        });
+        self.parent = self.parent.filter(|_| create.is_sibling).or_else(|| {
+            let (parent, _) = foreseen?.split(path)?;
+            self.head.get_hashed(foreseen?.parent()?, parent).map(|parent| parent.id())
+        });
+        let known = Known::parent(self.parent);
+        self.head.apply_foreseen(&create.header, &body, (known, foreseen), &mut self.changes);
     }
 
     fn entry(&mut self, entry: &[u8], foreseen: Option<ForeseenTxn>) -> Result<(), String> {
+        self.parent = None;
         let bytes = entry.len();
-        if !self.head.fits(bytes) {
-            return Err("the tree is larger than this server holds: see ostler.treeMemory".into());
-        }
         let (entry, taken) = TxnEntry::decode(entry).map_err(|error| error.to_string())?;
         if taken != bytes {
             return Err(format!("{} bytes stand behind the txn, which are no digest", bytes - taken));
         }
-        let known = Known::parent(self.parent(&entry.body, foreseen));
-        self.head.apply_foreseen(&entry.header, &entry.body, (known, foreseen), &mut self.changes);
-        self.changes.list.clear();
-        self.changes.text.clear();
+        self.head.apply_foreseen(&entry.header, &entry.body, (Known::default(), foreseen), &mut self.changes);
         Ok(())
     }
 }
@@ -139,7 +252,7 @@ mod tests {
     use crate::io::disk::RealDisk;
     use crate::log::{FileId, file_header, put_record};
     use crate::model::{SessionId, WallMillis, Xid};
-    use crate::wire::txn::{AclBytes, Create, CreateKind, SubTxn, TxnHeader};
+    use crate::wire::SubTxn;
     use crate::world::Settings;
 
     const SETTINGS: Settings = Settings { hash_seed: [1, 2], digests: true };

@@ -205,6 +205,12 @@ impl Head {
 }
 
 impl<'a> Txn<'a> {
+    /// Parent and name, if there is one.
+    fn split<'p>(&self, path: &'p str) -> Option<(&'p str, &'p str)> {
+        let foreseen = self.foreseen.and_then(|foreseen| foreseen.split(path));
+        foreseen.or_else(|| path::split(path)).filter(|(_, name)| !name.is_empty())
+    }
+
     fn find_node(&self, path: &str) -> Option<Found<'a>> {
         self.find(path, self.known.node, self.foreseen.map(|foreseen| foreseen.node))
     }
@@ -299,7 +305,7 @@ impl<'a> Txn<'a> {
 
     fn create(&mut self, create: &Create<'_>) -> TxnResult {
         let (path, data) = (&*create.path, create.data.as_deref());
-        let Some((parent_path, name)) = path::split(path).filter(|(_, name)| !name.is_empty()) else {
+        let Some((parent_path, name)) = self.split(path) else {
             return TxnResult::failed(if is_root(path) {
                 ErrorCode::NodeExists
             } else {
@@ -396,7 +402,7 @@ impl<'a> Txn<'a> {
     }
 
     fn delete(&mut self, path: &str) -> TxnResult {
-        let Some((parent_path, name)) = path::split(path).filter(|(_, name)| !name.is_empty()) else {
+        let Some((parent_path, name)) = self.split(path) else {
             return TxnResult::failed(ErrorCode::BadArguments);
         };
         let Some(parent) = self.find_parent(parent_path) else {

@@ -31,6 +31,8 @@ pub struct ForeseenTxn {
     pub(super) node: PathHash,
     /// If the txn changes the parent, too.
     pub(super) parent: Option<PathHash>,
+    /// Where the path's last `/` stands, if the txn changes the parent.
+    pub(super) slash: usize,
     /// What a new znode adds to the tree's digest.
     pub(super) digest: u32,
 }
@@ -44,6 +46,11 @@ impl ForeseenTxn {
     /// Of its parent's, if the txn changes that, too.
     pub fn parent(&self) -> Option<PathHash> {
         self.parent
+    }
+
+    /// The parent's path and the last component, if the txn changes the parent, too.
+    pub fn split<'p>(&self, path: &'p str) -> Option<(&'p str, &'p str)> {
+        self.parent.map(|_| path::split_at(path, self.slash))
     }
 }
 
@@ -67,7 +74,8 @@ impl Foresight {
             TxnBody::SetData { path, .. } | TxnBody::SetAcl { path, .. } => (path, false),
             _ => return None,
         };
-        let parent = if is_child { Some(path::split(path)?.0) } else { None };
+        let slash = if is_child { path.rfind('/')? } else { 0 };
+        let parent = is_child.then(|| path::split_at(path, slash).0);
         let digest = match body {
             TxnBody::Create(create) if self.digests && digest::counts(path) => {
                 let owner = owner_of(create.kind, header.session);
@@ -77,6 +85,6 @@ impl Foresight {
             _ => 0,
         };
         let hash = |path: &str| self.key.hash(path);
-        Some(ForeseenTxn { node: hash(path), parent: parent.map(hash), digest })
+        Some(ForeseenTxn { node: hash(path), parent: parent.map(hash), slash, digest })
     }
 }

@@ -67,6 +67,16 @@ enum Reading {
     Ahead,
 }
 
+/// A group's entries as they are.
+#[derive(Default)]
+struct Kept(Vec<Vec<u8>>);
+
+impl Content for Kept {
+    fn clear(&mut self) {
+        self.0.clear();
+    }
+}
+
 fn replay_by(
     reading: Reading,
     disk: &dyn Disk,
@@ -86,11 +96,11 @@ fn replay_by(
     let recovered = if reading == Reading::Single {
         recover(disk, dir, base, RecoverSettings { repair: true }, &mut take)?
     } else {
-        let foresee = |entry: &[u8]| entry.to_vec();
-        super::replay(disk, dir, base, reading == Reading::Ahead, foresee, &mut |group| {
-            group.entries().enumerate().try_for_each(|(index, entry)| {
-                assert_eq!(entry.foreseen, entry.bytes, "foreseen of another entry");
-                take(entry.zxid, entry.bytes).map_err(|reason| (index, reason))
+        let keep = |kept: &mut Kept, entry: &[u8]| kept.0.push(entry.to_vec());
+        super::replay(disk, dir, base, reading == Reading::Ahead, keep, &mut |group| {
+            group.0.iter().enumerate().try_for_each(|(index, entry)| {
+                let zxid = super::record::entry_zxid(entry).unwrap();
+                take(zxid, entry).map_err(|reason| (index, reason))
             })
         })?
     };
