@@ -744,12 +744,11 @@ impl Writer {
         self.retire.log_bytes(Undo::Deleted { id, tombstone }, old.bytes());
     }
 
-    /// Takes a znode away that nobody has seen.
+    /// Takes a znode away that nobody has seen. Its id is free at the next `reclaim`, as ever not within the same multi:
+    /// what that creates gets ascending ids.
     fn forget(&mut self, shared: &Shared, id: NodeId, record: Handle) {
         self.index.remove(&shared.index, shared.key.hash(&shared.path_of(id)), id);
-        shared.nodes.publish(id, Handle::NONE);
-        self.free_record(shared, record);
-        self.free_ids.push(id);
+        self.retire.forgotten(id, record);
     }
 
     /// Ends a session that is no longer among the open ones.

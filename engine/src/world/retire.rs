@@ -133,6 +133,11 @@ impl Retire {
         self.bytes += bytes as u64;
     }
 
+    /// For a znode that the index has forgotten and no View has seen.
+    pub(super) fn forgotten(&mut self, id: NodeId, record: Handle) {
+        self.limbo.push_back((self.seals, Limbo::Id(id, record)));
+    }
+
     pub(super) fn old_segment(&mut self, segment: OldSegment) {
         self.limbo.push_back((self.seals, Limbo::Segment(segment)));
     }
