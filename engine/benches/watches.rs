@@ -46,7 +46,7 @@ fn memory(_: &mut Criterion) {
     (0..MILLION).for_each(|slot| one.add(&path, Some(1), slot, Mode::Data));
     let after = resident_bytes();
     println!(
-        "watches/memory 1 M connections on one znode: {:.1} bytes each, of which 32 are the connection's own",
+        "watches/memory 1 M connections on one znode: {:.1} bytes each, of which 4 are the connection's own",
         (after.saturating_sub(before)) as f64 / MILLION as f64
     );
     black_box(one);

@@ -4,24 +4,28 @@
 
 use super::table::{EntryId, Slab, grow_sparingly};
 
-/// Eight bytes for each connection, more for those with more than one watch, or with one whose path is kept for it.
+/// Four bytes for each connection, more for those with more than one watch, or with one whose path is kept for it.
 pub(super) struct Owners {
-    by_slot: Vec<Owner>,
+    /// By slot, `PIECE` together: growing moves none, so it leaves no holes in the heap. One is empty until a slot of it
+    /// watches something.
+    pieces: Vec<Box<[Owner]>>,
     books: Slab<Book>,
 }
 
-/// Either the only watch, or the number of a book, from 1.
-#[derive(Clone, Copy)]
-struct Owner {
-    only: EntryId,
-    book: u32,
-}
+/// Owners in a piece: a page of memory.
+const PIECE: usize = 1024;
+
+/// Nothing, the only watch, or with `BOOK` the number of a book.
+#[derive(Clone, Copy, PartialEq, Eq)]
+struct Owner(u32);
+
+const BOOK: u32 = 1 << 31;
 
 impl Owner {
-    const NOTHING: Owner = Owner { only: EntryId(u32::MAX), book: 0 };
+    const NOTHING: Owner = Owner(u32::MAX);
 
-    fn is_nothing(self) -> bool {
-        self.book == 0 && self.only == Owner::NOTHING.only
+    fn as_book(self) -> Option<u32> {
+        (self.0 & BOOK != 0 && self != Owner::NOTHING).then_some(self.0 & !BOOK)
     }
 }
 
@@ -47,20 +51,21 @@ impl Default for Entries {
 
 impl Owners {
     pub fn new() -> Owners {
-        Owners { by_slot: Vec::new(), books: Slab::new() }
+        Owners { pieces: Vec::new(), books: Slab::new() }
     }
 
     /// `slot` began to watch `id`; `watches` tells whether it watches some entry now.
     pub fn add(&mut self, slot: u32, id: EntryId, watches: impl Fn(EntryId) -> bool) {
-        let needed = slot as usize + 1;
-        if self.by_slot.len() < needed {
-            if self.by_slot.capacity() < needed {
-                self.by_slot.reserve_exact(needed + needed / 4 - self.by_slot.len());
-            }
-            self.by_slot.resize(needed, Owner::NOTHING);
+        let piece = slot as usize / PIECE;
+        if self.pieces.len() <= piece {
+            self.pieces.resize_with(piece + 1, Box::default);
         }
-        if self.by_slot[slot as usize].is_nothing() {
-            self.by_slot[slot as usize].only = id;
+        if self.pieces[piece].is_empty() {
+            self.pieces[piece] = vec![Owner::NOTHING; PIECE].into_boxed_slice();
+        }
+        let owner = self.owner_mut(slot);
+        if *owner == Owner::NOTHING && id.0 < BOOK {
+            *owner = Owner(id.0);
             return;
         }
         let book = self.book(slot);
@@ -85,10 +90,10 @@ impl Owners {
 
     /// Whether `slot` watches more than anybody may.
     pub fn is_over(&self, slot: u32, most: u32, path_bytes_most: u32) -> bool {
-        match self.by_slot[slot as usize].book {
-            0 => most == 0,
-            number => {
-                let book = self.books.get(number - 1);
+        match self.owner(slot).as_book() {
+            None => most == 0,
+            Some(number) => {
+                let book = self.books.get(number);
                 book.live > most || book.path_bytes > path_bytes_most
             }
         }
@@ -96,30 +101,32 @@ impl Owners {
 
     /// `slot` watches one entry less, with so many bytes of path kept.
     pub fn removed(&mut self, slot: u32, path_bytes: usize) {
-        let owner = &mut self.by_slot[slot as usize];
-        if owner.book == 0 {
+        let owner = self.owner_mut(slot);
+        let Some(number) = owner.as_book() else {
             *owner = Owner::NOTHING;
             return;
-        }
-        let book = self.books.get_mut(owner.book - 1);
+        };
+        let book = self.books.get_mut(number);
         book.live -= 1;
         book.path_bytes = book.path_bytes.saturating_sub(path_bytes.min(u32::MAX as usize) as u32);
         if book.live == 0 {
-            self.books.remove(owner.book - 1);
-            *owner = Owner::NOTHING;
+            self.books.remove(number);
+            *self.owner_mut(slot) = Owner::NOTHING;
         }
     }
 
     /// Everything `slot` may be watching; afterwards it watches nothing.
     pub fn take(&mut self, slot: u32) -> impl Iterator<Item = EntryId> + use<> {
-        let owner = self.by_slot.get_mut(slot as usize);
-        let owner = owner.map_or(Owner::NOTHING, |owner| std::mem::replace(owner, Owner::NOTHING));
-        let entries = match owner.book {
-            0 if owner.is_nothing() => Entries::default(),
-            0 => Entries::from(vec![owner.only]),
-            number => {
-                let entries = std::mem::take(&mut self.books.get_mut(number - 1).entries);
-                self.books.remove(number - 1);
+        let owner = self.owner(slot);
+        if owner != Owner::NOTHING {
+            *self.owner_mut(slot) = Owner::NOTHING;
+        }
+        let entries = match owner.as_book() {
+            None if owner == Owner::NOTHING => Entries::default(),
+            None => Entries::from(vec![EntryId(owner.0)]),
+            Some(number) => {
+                let entries = std::mem::take(&mut self.books.get_mut(number).entries);
+                self.books.remove(number);
                 entries
             }
         };
@@ -130,14 +137,29 @@ impl Owners {
         few.chain(many)
     }
 
-    /// The book of a connection that watches something, opened if it had none.
+    /// The book of a connection, opened if it had none.
     fn book(&mut self, slot: u32) -> &mut Book {
-        let owner = &mut self.by_slot[slot as usize];
-        if owner.book == 0 {
-            let entries = Entries::from(vec![owner.only]);
-            owner.book = self.books.insert(Book { live: 1, path_bytes: 0, entries }) + 1;
-        }
-        self.books.get_mut(owner.book - 1)
+        let owner = self.owner(slot);
+        let number = owner.as_book().unwrap_or_else(|| {
+            let book = match owner {
+                Owner::NOTHING => Book::default(),
+                Owner(only) => Book { live: 1, path_bytes: 0, entries: Entries::from(vec![EntryId(only)]) },
+            };
+            let number = self.books.insert(book);
+            *self.owner_mut(slot) = Owner(BOOK | number);
+            number
+        });
+        self.books.get_mut(number)
+    }
+
+    fn owner(&self, slot: u32) -> Owner {
+        let piece = self.pieces.get(slot as usize / PIECE);
+        piece.and_then(|piece| piece.get(slot as usize % PIECE)).copied().unwrap_or(Owner::NOTHING)
+    }
+
+    /// Of a slot that has watched something.
+    fn owner_mut(&mut self, slot: u32) -> &mut Owner {
+        &mut self.pieces[slot as usize / PIECE][slot as usize % PIECE]
     }
 }
 
