@@ -7,6 +7,7 @@
 //! are one bit.
 
 mod absent;
+mod crowd;
 mod hash;
 mod index;
 mod owners;
@@ -16,9 +17,10 @@ pub use hash::{HashKey, Quick};
 pub use table::Name;
 
 use crate::limits::{CONNECTION_WATCH_PATH_BYTES_MAX, CONNECTION_WATCHES_MAX};
+use crowd::Watcher;
 use hash::PathKey;
 use owners::Owners;
-use table::{EntryId, Table, Watcher};
+use table::{EntryId, Table};
 
 /// One way to watch a path. Several may hold for one path and connection at once.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
@@ -211,11 +213,8 @@ impl Watches {
         if let Some(own) = own {
             let consumed = if trigger == Trigger::Deleted { DATA | CHILD } else { DATA };
             self.consume(own, consumed);
-            if trigger == Trigger::Deleted
-                && !self.table.watchers(own).is_empty()
-                && self.table.store_name(own, path)
-            {
-                for watcher in self.table.watchers(own).iter().filter(|watcher| watcher.modes() != 0) {
+            if trigger == Trigger::Deleted && !self.table.is_gone(own) && self.table.store_name(own, path) {
+                for watcher in self.table.watchers(own) {
                     self.owners.charge(watcher.slot(), path.len());
                 }
             }
@@ -223,9 +222,8 @@ impl Watches {
         if trigger != Trigger::DataChanged
             && let Some(parent) = hash::parent(path).and_then(|parent| self.find_often(parent))
         {
-            let watchers = self.table.watchers(parent).iter();
-            let told = watchers.filter(|watcher| watcher.modes() & (CHILD | PERSISTENT) != 0);
-            hits.extend(told.map(|watcher| Hit { slot: watcher.slot(), event: EventType::ChildrenChanged }));
+            let told = slots_in(self.table.watchers(parent), CHILD | PERSISTENT);
+            told.for_each(|slot| hits.push(Hit { slot, event: EventType::ChildrenChanged }));
             self.consume(parent, CHILD);
         }
         self.ancestors = ancestors;
@@ -273,9 +271,8 @@ impl Watches {
     ) -> Option<Place> {
         let mut entries = self.table.iter_from(from.0);
         for id in entries.by_ref().take(paths) {
-            let in_data = |watcher: &&Watcher| watcher.modes() & (DATA | PERSISTENT | RECURSIVE) != 0;
-            let mut slots =
-                self.table.watchers(id).iter().filter(in_data).map(|watcher| watcher.slot()).peekable();
+            let in_data = DATA | PERSISTENT | RECURSIVE;
+            let mut slots = slots_in(self.table.watchers(id), in_data).peekable();
             if slots.peek().is_some() {
                 tell(self.table.name(id), &mut slots);
             }
@@ -299,30 +296,28 @@ impl Watches {
         event: EventType,
         hits: &mut Vec<Hit>,
     ) {
+        // All by `for_each`, which is a loop over each of a crowd's blocks; asked for one by one they are a search for the
+        // next block each time.
         let table = &self.table;
-        let own = own.map_or(&[][..], |own| table.watchers(own));
-        let in_data = DATA | PERSISTENT | RECURSIVE;
-        let direct =
-            own.iter().filter(|watcher| watcher.modes() & in_data != 0).map(|watcher| watcher.slot());
+        let own = || own.into_iter().flat_map(|own| table.watchers(own));
+        let direct = slots_in(own(), DATA | PERSISTENT | RECURSIVE);
         if self.recursive == 0 {
-            hits.extend(direct.map(|slot| Hit { slot, event }));
+            direct.for_each(|slot| hits.push(Hit { slot, event }));
         } else {
             let above = ancestors.iter().filter_map(|&key| table.find(key)).flat_map(|id| table.watchers(id));
-            let above =
-                above.filter(|watcher| watcher.modes() & RECURSIVE != 0).map(|watcher| watcher.slot());
-            self.matched.clear();
-            self.matched.extend(direct.chain(above));
-            self.matched.sort_unstable();
-            self.matched.dedup();
-            hits.extend(self.matched.iter().map(|&slot| Hit { slot, event }));
+            let (matched, above) = (&mut self.matched, slots_in(above, RECURSIVE));
+            matched.clear();
+            direct.chain(above).for_each(|slot| matched.push(slot));
+            matched.sort_unstable();
+            matched.dedup();
+            hits.extend(matched.iter().map(|&slot| Hit { slot, event }));
         }
         if event == EventType::Deleted {
             // Whoever the data lookup told already is skipped: recursive ones higher up are in `matched`.
-            let only_child =
-                own.iter().filter(|watcher| watcher.modes() == CHILD).map(|watcher| watcher.slot());
+            let only_child = own().filter(|watcher| watcher.modes() == CHILD).map(Watcher::slot);
             let untold =
                 only_child.filter(|slot| self.recursive == 0 || self.matched.binary_search(slot).is_err());
-            hits.extend(untold.map(|slot| Hit { slot, event }));
+            untold.for_each(|slot| hits.push(Hit { slot, event }));
         }
     }
 
@@ -330,7 +325,7 @@ impl Watches {
     fn consume(&mut self, id: EntryId, modes: u8) {
         let mut any = false;
         let path_bytes = self.table.stored_bytes(id);
-        for watcher in self.table.watchers(id) {
+        self.table.watchers(id).for_each(|watcher| {
             let (before, after) = (watcher.modes(), watcher.modes() & !modes);
             if before != after {
                 any = true;
@@ -339,7 +334,7 @@ impl Watches {
                     self.owners.removed(watcher.slot(), path_bytes);
                 }
             }
-        }
+        });
         if any {
             self.table.retain_modes(id, !modes & ALL);
         }
@@ -348,6 +343,11 @@ impl Watches {
     fn count(&mut self, before: u8, after: u8) {
         count(&mut self.counts, &mut self.recursive, before, after);
     }
+}
+
+/// Of those who watch in one of these modes.
+fn slots_in(watchers: impl Iterator<Item = Watcher>, modes: u8) -> impl Iterator<Item = u32> {
+    watchers.filter(move |watcher| watcher.modes() & modes != 0).map(Watcher::slot)
 }
 
 fn count(counts: &mut Counts, recursive: &mut usize, before: u8, after: u8) {

@@ -2,7 +2,8 @@
 //! A list may hold entries that were fired since, or twice the same: the table decides. It is cleaned when it holds
 //! twice as many as are alive.
 
-use super::table::{EntryId, Slab, grow_sparingly};
+use super::crowd::grow_sparingly;
+use super::table::{EntryId, Slab};
 
 /// Four bytes for each connection, more for those with more than one watch, or with one whose path is kept for it.
 pub(super) struct Owners {
@@ -193,7 +194,7 @@ impl Entries {
                 *self = Entries::Many(many);
             }
             Entries::Many(many) => {
-                grow_sparingly(many);
+                grow_sparingly(many, usize::MAX);
                 many.push(id);
             }
         }
