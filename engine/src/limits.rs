@@ -43,7 +43,7 @@ pub const CORE_AHEAD_REQUESTS: usize = 64;
 /// Log written since the last snapshot, in sizes of that snapshot, from which on the next is worth it at any time: one
 /// costs about as much CPU and disk as its size in log, so this keeps snapshots at a quarter of what the log costs.
 pub const SNAPSHOT_LOG_SIZES_WORTH: u64 = 4;
-/// The same in calm times, once the last one is `SNAPSHOT_RESTS` times its own duration ago. Replay costs more than twice
+/// The same in calm times, once the last one is `SNAPSHOT_RESTS` times its own duration ago. Replay costs about twice
 /// as much as loading the same znodes from a snapshot, so that a server killed behind growth would be long in coming back.
 pub const SNAPSHOT_LOG_SIZES_RESTED: u64 = 1;
 /// Log of the last second up to which times are calm: some ten thousands of small writes. Who writes more than that needs
