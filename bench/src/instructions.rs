@@ -32,7 +32,7 @@ struct Attributes {
 
 const _: () = assert!(size_of::<Attributes>() == 64);
 
-/// Counters of every thread that processes have.
+/// A count over all threads of some processes.
 pub enum Instructions {
     /// The kernel's, of the threads there were when it was opened.
     Kernel(Vec<File>),
@@ -77,7 +77,13 @@ fn sum(counters: &[File]) -> io::Result<u64> {
 pub fn callgrind() -> Option<Vec<String>> {
     let installed =
         |word: &str| Command::new(word).arg("--version").output().is_ok_and(|o| o.status.success());
-    let words = ["valgrind", "--tool=callgrind", "--callgrind-out-file={dir}/callgrind.out"];
+    let words = [
+        "valgrind",
+        "--tool=callgrind",
+        "--callgrind-out-file={dir}/callgrind.out",
+        // Its pipes: of a server that is killed they would stay in the place for temporary files.
+        &format!("{PIPES}{{dir}}/vgdb"),
+    ];
     (installed("valgrind") && installed("callgrind_control")).then(|| words.map(String::from).to_vec())
 }
 
@@ -86,9 +92,14 @@ fn is_under_callgrind(pid: u32) -> bool {
     program.is_ok_and(|p| p.file_name().is_some_and(|name| name.to_string_lossy().starts_with("callgrind-")))
 }
 
+const PIPES: &str = "--vgdb-prefix=";
+
 /// Instructions since its start, all threads together.
 fn ask_callgrind(pid: u32) -> io::Result<u64> {
-    let answer = Command::new("callgrind_control").args(["-e", &pid.to_string()]).output()?;
+    let mut command = Command::new("callgrind_control");
+    let started = std::fs::read_to_string(format!("/proc/{pid}/cmdline"))?;
+    command.args(started.split('\0').filter(|word| word.starts_with(PIPES)));
+    let answer = command.args(["-e", &pid.to_string()]).output()?;
     let text = String::from_utf8_lossy(&answer.stdout);
     events(&text).ok_or_else(|| io::Error::other(format!("callgrind_control -e {pid} said: {}", text.trim())))
 }
@@ -96,7 +107,8 @@ fn ask_callgrind(pid: u32) -> io::Result<u64> {
 /// Sum over the threads of what `callgrind_control -e` prints: lines such as `   Th 4  583,547`.
 fn events(text: &str) -> Option<u64> {
     let of_thread = |line: &str| {
-        let count = line.trim().strip_prefix("Th ")?.split_whitespace().nth(1)?;
+        // Numbers of two digits take the place of the space: `  Th12  583,547`.
+        let count = line.trim().strip_prefix("Th")?.split_whitespace().nth(1)?;
         count.replace(',', "").parse::<u64>().ok()
     };
     text.lines().filter_map(of_thread).reduce(|a, b| a + b)
@@ -168,9 +180,10 @@ mod tests {
             last = counters.count().unwrap();
         }
     }
+
     #[test]
     fn threads_of_callgrind_are_summed() {
-        let text = "PID 7: ostler server z.cfg\n\n  Totals:     Ir \n   Th 1        0 \n   Th 3    1,642 \n   Th 4  2,583,547 \n";
+        let text = "PID 7: ostler server z.cfg\n\n  Totals:     Ir \n   Th 1        0 \n   Th 3    1,642 \n   Th12  2,583,547 \n";
         assert_eq!(events(text), Some(2_585_189));
         assert_eq!(events("Error: Callgrind task with PID 7 not found."), None);
     }

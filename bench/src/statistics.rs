@@ -144,7 +144,7 @@ impl Line {
             return self.note(note);
         }
         counted
-            .note(format!("by user-space instructions per operation; by time {by_time}, too wide to judge"))
+            .note(format!("by user-space instructions per operation, which know nothing of caches; by time {by_time}, too wide to judge"))
     }
 
     fn shown(&self) -> String {

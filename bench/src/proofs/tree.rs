@@ -5,7 +5,8 @@ use std::path::{Path, PathBuf};
 use std::time::{Duration, Instant};
 
 use super::{
-    AtLeast, AtMost, Lab, Line, OSTLER, Server, ServerKind, Settings, dearer, rate, stands, when_valid,
+    AtLeast, AtMost, Lab, Line, OSTLER, Server, ServerKind, Settings, dearer, rate, stands_or_counts,
+    when_valid,
 };
 use crate::frames::Op;
 use crate::keys::{Keys, Shape};
@@ -45,7 +46,7 @@ pub fn growth(lab: &mut Lab<'_, '_>) -> io::Result<()> {
         settings.duration = settings.duration.min(Duration::from_millis(1_200));
         settings
     };
-    let mut open = Vec::new();
+    let (counts, mut open) = (lab.counts(), Vec::new());
     for (what, op, connections, depth) in cells {
         let (mut slower, mut costs, mut added_ns) = (Vec::new(), Vec::new(), Vec::new());
         let what_of = format!("growth {SMALL_TREE} to {large}: {what}");
@@ -72,11 +73,12 @@ pub fn growth(lab: &mut Lab<'_, '_>) -> io::Result<()> {
                     Line::either(times, &slower, &costs)
                 }
             };
-            if stands(round, &line) {
-                // Nanoseconds are not counted in instructions.
-                match depth {
-                    64 => lab.line(line),
-                    _ => open.push((line, (op, connections, depth))),
+            // Nanoseconds are not counted in instructions.
+            let counts = counts && depth != 64;
+            if stands_or_counts(round, &line, counts) {
+                match line.wants_rounds() && counts {
+                    true => open.push((line, (op, connections, depth))),
+                    false => lab.line(line),
                 }
                 break;
             }
@@ -85,33 +87,36 @@ pub fn growth(lab: &mut Lab<'_, '_>) -> io::Result<()> {
     drop(servers);
     count_open(lab, sizes, open, build, |lab, server, count, round, cell| {
         load(lab, server, count, *cell, round)
-    })
+    });
+    Ok(())
 }
 
-/// Leaves those lines behind; those that time did not judge are judged by instructions, where they can be counted: on two
-/// servers with trees of those labels and sizes. Each line comes with what `load` makes its load of.
+/// Leaves lines behind that time did not judge, judged by instructions: on two servers with trees of those labels and
+/// sizes. Each comes with what `load` makes its load of.
 fn count_open<T>(
     lab: &mut Lab<'_, '_>,
     sizes: [(&str, u64); 2],
     lines: Vec<(Line, T)>,
     build: impl Fn(&mut Lab<'_, '_>, &Server, u64) -> io::Result<()>,
     load: impl Fn(&Lab<'_, '_>, &Server, u64, u64, &T) -> Settings,
-) -> io::Result<()> {
-    let mut servers = Vec::new();
-    if lab.counts() && lines.iter().any(|(line, _)| line.wants_rounds()) {
-        for (label, size) in sizes {
-            servers.push(lab.start_counted(label, |lab, server| build(lab, server, size))?);
+) {
+    let (mut servers, mut counts) = (Vec::new(), true);
+    for (line, cell) in lines {
+        if !counts {
+            lab.line(line);
+            continue;
         }
-    }
-    for (mut line, cell) in lines {
-        if let ([first, second], true) = (&servers[..], line.wants_rounds()) {
-            line = lab.count(line, [first, second], |lab, server, at, round| {
+        lab.line_counted(line, |lab, line| {
+            for (label, size) in sizes.into_iter().skip(servers.len()) {
+                servers.push(lab.start_counted(label, |lab, server| build(lab, server, size))?);
+            }
+            lab.count(line, [&servers[0], &servers[1]], |lab, server, at, round| {
                 load(lab, server, sizes[at].1, round, &cell)
-            })?;
-        }
-        lab.line(line);
+            })
+        });
+        // What could not be started once is not waited for again.
+        counts = servers.len() == 2;
     }
-    Ok(())
 }
 
 /// Anonymous memory of a server once it has come to rest: what a load left behind is freed in portions.
@@ -208,7 +213,7 @@ pub fn wide(lab: &mut Lab<'_, '_>) -> io::Result<()> {
         settings.created_parent = "/bench".into();
         settings
     };
-    let mut open = Vec::new();
+    let (counts, mut open) = (lab.counts(), Vec::new());
     for (what, mix) in cells {
         let (mut slower, mut costs) = (Vec::new(), Vec::new());
         let what_of = format!("{what} under {} children against 10", lab.keys());
@@ -223,14 +228,20 @@ pub fn wide(lab: &mut Lab<'_, '_>) -> io::Result<()> {
             costs.extend(dearer(narrow, broad));
             let times = |values: &[f64]| Line::rounds("P8", &what_of, AtMost, 1.3, "times", values);
             let line = Line::either(times, &slower, &costs);
-            if stands(round, &line) {
-                open.push((line, mix));
+            if stands_or_counts(round, &line, counts) {
+                match line.wants_rounds() && counts {
+                    true => open.push((line, mix)),
+                    false => lab.line(line),
+                }
                 break;
             }
         }
     }
     drop(servers);
-    count_open(lab, sizes, open, build, |lab, server, count, round, mix| load(lab, server, count, mix, round))
+    count_open(lab, sizes, open, build, |lab, server, count, round, mix| {
+        load(lab, server, count, mix, round)
+    });
+    Ok(())
 }
 
 /// Writes a second beside the snapshot, and how many of them come before it.

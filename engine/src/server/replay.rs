@@ -75,7 +75,7 @@ struct Txn {
 enum What {
     /// Decoded already.
     Create(CreateAhead),
-    /// To be decoded when it is its turn, and refused if it cannot be.
+    /// To be decoded again when it is its turn, and refused if it cannot be.
     Entry,
 }
 
@@ -253,7 +253,7 @@ mod tests {
     use crate::log::{FileId, file_header, put_record};
     use crate::model::{SessionId, WallMillis, Xid};
     use crate::wire::SubTxn;
-    use crate::world::Settings;
+    use crate::world::{ChildOrder, Settings};
 
     const SETTINGS: Settings = Settings { hash_seed: [1, 2], digests: true };
 
@@ -271,8 +271,8 @@ mod tests {
         let mut walk = view.get("/").unwrap().walk("/");
         while let Some((path, node)) = walk.next() {
             let acl = view.acl(node.acl_id()).map(|acl| acl.bytes.clone());
-            let mut children: Vec<&str> = node.children().collect();
-            children.sort_unstable();
+            let mut order = ChildOrder::default();
+            let children: Vec<&str> = node.children_in_order(&mut order).map(|child| child.name()).collect();
             nodes.push(format!("{path} {:?} {acl:?} {children:?} {:?}\n", node.stat(), node.data()));
         }
         nodes.sort();
@@ -306,23 +306,69 @@ mod tests {
         let deleted = |path: &str| TxnBody::Delete { path: path.to_owned().into() };
         txns.extend([created("/q"), created("/q/a"), deleted("/q/a"), created("/q/b"), deleted("/q/b")]);
         txns.extend([deleted("/q"), created("/q/c"), created("/q"), created("/q/d"), created("/q/e")]);
+        // Two names of one hash, the first of which takes no id that the delete gave back.
+        txns.push(TxnBody::Multi(vec![
+            SubTxn::Delete { path: "/q/d".into() },
+            SubTxn::Create(create("/q/BB".into(), 1, plain)),
+            SubTxn::Create(create("/q/Aa".into(), 1, plain)),
+        ]));
         txns.push(TxnBody::CloseSession { paths: None });
         txns
     }
 
-    #[test]
-    fn replay_gives_the_state_that_the_txns_gave_on_one_thread_and_on_two() {
-        let (id, mut head) = (FileId([1, 2, 3, 4]), Head::new(SETTINGS));
-        let mut file = file_header(id).to_vec();
-        for (at, body) in txns().into_iter().enumerate() {
-            let (zxid, time) = (Zxid(at as u64 + 1), WallMillis(at as i64));
-            let header = TxnHeader { session: SessionId(1), cxid: Xid(0), zxid, time, kind: body.kind() };
-            head.apply(&header, &body, &mut Changes::default());
-            let mut entry = Vec::new();
-            TxnEntry { header, body, digest: None }.encode(&mut entry);
+    /// A file of these entries; also where each record begins.
+    fn file_of(entries: impl IntoIterator<Item = Vec<u8>>) -> (Vec<u8>, Vec<u64>) {
+        let id = FileId([1, 2, 3, 4]);
+        let (mut file, mut places) = (file_header(id).to_vec(), Vec::new());
+        for entry in entries {
             let at = file.len() as u64;
+            places.push(at);
             put_record(&mut file, id, at, true, &entry);
         }
+        (file, places)
+    }
+
+    fn entry_of(at: usize, body: TxnBody<'_>) -> Vec<u8> {
+        let (zxid, time) = (Zxid(at as u64 + 1), WallMillis(at as i64));
+        let header = TxnHeader { session: SessionId(1), cxid: Xid(0), zxid, time, kind: body.kind() };
+        let mut entry = Vec::new();
+        TxnEntry { header, body, digest: None }.encode(&mut entry);
+        entry
+    }
+
+    #[test]
+    fn what_is_refused_among_decoded_creates_is_named_with_its_place() {
+        for damaged in [9, 10, 11] {
+            let entries = txns().into_iter().take(20).enumerate().map(|(at, body)| {
+                let mut entry = entry_of(at, body);
+                if at == damaged {
+                    entry.extend_from_slice(b"behind");
+                }
+                entry
+            });
+            let (file, places) = file_of(entries);
+            let temp = tempfile::tempdir().unwrap();
+            std::fs::write(temp.path().join("log.1"), file).unwrap();
+            for ahead in [false, true] {
+                let mut head = Head::new(SETTINGS);
+                let error = replay(&RealDisk, temp.path(), Zxid::ZERO, &mut head, ahead).unwrap_err();
+                let text = error.to_string();
+                let named = text.contains("log.1") && text.contains(&places[damaged].to_string());
+                assert!(named && text.contains("6 bytes stand behind the txn"), "{text}");
+                assert_eq!(head.totals().zxid, Zxid(damaged as u64));
+            }
+        }
+    }
+
+    #[test]
+    fn replay_gives_the_state_that_the_txns_gave_on_one_thread_and_on_two() {
+        let mut head = Head::new(SETTINGS);
+        let (file, _) = file_of(txns().into_iter().enumerate().map(|(at, body)| {
+            let entry = entry_of(at, body);
+            let (txn, _) = TxnEntry::decode(&entry).unwrap();
+            head.apply(&txn.header, &txn.body, &mut Changes::default());
+            entry
+        }));
         assert!(head.totals().znodes > 500, "{:?}", head.totals());
         let temp = tempfile::tempdir().unwrap();
         std::fs::write(temp.path().join("log.1"), file).unwrap();

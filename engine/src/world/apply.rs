@@ -175,8 +175,8 @@ impl Head {
         result
     }
 
-    /// Applies one part of a multi, `header` being that of the whole. Between a savepoint and either `rollback` or
-    /// `finish_parts` this does the same as `apply` does with the multi.
+    /// Applies one part of a multi, `header` being that of the whole. Between a savepoint with `begin_parts` and
+    /// either `rollback` or `finish_parts` this does the same as `apply` does with the multi.
     pub fn apply_part(&mut self, header: &TxnHeader, part: &SubTxn<'_>, changes: &mut Changes) -> TxnResult {
         self.txn(header, Known::default(), changes).part(part)
     }

@@ -61,7 +61,7 @@ pub(super) struct Writer {
     pub epoch: u64,
     pub retire: Retire,
     pub digests: bool,
-    /// Nobody reads yet: everything is edited in place and freed at once.
+    /// Nobody reads yet: everything is edited in place, and nothing that is replaced is kept.
     pub unread: bool,
     /// While a restore leaves the index for later: what belongs there.
     pub gathered: Option<Gathered>,
@@ -648,7 +648,7 @@ impl Writer {
         draft.overwrite(&shared.memory, old.handle(), digest);
     }
 
-    /// The same where nobody reads. A stamp is of no use to Views then, but it knows the digest.
+    /// `replace` where nobody reads. A stamp is of no use to Views then, but it knows the digest.
     pub(super) fn replace_unseen(
         &mut self,
         shared: &Shared,

@@ -205,6 +205,7 @@ impl Run {
         let (saved, listed) = (self.model.clone(), self.expected.len());
         let (savepoint, mark) = (self.head.savepoint(), self.changes.mark());
         let fails = parts.iter().any(|part| matches!(part, SubTxn::Error { .. }));
+        self.head.begin_parts(parts.iter().filter(|part| matches!(part, SubTxn::Create(_))).count());
         for part in parts {
             let result = self.head.apply_part(header, part, &mut self.changes);
             assert_eq!(result.error, self.model.part(header, part, &mut self.expected));
