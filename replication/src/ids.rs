@@ -54,7 +54,8 @@ impl fmt::Debug for Zxid {
 #[derive(Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash, Default, Debug)]
 pub struct Epoch(pub u32);
 
-/// `myid`: 0..=255 in practice, because it becomes the top byte of session ids.
+/// `myid`: 0..=255 in practice, because it becomes the top byte of session ids. A leader gives learners without one ids
+/// from the top of the range down, which the wire shows as negative numbers.
 #[derive(Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash, Default, Debug)]
 pub struct ServerId(pub u64);
 
@@ -84,6 +85,14 @@ impl Moment {
 /// Names one barrier between asking for it and its passing.
 #[derive(Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash, Default, Debug)]
 pub struct Ticket(pub u64);
+
+/// Names one request to the log; they ascend, and answers come in their order.
+#[derive(Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash, Default, Debug)]
+pub struct Number(pub u64);
+
+/// A client session's id, opaque here.
+#[derive(Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash, Default, Debug)]
+pub struct SessionBits(pub i64);
 
 /// `acceptedEpoch` and `currentEpoch` as they are to stand on disk.
 #[derive(Clone, Copy, PartialEq, Eq, Default, Debug)]

@@ -7,7 +7,10 @@
 mod ids;
 mod solo;
 
-pub use ids::{Epoch, Epochs, Moment, ServerId, Ticket, Zxid};
+pub mod packet;
+
+pub use ids::{Epoch, Epochs, Moment, Number, ServerId, SessionBits, Ticket, Zxid};
+pub use packet::Packet;
 pub use solo::Solo;
 
 use std::collections::VecDeque;
@@ -38,7 +41,8 @@ impl Proposal {
     }
 }
 
-/// What the server is in its ensemble.
+/// What the server is in its ensemble, as far as clients may know: it follows or observes only when it is in sync, and
+/// leads only when its epoch is established.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
 pub enum Role {
     Standalone,
@@ -48,21 +52,137 @@ pub enum Role {
     Observing(ServerId),
 }
 
+/// One TCP connection for as long as it lives: what an older one brings never counts.
+#[derive(Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash, Debug)]
+pub struct Link {
+    pub peer: ServerId,
+    /// Counts the links of this process.
+    pub number: u64,
+}
+
+/// Which of a server's two ports for other servers.
+#[derive(Clone, Copy, PartialEq, Eq, Hash, Debug)]
+pub enum Port {
+    Election,
+    Quorum,
+}
+
+/// What a learner wants of its leader; opaque here.
+#[derive(Clone, PartialEq, Eq, Debug)]
+pub enum Ask {
+    /// A write, a sync, or the opening or closing of a session.
+    Request {
+        session: SessionBits,
+        cxid: i32,
+        /// The client protocol's number of the operation.
+        op: i32,
+        /// The client's request record, without its header.
+        body: Vec<u8>,
+        /// Scheme and id of each of the client's identities; `None` when the server itself asks.
+        identities: Option<Vec<(String, String)>>,
+    },
+    /// A client has come to the learner with this session.
+    Revalidate { session: SessionBits, timeout_ms: i32 },
+}
+
+/// What a leader answers other than by a txn. Stands in the same order as the commits around it.
+#[derive(Clone, PartialEq, Eq, Debug)]
+pub enum Answer {
+    /// To the oldest sync that the learner has under way.
+    Synced,
+    Revalidated {
+        session: SessionBits,
+        valid: bool,
+    },
+}
+
+/// A piece of the log on disk, read for a learner that lags behind what is kept in memory.
+#[derive(Clone, PartialEq, Eq, Debug)]
+pub struct History {
+    /// The last zxid at or before the one that was asked for which this server's history is known to hold: a record, or
+    /// the snapshot that the log begins behind. `None`: the log does not reach back so far, or has a hole, or sending
+    /// the records would cost more than a snapshot.
+    pub from: Option<Zxid>,
+    /// Records behind `from`, or behind the piece before.
+    pub records: Option<Proposal>,
+    /// Nothing follows: everything up to the zxid asked for has been handed over.
+    pub is_last: bool,
+}
+
 /// What happened, told to the broadcast.
 #[derive(Clone, Debug)]
 pub enum Input {
+    // From the core of a leader, or of a server without an ensemble.
     /// A batch that the core sealed; zxids continue where the last one ended.
     Propose(Proposal),
-    /// Everything up to this zxid is on stable storage.
-    Durable(Zxid),
-    /// The epoch files hold these values on stable storage.
-    Persisted(Epochs),
     /// `Passed` is wanted once all that was proposed before cannot be lost and leadership is confirmed.
     Barrier(Ticket),
-    /// A frame from another server.
-    Received(ServerId, Arc<[u8]>),
-    /// The connection to another server is gone.
-    Lost(ServerId),
+    /// For the learner behind this link.
+    Answer(Link, Answer),
+
+    // From the core of a learner.
+    /// For the leader, in this order.
+    Ask(Ask),
+    /// These sessions were heard of, with their timeouts in milliseconds.
+    Touched(Vec<(SessionBits, i32)>),
+
+    // From the log. Requests are carried out and answered in the order in which they were made, each with the number
+    // that it came with; one answer to an `Append` may stand for several.
+    /// Everything up to this zxid is on stable storage.
+    Durable {
+        number: Number,
+        zxid: Zxid,
+    },
+    /// The epoch files hold these values on stable storage.
+    Persisted {
+        number: Number,
+        epochs: Epochs,
+    },
+    /// Log and world end at `to` now; false: they cannot be brought there, and nothing has changed.
+    Truncated {
+        number: Number,
+        to: Zxid,
+        done: bool,
+    },
+    /// The snapshot received through `link` is on stable storage and is the world now; false: it could not be written or
+    /// the stream had broken off, and nothing has changed.
+    Installed {
+        number: Number,
+        zxid: Zxid,
+        done: bool,
+    },
+    History {
+        link: Link,
+        number: Number,
+        history: History,
+    },
+
+    // From the network.
+    /// A connection stands: one of ours (`dialled`), or one whose first bytes have told who is there. On the election port
+    /// `addresses` are those that the other side announced for itself.
+    Linked {
+        link: Link,
+        port: Port,
+        dialled: bool,
+        addresses: Vec<String>,
+    },
+    /// A connection that was asked for did not come about.
+    Unreachable {
+        peer: ServerId,
+        port: Port,
+    },
+    Received(Link, Packet),
+    /// So many bytes of what was sent have left for the kernel, in all.
+    Drained(Link, u64),
+    /// The connection is gone. Not told of one that `Hang` ended.
+    Unlinked(Link),
+    /// The snapshot that `TakeSnapshot` waited for has been received whole and checked, or has broken off (`done`
+    /// false). What the link brings comes behind it.
+    Streamed {
+        link: Link,
+        done: bool,
+    },
+
     /// `next_timeout` has come.
     Timeout,
 }
@@ -70,20 +190,120 @@ pub enum Input {
 /// What is to be done, in this order.
 #[derive(Clone, Debug)]
 pub enum Output {
+    // For the log, one queue.
     /// Log this batch; answer with `Durable`.
-    Append(Proposal),
+    Append {
+        number: Number,
+        proposal: Proposal,
+    },
     /// Write the epoch files; answer with `Persisted`.
-    Persist(Epochs),
-    /// Remove everything behind this zxid from log and world.
-    Truncate(Zxid),
-    /// Everything up to this zxid can no longer be lost.
+    Persist {
+        number: Number,
+        epochs: Epochs,
+    },
+    /// Remove everything behind this zxid from log and world; answer with `Truncated`.
+    Truncate {
+        number: Number,
+        to: Zxid,
+    },
+    /// Make the snapshot received through this link the world and what the log stands behind; answer with `Installed`.
+    Install {
+        number: Number,
+        link: Link,
+        zxid: Zxid,
+    },
+    /// Read what the log holds behind `after` up to `to`; answer with `History`, in pieces. Does not wait for the queue,
+    /// and holds nothing up.
+    ReadHistory {
+        number: Number,
+        link: Link,
+        after: Zxid,
+        to: Zxid,
+    },
+
+    // For the core.
+    /// This epoch is established with this server as its leader: zxids are given out from its first on.
+    Lead(Epoch),
+    /// Everything up to this zxid of what was proposed here can no longer be lost.
     Commit(Zxid),
+    /// Committed, and not applied yet: to be applied in this order. Everything of one turn is one batch for clients.
+    Deliver(Proposal),
     Passed(Ticket),
-    Send(ServerId, Arc<[u8]>),
+    /// A learner asks; its requests are to become txns in the order in which they come.
+    Asked(Link, Ask),
+    /// The leader answers what this server asked.
+    Answered(Answer),
+    /// Sessions that a learner has heard of, with their timeouts in milliseconds.
+    Touches(Link, Vec<(SessionBits, i32)>),
+    /// A learner's connection is gone, and with it what it asked for.
+    Lost(Link),
     Role(Role),
+
+    // For the network.
+    /// Connect; answer with `Linked` or `Unreachable`. Names are resolved anew. `addresses`: where else than the
+    /// configuration says.
+    Dial {
+        peer: ServerId,
+        port: Port,
+        addresses: Vec<String>,
+    },
+    /// Put these bytes behind what is queued for the link.
+    Send(Link, Arc<[u8]>),
+    /// Put a snapshot of what is committed now behind what is queued: the body without the packet before it.
+    SendSnapshot(Link),
+    /// What this link brings next is a snapshot's body, not packets; answer with `Streamed`.
+    TakeSnapshot(Link),
+    /// Close the connection, and say why.
+    Hang(Link, String),
 }
 
 pub type Outputs = VecDeque<Output>;
+
+/// Where a server stands in the protocol.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub enum Phase {
+    Election,
+    Discovery,
+    Synchronization,
+    Broadcast,
+}
+
+/// One learner as its leader sees it.
+#[derive(Clone, PartialEq, Eq, Debug)]
+pub struct LearnerStatus {
+    pub link: Link,
+    /// It counts in quorums.
+    pub is_voter: bool,
+    /// It has said that it observes.
+    pub is_observer: bool,
+    /// It has acknowledged the epoch and is sent what is proposed.
+    pub is_synced: bool,
+    pub acked: Zxid,
+    /// Bytes that wait for the connection.
+    pub queued_bytes: u64,
+}
+
+/// For operators' words, metrics and checkers.
+#[derive(Clone, PartialEq, Eq, Debug)]
+pub struct Status {
+    pub role: Role,
+    pub phase: Phase,
+    /// Votes, while looking: the proposed leader.
+    pub leader: Option<ServerId>,
+    pub epochs: Epochs,
+    /// Last zxid in the log, on stable storage or on its way there.
+    pub logged: Zxid,
+    /// Last zxid known to be committed.
+    pub committed: Zxid,
+    /// The text of the configuration, as `/zookeeper/config` shows it; empty without an ensemble.
+    pub members: String,
+    pub quorum_size: usize,
+    pub learners: Vec<LearnerStatus>,
+    /// Between losing the last leader and having the present one, milliseconds.
+    pub election_ms: Option<u64>,
+    /// What is being waited for, in words for the log.
+    pub waiting_for: String,
+}
 
 /// Total order: what is proposed once comes out once, when it cannot be lost.
 pub trait Broadcast: Send {
@@ -91,4 +311,9 @@ pub trait Broadcast: Send {
 
     /// When `Input::Timeout` is wanted next.
     fn next_timeout(&self) -> Option<Moment>;
+
+    /// Whether another batch may be sealed now.
+    fn may_propose(&self) -> bool;
+
+    fn status(&self) -> Status;
 }

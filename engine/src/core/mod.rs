@@ -38,7 +38,7 @@ use crate::world::{Head, Known, Room, TxnResult, View};
 use batch::Open;
 use close::Closings;
 use listing::Listing;
-use ostler_replication::{Broadcast, Epoch, Epochs, Input, Moment, Output, Outputs, Proposal, Zxid};
+use ostler_replication::{Broadcast, Epoch, Epochs, Input, Moment, Number, Output, Outputs, Proposal, Zxid};
 use reap::Reaper;
 use sessions::{Due, Place, Sessions, Standing};
 use snapshots::Snapshots;
@@ -307,8 +307,10 @@ impl<B: Broadcast> Core<B> {
         self.sessions.note_turn(now.mono);
         match input {
             CoreInput::Request(request) => self.request(request),
-            CoreInput::Durable(zxid) => self.broadcast(Input::Durable(zxid)),
-            CoreInput::Persisted(epochs) => self.broadcast(Input::Persisted(epochs)),
+            CoreInput::Durable(zxid) => self.broadcast(Input::Durable { number: Number::default(), zxid }),
+            CoreInput::Persisted(epochs) => {
+                self.broadcast(Input::Persisted { number: Number::default(), epochs });
+            }
             CoreInput::Space(space) => self.disk = space,
             CoreInput::SnapshotWanted => self.snapshot_wanted = true,
             CoreInput::SnapshotEnded(bytes) => self.snapshots.ended(bytes, now.mono),
@@ -634,15 +636,13 @@ impl<B: Broadcast> Core<B> {
         self.broadcast.step(input, self.now.mono, &mut self.broadcast_outputs);
         while let Some(output) = self.broadcast_outputs.pop_front() {
             match output {
-                Output::Append(proposal) => self.outputs.push_back(CoreOutput::Append(proposal)),
+                Output::Append { proposal, .. } => self.outputs.push_back(CoreOutput::Append(proposal)),
                 Output::Commit(zxid) => self.commit(zxid),
-                Output::Persist(epochs) => self.outputs.push_back(CoreOutput::Persist(epochs)),
+                Output::Persist { epochs, .. } => self.outputs.push_back(CoreOutput::Persist(epochs)),
                 Output::Role(role) => self.publish(News::Role(role)),
                 // Syncs are answered in ring order; without an ensemble that is all a barrier could add.
                 Output::Passed(_) => {}
-                Output::Truncate(_) | Output::Send(..) => {
-                    unreachable!("a server without an ensemble has no peers, and no history but its own")
-                }
+                _ => unreachable!("a server without an ensemble has no peers, and no history but its own"),
             }
         }
     }
