@@ -4,13 +4,19 @@
 //! Implementations are pure state machines: time and events go in through [`Broadcast::step`], decisions come out in
 //! one queue whose order matters (an `Append` stands before whatever depends on it).
 
+mod election;
 mod ids;
+mod members;
+mod quorums;
 mod solo;
 
 pub mod packet;
 
+pub use election::{Election, ElectionSettings, Vote};
 pub use ids::{Epoch, Epochs, Moment, Number, ServerId, SessionBits, Ticket, Zxid};
+pub use members::{Address, BadMembers, Member, Members};
 pub use packet::Packet;
+pub use quorums::Quorums;
 pub use solo::Solo;
 
 use std::collections::VecDeque;

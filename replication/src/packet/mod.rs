@@ -1,7 +1,24 @@
-//! What servers of an ensemble send each other, decoded: election notifications and quorum packets.
+//! What servers of an ensemble send each other: election notifications and quorum packets as values, and their bytes in
+//! the files below.
 //! Not here: when they are sent (election, zab), sockets.
 
+mod reader;
+
+pub mod handshake;
+pub mod notification;
+pub mod quorum;
+
+pub use handshake::Handshake;
+pub use reader::Malformed;
+
 use crate::{Answer, Ask, ServerId, SessionBits, Zxid};
+
+/// Which end of a connection of the quorum port a packet comes from: some types mean another thing each way.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub enum Side {
+    Learner,
+    Leader,
+}
 
 /// One message of another server.
 #[derive(Clone, PartialEq, Eq, Debug)]
