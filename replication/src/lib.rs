@@ -9,6 +9,7 @@ mod ids;
 mod members;
 mod quorums;
 mod solo;
+mod zab;
 
 pub mod packet;
 
@@ -18,6 +19,7 @@ pub use members::{Address, BadMembers, Member, Members};
 pub use packet::Packet;
 pub use quorums::Quorums;
 pub use solo::Solo;
+pub use zab::{CacheLimits, Ensemble, EpochsLost, Recovered, Settings};
 
 use std::collections::VecDeque;
 use std::sync::Arc;
