@@ -1,0 +1,816 @@
+//! Whole ensembles of the pure state machine: hosts with a disk and a stand-in for the core, joined by a network of bytes.
+//! Nothing happens by itself: [`Net::events`] says what could happen next, the caller chooses, [`Net::perform`] does it. So
+//! a scenario, a search and a random walk can share this. What every host shows is compared with one common history.
+#![allow(dead_code)]
+
+use ostler_replication::packet::{PeerState, QuorumPacket, Side, handshake, notification, quorum};
+use ostler_replication::{
+    Answer, Ask, Broadcast, CacheLimits, ElectionSettings, Ensemble, Epoch, Epochs, History, Input, Link,
+    Members, Moment, Output, Outputs, Packet, Port, Proposal, Recovered, Role, ServerId, SessionBits,
+    Settings, Ticket, Zxid,
+};
+use std::collections::{BTreeMap, BTreeSet, VecDeque};
+use std::sync::Arc;
+
+pub type Record = (Zxid, Vec<u8>);
+
+pub fn z(epoch: u32, counter: u32) -> Zxid {
+    Zxid::new(Epoch(epoch), counter)
+}
+
+pub fn members(voters: u64, observers: u64) -> Arc<Members> {
+    let line = |id| {
+        let role = if id <= voters { "participant" } else { "observer" };
+        format!("server.{id}=h{id}:2888:3888:{role}\n")
+    };
+    let lines: Vec<String> = (1..=voters + observers).map(line).collect();
+    Arc::new(Members::parse(&lines.concat()).unwrap())
+}
+
+pub fn settings(me: u64, members: &Arc<Members>) -> Settings {
+    Settings {
+        me: ServerId(me),
+        members: members.clone(),
+        is_observer: !members.is_voter(ServerId(me)),
+        tick_ms: 100,
+        init_limit: 10,
+        sync_limit: 5,
+        connect_limit: 0,
+        cache: CacheLimits { txns: 500, bytes: 1 << 20 },
+        link_bytes_max: 1 << 20,
+        uncommitted_bytes_max: 1 << 20,
+        is_reconfig_enabled: false,
+        election: ElectionSettings::default(),
+    }
+}
+
+/// A record as every server writes it: a txn header, of which only the zxid means anything here, and something unique.
+pub fn record(zxid: Zxid, what: u64) -> Record {
+    let mut entry = vec![0; 12];
+    entry.extend_from_slice(&zxid.0.to_be_bytes());
+    entry.extend_from_slice(&what.to_be_bytes());
+    (zxid, entry)
+}
+
+pub fn proposal(records: &[Record]) -> Proposal {
+    let mut bytes = Vec::new();
+    for (_, entry) in records {
+        bytes.extend_from_slice(&(entry.len() as u32).to_be_bytes());
+        bytes.extend_from_slice(entry);
+    }
+    Proposal { first: records[0].0, last: records[records.len() - 1].0, records: bytes.into() }
+}
+
+pub fn records(proposal: &Proposal) -> Vec<Record> {
+    proposal.entries().map(|entry| (quorum::entry_zxid(entry).unwrap(), entry.to_vec())).collect()
+}
+
+/// The words for a packet in traces.
+pub fn words(packet: &QuorumPacket) -> String {
+    match packet {
+        QuorumPacket::Ask(_) => "REQUEST".into(),
+        QuorumPacket::Proposal { zxid, .. } => format!("PROPOSAL {zxid:?}"),
+        QuorumPacket::Ack(zxid) => format!("ACK {zxid:?}"),
+        QuorumPacket::Commit(zxid) => format!("COMMIT {zxid:?}"),
+        QuorumPacket::Ping { sessions, .. } if sessions.is_empty() => "PING".into(),
+        QuorumPacket::Ping { sessions, .. } => format!("PING of {} sessions", sessions.len()),
+        QuorumPacket::Answer(Answer::Synced) => "SYNC".into(),
+        QuorumPacket::Answer(_) => "REVALIDATE".into(),
+        QuorumPacket::Inform { zxid, .. } => format!("INFORM {zxid:?}"),
+        QuorumPacket::NewLeader { zxid, .. } => format!("NEWLEADER {zxid:?}"),
+        QuorumPacket::FollowerInfo { accepted, .. } => format!("FOLLOWERINFO {accepted:?}"),
+        QuorumPacket::ObserverInfo { accepted, .. } => format!("OBSERVERINFO {accepted:?}"),
+        QuorumPacket::LeaderInfo { zxid, .. } => format!("LEADERINFO {zxid:?}"),
+        QuorumPacket::AckEpoch { zxid: -1, epoch } => format!("ACKEPOCH -1 {epoch}"),
+        QuorumPacket::AckEpoch { zxid, epoch } => format!("ACKEPOCH {:?} {epoch}", Zxid::from_wire(*zxid)),
+        QuorumPacket::UpToDate => "UPTODATE".into(),
+        QuorumPacket::Diff(zxid) => format!("DIFF {zxid:?}"),
+        QuorumPacket::Trunc(zxid) => format!("TRUNC {zxid:?}"),
+        QuorumPacket::Snap(zxid) => format!("SNAP {zxid:?}"),
+        other => format!("{other:?}"),
+    }
+}
+
+/// All packets in these bytes.
+pub fn decode(bytes: &[u8], from: Side) -> Vec<QuorumPacket> {
+    let mut packets = Vec::new();
+    let mut rest = bytes;
+    while !rest.is_empty() {
+        let (packet, used) = quorum::decode(rest, from, 1 << 20).unwrap().expect("whole packets");
+        packets.push(packet);
+        rest = &rest[used..];
+    }
+    packets
+}
+
+/// What survives a crash.
+#[derive(Clone, Default)]
+pub struct Disk {
+    pub snapshot: (Zxid, Vec<Record>),
+    pub log: Vec<Record>,
+    pub epochs: (u32, u32),
+}
+
+impl Disk {
+    fn last(&self) -> Zxid {
+        self.log.last().map_or(self.snapshot.0, |record| record.0)
+    }
+
+    fn world(&self) -> Vec<Record> {
+        self.snapshot.1.iter().chain(&self.log).cloned().collect()
+    }
+
+    pub fn epochs(&self) -> Epochs {
+        Epochs { accepted: Epoch(self.epochs.0), current: Epoch(self.epochs.1) }
+    }
+}
+
+/// What the engine's core would hold.
+#[derive(Default)]
+pub struct Core {
+    /// Runs ahead of what is shown on a leader, and after a start.
+    pub world: Vec<Record>,
+    pub shown: usize,
+    pub role: Option<Role>,
+    pub next: Zxid,
+    pub passed: Vec<Ticket>,
+    pub asked: Vec<(Link, Ask)>,
+    pub answered: Vec<Answer>,
+    pub touches: Vec<(SessionBits, i32)>,
+    pub lost: Vec<Link>,
+    pub reports: Vec<String>,
+}
+
+pub struct Host {
+    pub ensemble: Option<Ensemble>,
+    pub settings: Settings,
+    pub disk: Disk,
+    pub core: Core,
+    pub log: VecDeque<(u64, Output)>,
+    reads: VecDeque<(u64, Output)>,
+    /// The disk does not answer.
+    pub is_log_held: bool,
+    ends: BTreeMap<Link, (u64, usize)>,
+    outputs: Outputs,
+}
+
+enum Item {
+    Bytes(Arc<[u8]>),
+    Snapshot(Zxid, Vec<Record>),
+    Close,
+}
+
+#[derive(Default)]
+struct End {
+    host: u64,
+    link: Option<Link>,
+    /// On its way to this end.
+    queue: VecDeque<(u64, Item)>,
+    unread: Vec<u8>,
+    /// Of the bytes that this end has sent, those that the other has taken.
+    taken: u64,
+    snapshot: Option<(Zxid, Vec<Record>)>,
+    is_closed: bool,
+}
+
+struct Connection {
+    port: Port,
+    /// The first one dialled.
+    ends: [End; 2],
+}
+
+/// What could happen next.
+#[derive(Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Debug)]
+pub enum Event {
+    Dial(u64),
+    Deliver { connection: u64, end: usize },
+    Log(u64),
+    Read(u64),
+}
+
+pub struct Net {
+    pub now: Moment,
+    pub hosts: BTreeMap<u64, Host>,
+    connections: BTreeMap<u64, Connection>,
+    dials: BTreeMap<u64, (u64, u64, Port)>,
+    /// Between these nothing arrives, and nothing is heard of that.
+    pub cut: BTreeSet<(u64, u64)>,
+    sequence: u64,
+    /// What any host has shown, in order.
+    pub history: Vec<Record>,
+    pub leaders: BTreeMap<Epoch, u64>,
+    pub trace: Vec<String>,
+}
+
+impl Net {
+    pub fn new(voters: u64, observers: u64) -> Net {
+        let members = members(voters, observers);
+        let hosts = (1..=voters + observers).map(|id| {
+            let host = Host {
+                ensemble: None,
+                settings: settings(id, &members),
+                disk: Disk::default(),
+                core: Core::default(),
+                log: VecDeque::new(),
+                reads: VecDeque::new(),
+                is_log_held: false,
+                ends: BTreeMap::new(),
+                outputs: Outputs::new(),
+            };
+            (id, host)
+        });
+        Net {
+            now: Moment::from_millis(1000),
+            hosts: hosts.collect(),
+            connections: BTreeMap::new(),
+            dials: BTreeMap::new(),
+            cut: BTreeSet::new(),
+            sequence: 0,
+            history: Vec::new(),
+            leaders: BTreeMap::new(),
+            trace: Vec::new(),
+        }
+    }
+
+    pub fn host(&mut self, id: u64) -> &mut Host {
+        self.hosts.get_mut(&id).unwrap()
+    }
+
+    fn next_sequence(&mut self) -> u64 {
+        self.sequence += 1;
+        self.sequence
+    }
+
+    // Processes.
+
+    pub fn start(&mut self, id: u64) {
+        let now = self.now;
+        let host = self.host(id);
+        let recovered = Recovered { epochs: host.disk.epochs(), logged: host.disk.last() };
+        let mut outputs = Outputs::new();
+        host.core = Core { world: host.disk.world(), ..Core::default() };
+        host.ensemble = Some(Ensemble::new(host.settings.clone(), recovered, now, &mut outputs).unwrap());
+        host.outputs = outputs;
+        self.obey(id);
+    }
+
+    /// `done`: so many requests of the log's queue are still carried out.
+    pub fn crash(&mut self, id: u64, done: usize) {
+        for _ in 0..done {
+            self.log_one(id, false);
+        }
+        let host = self.host(id);
+        host.ensemble = None;
+        host.log.clear();
+        host.reads.clear();
+        host.core = Core::default();
+        let links: Vec<Link> = host.ends.keys().copied().collect();
+        for link in links {
+            self.close(id, link);
+        }
+        self.dials.retain(|_, dial| dial.0 != id);
+        for connection in self.connections.values_mut() {
+            let is_its: Vec<usize> = (0..2).filter(|&end| connection.ends[end].host == id).collect();
+            for end in is_its {
+                connection.ends[end].is_closed = true;
+                connection.ends[end].queue.clear();
+            }
+        }
+        let orphans: Vec<u64> = self.connections.keys().copied().collect();
+        for number in orphans {
+            let sequence = self.next_sequence();
+            let connection = self.connections.get_mut(&number).unwrap();
+            for end in 0..2 {
+                if connection.ends[1 - end].is_closed && !connection.ends[end].is_closed {
+                    let has_close =
+                        connection.ends[end].queue.iter().any(|(_, item)| matches!(item, Item::Close));
+                    if !has_close {
+                        connection.ends[end].queue.push_back((sequence, Item::Close));
+                    }
+                }
+            }
+        }
+        self.trace.push(format!("{id} crashes"));
+    }
+
+    pub fn step(&mut self, id: u64, input: Input) {
+        let now = self.now;
+        let host = self.host(id);
+        let Some(ensemble) = &mut host.ensemble else { return };
+        ensemble.step(input, now, &mut host.outputs);
+        self.obey(id);
+    }
+
+    // The core's part.
+
+    pub fn propose(&mut self, id: u64, what: &[u64]) {
+        let host = self.host(id);
+        let mut batch = Vec::new();
+        for &what in what {
+            batch.push(record(host.core.next, what));
+            host.core.next = host.core.next.successor().unwrap();
+        }
+        host.core.world.extend(batch.iter().cloned());
+        self.step(id, Input::Propose(proposal(&batch)));
+    }
+
+    pub fn leader(&self) -> Option<u64> {
+        let leads = |host: &Host| host.core.role == Some(Role::Leading);
+        self.hosts
+            .iter()
+            .filter(|(_, host)| leads(host))
+            .map(|(&id, _)| id)
+            .max_by_key(|id| self.hosts[id].disk.epochs.1)
+    }
+
+    pub fn is_serving(&self, id: u64) -> bool {
+        !matches!(self.hosts[&id].core.role, None | Some(Role::Looking))
+    }
+
+    fn obey(&mut self, id: u64) {
+        loop {
+            let Some(output) = self.host(id).outputs.pop_front() else { return };
+            self.obey_one(id, output);
+        }
+    }
+
+    fn obey_one(&mut self, id: u64, output: Output) {
+        match output {
+            Output::Append { .. }
+            | Output::Persist { .. }
+            | Output::Truncate { .. }
+            | Output::Install { .. } => {
+                let sequence = self.next_sequence();
+                self.host(id).log.push_back((sequence, output));
+            }
+            Output::ReadHistory { .. } => {
+                let sequence = self.next_sequence();
+                self.host(id).reads.push_back((sequence, output));
+            }
+            Output::Lead(epoch) => {
+                let other = self.leaders.insert(epoch, id);
+                assert!(other.is_none(), "epoch {epoch:?} has two leaders, {other:?} and {id}");
+                let core = &mut self.host(id).core;
+                core.next = z(epoch.0, 1);
+                self.show_all(id);
+            }
+            Output::Commit(zxid) => {
+                let core = &mut self.host(id).core;
+                core.shown = core.world.iter().take_while(|record| record.0 <= zxid).count();
+                assert_eq!(core.world[core.shown - 1].0, zxid);
+                self.check(id);
+            }
+            Output::Deliver(proposal) => {
+                for record in records(&proposal) {
+                    let world = &mut self.host(id).core.world;
+                    assert!(
+                        world.last().is_none_or(|last| last.0 < record.0),
+                        "{record:?} is delivered late"
+                    );
+                    world.push(record);
+                }
+                if self.is_serving(id) {
+                    self.show_all(id);
+                }
+            }
+            Output::Role(role) => {
+                self.trace.push(format!("{id} {role:?}"));
+                let core = &mut self.host(id).core;
+                let was = core.role.replace(role);
+                match role {
+                    Role::Looking if was.is_some() => {
+                        let shown = core.shown;
+                        core.world.truncate(shown);
+                    }
+                    Role::Looking => {}
+                    _ => self.show_all(id),
+                }
+            }
+            Output::Passed(ticket) => self.host(id).core.passed.push(ticket),
+            Output::Asked(link, ask) => self.host(id).core.asked.push((link, ask)),
+            Output::Answered(answer) => self.host(id).core.answered.push(answer),
+            Output::Touches(_, touches) => self.host(id).core.touches.extend(touches),
+            Output::Lost(link) => self.host(id).core.lost.push(link),
+            Output::Report(report) => {
+                self.trace.push(format!("{id} reports: {report}"));
+                self.host(id).core.reports.push(report);
+            }
+            Output::Dial { peer, port, .. } => {
+                let sequence = self.next_sequence();
+                self.dials.insert(sequence, (id, peer.0, port));
+            }
+            Output::Send(link, bytes) => self.send(id, link, Item::Bytes(bytes)),
+            Output::SendSnapshot(link) => {
+                let core = &self.host(id).core;
+                let until = if core.role == Some(Role::Leading) { core.shown } else { core.world.len() };
+                let world = core.world[..until].to_vec();
+                let zxid = world.last().map_or(Zxid::ZERO, |record| record.0);
+                self.send(id, link, Item::Snapshot(zxid, world));
+            }
+            Output::TakeSnapshot(_) => {}
+            Output::Hang(link, why) => {
+                self.trace.push(format!("{id} hangs up on {}: {why}", link.peer.0));
+                self.close(id, link);
+            }
+        }
+    }
+
+    fn show_all(&mut self, id: u64) {
+        let core = &mut self.host(id).core;
+        core.shown = core.world.len();
+        self.check(id);
+    }
+
+    /// What is shown is a beginning of the one history, or continues it.
+    fn check(&mut self, id: u64) {
+        let core = &self.hosts[&id].core;
+        let shown = core.world[..core.shown].to_vec();
+        for (index, record) in shown.into_iter().enumerate() {
+            match self.history.get(index) {
+                None => self.history.push(record),
+                Some(known) => {
+                    assert_eq!(*known, record, "server {id} shows another history: {:#?}", self.trace)
+                }
+            }
+        }
+    }
+
+    // Connections.
+
+    fn send(&mut self, id: u64, link: Link, item: Item) {
+        let sequence = self.next_sequence();
+        let Some(&(number, end)) = self.hosts[&id].ends.get(&link) else { return };
+        let connection = self.connections.get_mut(&number).unwrap();
+        if let (Port::Quorum, Item::Bytes(bytes)) = (connection.port, &item) {
+            let side = if end == 0 { Side::Learner } else { Side::Leader };
+            let to = connection.ends[1 - end].host;
+            for packet in decode(bytes, side) {
+                self.trace.push(format!("{id}>{to} {}", words(&packet)));
+            }
+        }
+        connection.ends[1 - end].queue.push_back((sequence, item));
+    }
+
+    fn close(&mut self, id: u64, link: Link) {
+        let sequence = self.next_sequence();
+        let Some((number, end)) = self.host(id).ends.remove(&link) else { return };
+        let connection = self.connections.get_mut(&number).unwrap();
+        connection.ends[end].is_closed = true;
+        connection.ends[end].queue.clear();
+        connection.ends[1 - end].queue.push_back((sequence, Item::Close));
+    }
+
+    /// All connections between two hosts break, and both hear of it.
+    pub fn break_links(&mut self, a: u64, b: u64) {
+        let numbers: Vec<u64> = self.connections.keys().copied().collect();
+        for number in numbers {
+            let sequence = self.next_sequence();
+            let connection = self.connections.get_mut(&number).unwrap();
+            let pair = [connection.ends[0].host, connection.ends[1].host];
+            if pair == [a, b] || pair == [b, a] {
+                for end in &mut connection.ends {
+                    end.queue.clear();
+                    end.queue.push_back((sequence, Item::Close));
+                }
+            }
+        }
+    }
+
+    fn is_cut(&self, a: u64, b: u64) -> bool {
+        self.cut.contains(&(a, b)) || self.cut.contains(&(b, a))
+    }
+
+    // Events.
+
+    pub fn events(&self) -> Vec<(u64, Event)> {
+        let mut events = Vec::new();
+        for (&sequence, &(from, to, _)) in &self.dials {
+            if !self.is_cut(from, to) {
+                events.push((sequence, Event::Dial(sequence)));
+            }
+        }
+        for (&number, connection) in &self.connections {
+            if self.is_cut(connection.ends[0].host, connection.ends[1].host) {
+                continue;
+            }
+            for end in 0..2 {
+                if let Some(&(sequence, _)) = connection.ends[end].queue.front()
+                    && !connection.ends[end].is_closed
+                {
+                    events.push((sequence, Event::Deliver { connection: number, end }));
+                }
+            }
+        }
+        for (&id, host) in &self.hosts {
+            if let Some(&(sequence, _)) = host.log.front()
+                && !host.is_log_held
+            {
+                events.push((sequence, Event::Log(id)));
+            }
+            if let Some(&(sequence, _)) = host.reads.front() {
+                events.push((sequence, Event::Read(id)));
+            }
+        }
+        events.sort();
+        events
+    }
+
+    pub fn perform(&mut self, event: Event) {
+        match event {
+            Event::Dial(sequence) => self.dialled(sequence),
+            Event::Deliver { connection, end } => self.deliver(connection, end),
+            Event::Log(id) => self.log_one(id, true),
+            Event::Read(id) => self.read(id),
+        }
+    }
+
+    fn dialled(&mut self, sequence: u64) {
+        let Some((from, to, port)) = self.dials.remove(&sequence) else { return };
+        if self.hosts[&to].ensemble.is_none() {
+            return self.step(from, Input::Unreachable { peer: ServerId(to), port });
+        }
+        let number = self.next_sequence();
+        let link = Link { peer: ServerId(to), number };
+        let ends =
+            [End { host: from, link: Some(link), ..End::default() }, End { host: to, ..End::default() }];
+        self.connections.insert(number, Connection { port, ends });
+        self.host(from).ends.insert(link, (number, 0));
+        self.step(from, Input::Linked { link, port, dialled: true, addresses: Vec::new() });
+    }
+
+    fn deliver(&mut self, number: u64, end: usize) {
+        let connection = self.connections.get_mut(&number).unwrap();
+        let Some((_, item)) = connection.ends[end].queue.pop_front() else { return };
+        let id = connection.ends[end].host;
+        let port = connection.port;
+        match item {
+            Item::Close => {
+                connection.ends[end].is_closed = true;
+                if let Some(link) = connection.ends[end].link {
+                    self.host(id).ends.remove(&link);
+                    self.step(id, Input::Unlinked(link));
+                }
+            }
+            Item::Snapshot(zxid, world) => {
+                connection.ends[end].snapshot = Some((zxid, world));
+                if let Some(link) = connection.ends[end].link {
+                    self.step(id, Input::Streamed { link, done: true });
+                }
+            }
+            Item::Bytes(bytes) => {
+                connection.ends[end].unread.extend_from_slice(&bytes);
+                let sender = &mut connection.ends[1 - end];
+                sender.taken += bytes.len() as u64;
+                let (taken, sender_host) = (sender.taken, sender.host);
+                let sender_link = sender.link.filter(|_| !sender.is_closed);
+                while self.read_one(number, end, id, port) {}
+                if let Some(link) = sender_link
+                    && self.hosts[&sender_host].ends.contains_key(&link)
+                {
+                    self.step(sender_host, Input::Drained(link, taken));
+                }
+            }
+        }
+    }
+
+    /// Decodes one message and hands it over; false when there is none.
+    fn read_one(&mut self, number: u64, end: usize, id: u64, port: Port) -> bool {
+        let connection = self.connections.get_mut(&number).unwrap();
+        let from = connection.ends[1 - end].host;
+        let this = &mut connection.ends[end];
+        if this.is_closed || this.unread.is_empty() {
+            return false;
+        }
+        let accepts = end == 1;
+        let known = this.link;
+        if port == Port::Election {
+            if accepts && known.is_none() {
+                let Some((hello, used)) = handshake::decode(&this.unread).unwrap() else { return false };
+                this.unread.drain(..used);
+                assert_eq!(hello.peer, Some(ServerId(from)));
+                self.accept(number, end, id, from, port, hello.addresses);
+                return true;
+            }
+            let Some((message, used)) = notification::decode(&this.unread).unwrap() else { return false };
+            this.unread.drain(..used);
+            if let (Some(link), Some(message)) = (known, message) {
+                self.step(id, Input::Received(link, Packet::Notification(message)));
+            }
+            return true;
+        }
+        let side = if accepts { Side::Learner } else { Side::Leader };
+        let Some((packet, used)) = quorum::decode(&this.unread, side, 1 << 20).unwrap() else { return false };
+        this.unread.drain(..used);
+        if accepts && known.is_none() {
+            self.accept(number, end, id, from, port, Vec::new());
+        }
+        if let Some(link) = self.connections[&number].ends[end].link {
+            self.step(id, Input::Received(link, Packet::Quorum(packet)));
+        }
+        true
+    }
+
+    fn accept(&mut self, number: u64, end: usize, id: u64, from: u64, port: Port, addresses: Vec<String>) {
+        let link = Link { peer: ServerId(from), number: self.next_sequence() };
+        self.connections.get_mut(&number).unwrap().ends[end].link = Some(link);
+        self.host(id).ends.insert(link, (number, end));
+        self.step(id, Input::Linked { link, port, dialled: false, addresses });
+    }
+
+    // The log.
+
+    fn log_one(&mut self, id: u64, answers: bool) {
+        let Some((_, request)) = self.host(id).log.pop_front() else { return };
+        let host = self.host(id);
+        let input = match request {
+            Output::Append { number, proposal } => {
+                let mut last = number;
+                host.disk.log.extend(records(&proposal));
+                // One sync for all batches that wait.
+                while let Some((_, Output::Append { number, proposal })) = host.log.front() {
+                    last = *number;
+                    host.disk.log.extend(records(proposal));
+                    host.log.pop_front();
+                }
+                assert!(host.disk.log.windows(2).all(|pair| pair[0].0 < pair[1].0));
+                Input::Durable { number: last, zxid: host.disk.last() }
+            }
+            Output::Persist { number, epochs } => {
+                assert!(host.disk.epochs.0 <= epochs.accepted.0, "a promise is taken back");
+                host.disk.epochs = (epochs.accepted.0, epochs.current.0);
+                Input::Persisted { number, epochs }
+            }
+            Output::Truncate { number, to } => {
+                let is_record =
+                    to == host.disk.snapshot.0 || host.disk.log.iter().any(|record| record.0 == to);
+                let done = is_record || (to.counter() == 0 && host.disk.snapshot.0 < to);
+                if done {
+                    host.disk.log.retain(|record| record.0 <= to);
+                    let kept = |world: &mut Vec<Record>| world.retain(|record| record.0 <= to);
+                    kept(&mut host.core.world);
+                    host.core.shown = host.core.shown.min(host.core.world.len());
+                }
+                Input::Truncated { number, to: host.disk.last().min(to), done }
+            }
+            Output::Install { number, link, zxid } => {
+                let place = host.ends.get(&link).copied();
+                let taken = place.and_then(|(number, end)| {
+                    self.connections.get_mut(&number).unwrap().ends[end].snapshot.take()
+                });
+                let done = taken.is_some();
+                if let Some((at, world)) = taken {
+                    assert_eq!(at, zxid, "the snapshot is exact at its zxid");
+                    let host = self.host(id);
+                    host.core.world = world.clone();
+                    host.core.shown = 0;
+                    host.disk.snapshot = (zxid, world);
+                    host.disk.log.clear();
+                }
+                Input::Installed { number, zxid, done }
+            }
+            _ => unreachable!("not for the log"),
+        };
+        if answers {
+            self.step(id, input);
+        }
+    }
+
+    fn read(&mut self, id: u64) {
+        let Some((_, Output::ReadHistory { number, link, after, to })) = self.host(id).reads.pop_front()
+        else {
+            return;
+        };
+        let disk = &self.hosts[&id].disk;
+        let base = disk.snapshot.0;
+        let from = disk
+            .log
+            .iter()
+            .map(|r| r.0)
+            .rev()
+            .find(|&zxid| zxid <= after)
+            .or((base <= after).then_some(base));
+        let wanted: Vec<Record> = disk.log.iter().filter(|r| after < r.0 && r.0 <= to).cloned().collect();
+        if from.is_none() {
+            let history = History { from: None, records: None, is_last: true };
+            return self.step(id, Input::History { link, number, history });
+        }
+        let pieces: Vec<Vec<Record>> = runs(&wanted);
+        for piece in &pieces {
+            let history = History { from, records: Some(proposal(piece)), is_last: false };
+            self.step(id, Input::History { link, number, history });
+        }
+        let history = History { from, records: None, is_last: true };
+        self.step(id, Input::History { link, number, history });
+    }
+
+    // Going on.
+
+    pub fn next_timeout(&self) -> Option<Moment> {
+        let ensembles = self.hosts.values().filter_map(|host| host.ensemble.as_ref());
+        ensembles.filter_map(Broadcast::next_timeout).min()
+    }
+
+    /// The next thing in the order in which it came about, or the next timer. False when nothing is left to happen.
+    pub fn turn(&mut self) -> bool {
+        if let Some(&(_, event)) = self.events().first() {
+            self.perform(event);
+            return true;
+        }
+        let Some(at) = self.next_timeout() else { return false };
+        self.now = self.now.max(at);
+        let now = self.now;
+        for id in self.hosts.keys().copied().collect::<Vec<_>>() {
+            let is_due = |ensemble: &Ensemble| ensemble.next_timeout().is_some_and(|at| at <= now);
+            if self.hosts[&id].ensemble.as_ref().is_some_and(is_due) {
+                self.step(id, Input::Timeout);
+            }
+        }
+        true
+    }
+
+    /// Everything that needs no timer.
+    pub fn quiesce(&mut self) {
+        for _ in 0..100_000 {
+            let Some(&(_, event)) = self.events().first() else { return };
+            self.perform(event);
+        }
+        panic!("no quiet: {:#?}", &self.trace[self.trace.len().saturating_sub(40)..]);
+    }
+
+    pub fn run_ms(&mut self, ms: u64) {
+        let end = self.now.plus_millis(ms);
+        self.quiesce();
+        while self.next_timeout().is_some_and(|at| at <= end) && self.turn() {
+            self.quiesce();
+        }
+        self.now = self.now.max(end);
+    }
+
+    /// Runs until it holds, for at most a simulated minute.
+    pub fn until(&mut self, what: &str, holds: impl Fn(&Net) -> bool) {
+        let end = self.now.plus_millis(60_000);
+        while !holds(self) {
+            assert!(self.now < end, "never: {what}\n{}", self.tail());
+            assert!(self.turn(), "nothing left to happen: {what}\n{}", self.tail());
+        }
+    }
+
+    pub fn tail(&self) -> String {
+        self.trace[self.trace.len().saturating_sub(60)..].join("\n")
+    }
+
+    pub fn until_all_serve(&mut self) {
+        self.until("all that run serve", |net| {
+            net.hosts.iter().all(|(&id, host)| host.ensemble.is_none() || net.is_serving(id))
+                && net.leader().is_some()
+        });
+        self.quiesce();
+    }
+
+    /// Everybody shows everything that anybody has shown.
+    pub fn check_all_equal(&mut self) {
+        let history = self.history.len();
+        self.until("all show the same", |net| {
+            let up = net.hosts.values().filter(|host| host.ensemble.is_some());
+            up.into_iter().all(|host| host.core.shown == history)
+        });
+        for (id, host) in &self.hosts {
+            if host.ensemble.is_some() {
+                assert_eq!(host.core.world[..host.core.shown], self.history[..], "server {id}");
+            }
+        }
+    }
+}
+
+/// Contiguous runs of at most three records.
+fn runs(records: &[Record]) -> Vec<Vec<Record>> {
+    let mut runs: Vec<Vec<Record>> = Vec::new();
+    for record in records {
+        match runs.last_mut() {
+            Some(run) if run.len() < 3 && run[run.len() - 1].0.successor() == Some(record.0) => {
+                run.push(record.clone())
+            }
+            _ => runs.push(vec![record.clone()]),
+        }
+    }
+    runs
+}
+
+/// For scripts of one server: a vote as a peer casts it.
+pub fn vote(
+    state: PeerState,
+    leader: u64,
+    zxid: Zxid,
+    round: i64,
+    epoch: u32,
+) -> ostler_replication::packet::Notification {
+    ostler_replication::packet::Notification {
+        state,
+        leader: leader as i64,
+        zxid: zxid.to_wire(),
+        round,
+        epoch: epoch.into(),
+        version: notification::VERSION,
+        config: None,
+    }
+}
