@@ -9,6 +9,7 @@ pub mod io;
 pub mod limits;
 pub mod log;
 pub mod model;
+pub mod peers;
 pub mod ring;
 pub mod server;
 pub mod snapshot;

@@ -31,7 +31,7 @@ use crate::log::{self, LogEvent, LogFailure, LogSettings, LogThread, RecoverErro
 use crate::ring::{Event, News, Wake, ring};
 use crate::snapshot::{self, LoadError, Snapshotter};
 use crate::worker::watch::HashKey;
-use crate::worker::{AcceptLimits, Acceptor, Mail, Mailbox, Parts, Shared, Worker};
+use crate::worker::{AcceptLimits, Acceptor, LISTENER, Mail, Mailbox, Parts, Shared, Worker};
 use crossbeam::utils::CachePadded;
 use desk::{Desk, DeskClerk};
 use driver::{Driver, SharedFigures, SpaceWatch, Tidings};
@@ -208,7 +208,7 @@ impl Server {
             mailboxes.clone(),
             Arc::clone(&departures),
         ));
-        polls[0].listen(socket).map_err(StartError::Threads)?;
+        polls[0].listen(LISTENER, socket).map_err(StartError::Threads)?;
         let mut workers = Vec::new();
         for (index, ((poll, ring), core)) in polls.into_iter().zip(subscribers).zip(submitters).enumerate() {
             workers.push(Worker::new(Parts {

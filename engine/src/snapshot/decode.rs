@@ -1,7 +1,8 @@
-//! Bytes to state: sections, seals, footer, each checked where it stands. Not here: files, compression, which file.
+//! Bytes to state: the body (sessions, ACLs, znodes) and its two envelopes, a file's seals and footer and a stream's last
+//! word, each checked where it stands. Not here: files, sockets, compression, which file.
 //! Memory grows with bytes received: a length is believed only as far as bytes come.
 
-use super::encode::{self, Checks, SEAL_BYTES, SLASH, STAT_BYTES};
+use super::encode::{self, Checks, SEAL_BYTES, SLASH, STAT_BYTES, STREAM_END};
 use super::{DigestSection, Restore, SnapshotNode, batches};
 use crate::model::{Owner, SessionId, StatPersisted, WallMillis};
 use ostler_replication::Zxid;
@@ -98,21 +99,58 @@ pub(super) fn decode(
     field_bytes_max: usize,
     into: &mut dyn Sink,
 ) -> Result<Contents, Failure> {
-    let mut input =
-        Input { pieces, held: Vec::new(), at: 0, checked: 0, checks: Checks::new(), field_bytes_max };
+    let copy = &mut |_: &[u8]| Ok(());
+    let mut input = Input::new(pieces, copy, field_bytes_max);
     let mut contents = Contents::default();
     header(&mut input)?;
-    contents.sessions = sessions(&mut input, into)?;
-    contents.acls = acls(&mut input, into)?;
-    nodes(&mut input, into, &mut contents)?;
+    body(&mut input, into, &mut contents)?;
     seal(&mut input, "first")?;
     tail(&mut input, &mut contents)?;
     contents.plain_bytes = input.offset();
     Ok(contents)
 }
 
+/// A body that a stream brought.
+pub(super) struct Body {
+    pub contents: Contents,
+    /// Over a file's header and the body.
+    pub checks: Checks,
+    /// What was received behind the stream's end and is no part of it.
+    pub rest: Vec<u8>,
+}
+
+/// Reads the body of a stream to its last word into `into`. Its bytes go to `copy` as they are taken, each once. Offsets
+/// count as if a file's header stood before.
+pub(super) fn decode_stream(
+    pieces: &mut dyn Pieces,
+    field_bytes_max: usize,
+    into: &mut dyn Sink,
+    copy: &mut dyn FnMut(&[u8]) -> io::Result<()>,
+) -> Result<Body, Failure> {
+    let mut input = Input::new(pieces, copy, field_bytes_max);
+    input.checks.add(&encode::header());
+    let mut contents = Contents::default();
+    body(&mut input, into, &mut contents)?;
+    contents.plain_bytes = input.offset();
+    let checks = input.checks_here().clone();
+    input.let_go()?;
+    input.need(STREAM_END.len(), "the word at its end")?;
+    if !input.held.starts_with(&STREAM_END) {
+        return Err(input.damaged("the word BenWasHere does not follow the znodes"));
+    }
+    Ok(Body { contents, checks, rest: input.held.split_off(STREAM_END.len()) })
+}
+
+fn body(input: &mut Input<'_>, into: &mut dyn Sink, contents: &mut Contents) -> Result<(), Failure> {
+    contents.sessions = sessions(input, into)?;
+    contents.acls = acls(input, into)?;
+    nodes(input, into, contents)
+}
+
 struct Input<'a> {
     pieces: &'a mut dyn Pieces,
+    /// Gets all bytes that are let go.
+    copy: &'a mut dyn FnMut(&[u8]) -> io::Result<()>,
     /// Bytes received and not yet let go; `at` is the read position in them.
     held: Vec<u8>,
     at: usize,
@@ -122,7 +160,15 @@ struct Input<'a> {
     field_bytes_max: usize,
 }
 
-impl Input<'_> {
+impl<'a> Input<'a> {
+    fn new(
+        pieces: &'a mut dyn Pieces,
+        copy: &'a mut dyn FnMut(&[u8]) -> io::Result<()>,
+        field_bytes_max: usize,
+    ) -> Input<'a> {
+        Input { pieces, copy, held: Vec::new(), at: 0, checked: 0, checks: Checks::new(), field_bytes_max }
+    }
+
     /// Of the read position, in the uncompressed file.
     fn offset(&self) -> u64 {
         self.checks.bytes + (self.at - self.checked) as u64
@@ -139,13 +185,20 @@ impl Input<'_> {
         &self.checks
     }
 
+    /// Everything before the read position is done with.
+    fn let_go(&mut self) -> Result<(), Failure> {
+        self.checks_here();
+        (self.copy)(&self.held[..self.at]).map_err(Failure::Io)?;
+        self.held.drain(..self.at);
+        (self.at, self.checked) = (0, 0);
+        Ok(())
+    }
+
     /// Receives until `n` bytes lie behind the read position; `false` when the file ends before that.
     fn fill(&mut self, n: usize) -> Result<bool, Failure> {
         while self.held.len() - self.at < n {
-            if self.checked < self.at || self.at > 0 {
-                self.checks_here();
-                self.held.drain(..self.at);
-                (self.at, self.checked) = (0, 0);
+            if self.at > 0 {
+                self.let_go()?;
             }
             match self.pieces.append(&mut self.held) {
                 Ok(true) => {}
@@ -249,6 +302,9 @@ fn acl_length(input: &mut Input<'_>) -> Result<usize, Failure> {
         length += 4; // perms
         for _scheme_then_id in 0..2 {
             length += 4 + input.length_ahead(length, WHAT)?.unwrap_or(0);
+        }
+        if length > input.field_bytes_max {
+            return Err(input.damaged("an ACL of unreasonable length"));
         }
     }
     input.need(length, WHAT)?;

@@ -1,7 +1,9 @@
-//! State to bytes: the sections, the three seals, our footer. Not here: files, compression.
+//! State to bytes: the body (sessions, ACLs, znodes) and its two envelopes, that of a file (header, three seals, digest,
+//! last zxid, our footer) and that of a stream between servers (a word at its end). Not here: files, sockets, compression.
 
 use super::{OPEN_ACL_KEY, SnapshotNode, SnapshotSource};
 use crate::model::StatPersisted;
+use ostler_replication::Zxid;
 use simd_adler32::Adler32;
 use std::ops::ControlFlow;
 
@@ -12,6 +14,8 @@ pub(super) const FILE_VERSION: i32 = 2;
 pub(super) const DBID: i64 = -1;
 /// ustring "/": ends the nodes and every seal, so that the file ends with it.
 pub(super) const SLASH: [u8; 5] = [0, 0, 0, 1, b'/'];
+/// ustring "BenWasHere": behind the body in a stream to another server, as Apache ends it.
+pub(super) const STREAM_END: [u8; 14] = *b"\0\0\0\x0aBenWasHere";
 /// What the digest section holds: 2 is AdHash over CRC-32 (storage.md §12).
 pub(super) const DIGEST_VERSION: i32 = 2;
 /// Adler-32 as a long, then [`SLASH`].
@@ -59,29 +63,51 @@ pub(super) struct Counts {
     pub(super) bytes: u64,
 }
 
-/// Encodes `source` whole, piece by piece into `sink`, until the sink fails. With `footer`, ours behind Apache's seals:
-/// for files; without, for a stream to another server.
+/// Encodes `source` whole as a file, piece by piece into `sink`, until the sink fails. With `footer`, ours behind Apache's
+/// seals.
 pub(super) fn encode<E>(
     source: &dyn SnapshotSource,
     footer: bool,
     sink: &mut dyn FnMut(&[u8]) -> Result<(), E>,
 ) -> Result<Counts, E> {
-    let mut out = Pieces { pending: Vec::with_capacity(PIECE_BYTES * 2), checks: Checks::new(), sink };
-    out.header();
-    out.sessions(source)?;
-    out.acls(source)?;
-    let nodes = out.nodes(source)?;
-    out.pending.extend_from_slice(&SLASH);
-    out.seal();
-    out.digest_section(source);
-    out.seal();
-    out.pending.extend_from_slice(&source.zxid().to_wire().to_be_bytes());
-    out.seal();
-    if footer {
-        out.footer();
-    }
+    let mut out = Pieces::new(Some(Checks::new()), sink);
+    out.pending.extend_from_slice(&header());
+    let nodes = out.body(source)?;
+    out.envelope(source.zxid(), source.digest(), footer);
     out.flush()?;
-    Ok(Counts { nodes, bytes: out.checks.bytes })
+    Ok(Counts { nodes, bytes: out.bytes })
+}
+
+/// The same as a stream to another server: the body, and the word that says that it is whole.
+pub(super) fn encode_stream<E>(
+    source: &dyn SnapshotSource,
+    sink: &mut dyn FnMut(&[u8]) -> Result<(), E>,
+) -> Result<Counts, E> {
+    let mut out = Pieces::new(None, sink);
+    let nodes = out.body(source)?;
+    out.pending.extend_from_slice(&STREAM_END);
+    out.flush()?;
+    Ok(Counts { nodes, bytes: out.bytes })
+}
+
+/// What stands behind the body in a file, where header and body are `checks`.
+pub(super) fn encode_envelope<E>(
+    checks: Checks,
+    zxid: Zxid,
+    digest: Option<u64>,
+    sink: &mut dyn FnMut(&[u8]) -> Result<(), E>,
+) -> Result<(), E> {
+    let mut out = Pieces::new(Some(checks), sink);
+    out.envelope(zxid, digest, true);
+    out.flush()
+}
+
+pub(super) fn header() -> [u8; 16] {
+    let mut bytes = [0; 16];
+    bytes[0..4].copy_from_slice(&MAGIC);
+    bytes[4..8].copy_from_slice(&FILE_VERSION.to_be_bytes());
+    bytes[8..16].copy_from_slice(&DBID.to_be_bytes());
+    bytes
 }
 
 /// Entries that stand behind their number: gathered first, because only then the number is known for certain.
@@ -94,15 +120,36 @@ struct Table {
 struct Pieces<'a, E> {
     /// Not yet in `checks`, not yet given to the sink.
     pending: Vec<u8>,
-    checks: Checks,
+    /// `None` where nothing is sealed.
+    checks: Option<Checks>,
+    /// Given to the sink.
+    bytes: u64,
     sink: &'a mut dyn FnMut(&[u8]) -> Result<(), E>,
 }
 
-impl<E> Pieces<'_, E> {
-    fn header(&mut self) {
-        self.pending.extend_from_slice(&MAGIC);
-        self.pending.extend_from_slice(&FILE_VERSION.to_be_bytes());
-        self.pending.extend_from_slice(&DBID.to_be_bytes());
+impl<'a, E> Pieces<'a, E> {
+    fn new(checks: Option<Checks>, sink: &'a mut dyn FnMut(&[u8]) -> Result<(), E>) -> Pieces<'a, E> {
+        Pieces { pending: Vec::with_capacity(PIECE_BYTES * 2), checks, bytes: 0, sink }
+    }
+
+    /// Sessions, ACLs, znodes and what ends them. How many znodes.
+    fn body(&mut self, source: &dyn SnapshotSource) -> Result<u64, E> {
+        self.sessions(source)?;
+        self.acls(source)?;
+        let nodes = self.nodes(source)?;
+        self.pending.extend_from_slice(&SLASH);
+        Ok(nodes)
+    }
+
+    fn envelope(&mut self, zxid: Zxid, digest: Option<u64>, footer: bool) {
+        self.seal();
+        self.digest_section(zxid, digest);
+        self.seal();
+        self.pending.extend_from_slice(&zxid.to_wire().to_be_bytes());
+        self.seal();
+        if footer {
+            self.footer();
+        }
     }
 
     fn sessions(&mut self, source: &dyn SnapshotSource) -> Result<(), E> {
@@ -149,10 +196,10 @@ impl<E> Pieces<'_, E> {
         result.map(|()| count)
     }
 
-    fn digest_section(&mut self, source: &dyn SnapshotSource) {
+    fn digest_section(&mut self, zxid: Zxid, digest: Option<u64>) {
         // Before the first txn Apache records none, and writes the empty section all the same.
-        let recorded = source.digest().filter(|_| source.zxid().0 != 0);
-        let zxid = recorded.map_or(0, |_| source.zxid().to_wire());
+        let recorded = digest.filter(|_| zxid.0 != 0);
+        let zxid = recorded.map_or(0, |_| zxid.to_wire());
         self.pending.extend_from_slice(&zxid.to_be_bytes());
         self.pending.extend_from_slice(&DIGEST_VERSION.to_be_bytes());
         self.pending.extend_from_slice(&recorded.unwrap_or(0).to_be_bytes());
@@ -160,15 +207,13 @@ impl<E> Pieces<'_, E> {
 
     /// Over every byte so far, earlier seals included.
     fn seal(&mut self) {
-        let mut checks = self.checks.clone();
-        checks.add(&self.pending);
+        let checks = self.checks_here();
         self.pending.extend_from_slice(&u64::from(checks.adler.finish()).to_be_bytes());
         self.pending.extend_from_slice(&SLASH);
     }
 
     fn footer(&mut self) {
-        let mut checks = self.checks.clone();
-        checks.add(&self.pending);
+        let checks = self.checks_here();
         self.pending.extend_from_slice(&FOOTER_MAGIC);
         self.pending.extend_from_slice(&FOOTER_VERSION.to_be_bytes());
         self.pending.extend_from_slice(&checks.crc.to_be_bytes());
@@ -176,12 +221,22 @@ impl<E> Pieces<'_, E> {
         self.pending.extend_from_slice(&SLASH);
     }
 
+    /// Over everything so far.
+    fn checks_here(&self) -> Checks {
+        let mut checks = self.checks.clone().expect("only what is checked has seals");
+        checks.add(&self.pending);
+        checks
+    }
+
     fn flush_when_large(&mut self) -> Result<(), E> {
         if self.pending.len() < PIECE_BYTES { Ok(()) } else { self.flush() }
     }
 
     fn flush(&mut self) -> Result<(), E> {
-        self.checks.add(&self.pending);
+        if let Some(checks) = &mut self.checks {
+            checks.add(&self.pending);
+        }
+        self.bytes += self.pending.len() as u64;
         let result = (self.sink)(&self.pending);
         self.pending.clear();
         result

@@ -1,5 +1,5 @@
 //! Snapshots: all replicated state at one zxid as one file, in Apache's format (FORMAT.md beside this file).
-//! Here: writing one from a pinned source, choosing and reading the newest that loads, purging old ones with their logs.
+//! Here: writing one from a pinned source, sending one to another server and receiving one from there, choosing and reading the newest that loads, purging old ones with their logs.
 //! Not here: what a znode is in memory (world), the txn log (log), when a snapshot is due (core).
 //! Invariant: a name that starts with `snapshot.` appears only when the bytes behind it are on stable storage.
 
@@ -15,6 +15,7 @@ pub mod purge;
 pub mod reader;
 pub mod snapshotter;
 mod state;
+pub mod wire;
 pub mod writer;
 
 use crate::model::{SessionId, StatPersisted};
@@ -30,6 +31,7 @@ pub use purge::{make_room, purge, remove_leftovers};
 pub use reader::{ReadOptions, SnapshotError};
 pub use snapshotter::{Job, Snapshotter};
 pub use state::Pinned;
+pub use wire::{Staged, StreamError};
 pub use writer::{Progress, WriteError, Written};
 
 /// The key of the one ACL that no table stores: everything to world:anyone.

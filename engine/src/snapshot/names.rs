@@ -18,6 +18,12 @@ pub fn partial_name(zxid: Zxid, compression: Compression) -> String {
     format!("{PARTIAL_PREFIX}{:x}{}", zxid.0, compression.suffix())
 }
 
+/// The name under which a snapshot is written that comes from another server, as the `number`th of this process: one that
+/// was given up may still be about to remove its file, and this server may be writing one of the same zxid.
+pub fn received_name(zxid: Zxid, number: u64) -> String {
+    format!("{PARTIAL_PREFIX}{:x}.received-{number}", zxid.0)
+}
+
 /// The zxid in a name of this prefix: first part exactly the prefix, second part signed hex, the rest ignored, so that
 /// `log.5.old` is a log to Apache and therefore to us. `None` for anything else, negative numbers included.
 pub fn zxid_in_name(name: &str, prefix: &str) -> Option<Zxid> {

@@ -86,7 +86,7 @@ pub fn write(
     written
 }
 
-/// The same bytes as a stream for another server: Apache's sections without our footer.
+/// The same bytes without our footer, as Apache would write them. What goes to another server is `wire`'s.
 pub fn stream<E>(source: &dyn SnapshotSource, sink: &mut dyn FnMut(&[u8]) -> Result<(), E>) -> Result<(), E> {
     encode::encode(source, false, sink).map(|_| ())
 }

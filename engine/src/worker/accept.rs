@@ -6,6 +6,9 @@ use std::collections::HashMap;
 use std::net::{IpAddr, SocketAddr};
 use std::sync::Arc;
 
+/// The number by which its worker's poll knows the listener of the client port.
+pub const LISTENER: u32 = 0;
+
 /// Driven by the worker whose poll has the listener.
 pub struct Acceptor<S> {
     limits: AcceptLimits,

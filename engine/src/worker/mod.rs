@@ -23,7 +23,7 @@ mod throttle;
 mod turn;
 pub mod watch;
 
-pub use accept::{AcceptLimits, Acceptor};
+pub use accept::{AcceptLimits, Acceptor, LISTENER};
 pub use inspect::Inspection;
 pub use mail::{Departures, Mail, Mailbox, Question};
 pub use settings::{Desk, Shared};

@@ -4,7 +4,7 @@
 //! Invariant (design.md §1): what a turn serves was read before the ring's tail was loaded, and is served from the View
 //! behind that tail. Bytes that cannot be served yet, because a large fan-out is still being delivered, wait.
 
-use super::accept::Acceptor;
+use super::accept::{Acceptor, LISTENER};
 use super::connection::{Connection, Connections, Phase, Pool};
 use super::inspect::Inspection;
 use super::mail::{Departure, Departures, Mail, Mailbox, Question};
@@ -361,7 +361,7 @@ impl<P: Poll> State<P> {
                         self.list_to_flush(token);
                     }
                 }
-                Ready::Listener => self.accept_ready = true,
+                Ready::Listener(_) => self.accept_ready = true,
                 Ready::Woken => {}
             }
         }
@@ -377,7 +377,7 @@ impl<P: Poll> State<P> {
                 Mail::Drain => {
                     self.draining = true;
                     if self.acceptor.take().is_some() {
-                        self.poll.unlisten();
+                        self.poll.unlisten(LISTENER);
                     }
                 }
             }
@@ -391,7 +391,7 @@ impl<P: Poll> State<P> {
             if !self.accept_ready {
                 break;
             }
-            match self.poll.accept() {
+            match self.poll.accept(LISTENER) {
                 Ok((socket, peer)) => match acceptor.place(peer) {
                     Some(worker) if worker == usize::from(self.index) => mine.push((socket, peer)),
                     Some(worker) => acceptor.hand_over(worker, socket, peer),

@@ -11,12 +11,14 @@ use crate::ring::{After, Batch, ConnRef, Event, News, Outcome, Publisher, Wake, 
 use crate::wire::{AclBytes, Create};
 use crate::wire::{ConnectRequest, ConnectResponse, CreateKind, JutePut, TxnBody, TxnHeader, reply};
 use crate::worker::watch::HashKey;
-use crate::worker::{AcceptLimits, Acceptor, Departures, Desk, Mail, Mailbox, Parts, Shared, Worker};
+use crate::worker::{
+    AcceptLimits, Acceptor, Departures, Desk, LISTENER, Mail, Mailbox, Parts, Shared, Worker,
+};
 use crate::world::{self, Head};
 use ostler_replication::{Moment, Zxid};
 use std::collections::{BTreeMap, VecDeque};
 use std::io;
-use std::net::SocketAddr;
+use std::net::{IpAddr, SocketAddr};
 use std::sync::{Arc, Mutex};
 use std::time::Duration;
 
@@ -68,13 +70,23 @@ impl Poll for SimPoll {
     fn waker(&self) -> Box<dyn Wake> {
         Box::new(NoWake)
     }
-    fn listen(&mut self, _: ()) -> io::Result<()> {
+    fn bind(&mut self, _: Option<IpAddr>, port: u16, _: u32) -> io::Result<((), SocketAddr)> {
+        Ok(((), SocketAddr::from(([127, 0, 0, 1], port))))
+    }
+    fn listen(&mut self, _: u32, _: ()) -> io::Result<()> {
         Ok(())
     }
-    fn accept(&mut self) -> io::Result<(usize, SocketAddr)> {
+    /// A worker does not connect.
+    fn connect(&mut self, _: u32, _: SocketAddr) -> io::Result<()> {
+        Err(io::ErrorKind::Unsupported.into())
+    }
+    fn connected(&mut self, _: u32) -> io::Result<bool> {
+        Ok(true)
+    }
+    fn accept(&mut self, _: u32) -> io::Result<(usize, SocketAddr)> {
         self.net.lock().unwrap().waiting.pop_front().ok_or(io::ErrorKind::WouldBlock.into())
     }
-    fn unlisten(&mut self) {}
+    fn unlisten(&mut self, _: u32) {}
     fn adopt(&mut self, token: u32, socket: usize) -> io::Result<()> {
         self.by_token.insert(token, socket);
         Ok(())
@@ -112,7 +124,7 @@ impl Poll for SimPoll {
     fn wait(&mut self, _: Option<Duration>, ready: &mut Vec<Ready>) -> io::Result<()> {
         let mut net = self.net.lock().unwrap();
         if !net.waiting.is_empty() {
-            ready.push(Ready::Listener);
+            ready.push(Ready::Listener(LISTENER));
         }
         for (&token, &pipe) in &self.by_token {
             let pipe = &mut net.pipes[pipe];
