@@ -386,6 +386,9 @@ impl Bench {
                     self.step(CoreInput::SnapshotEnded(Some(1)));
                 }
             }
+            CoreOutput::Stop(reason) => {
+                let _ = writeln!(self.out, "    stop: {reason}");
+            }
             _ => panic!("a server without an ensemble has no peers"),
         }
     }

@@ -12,6 +12,7 @@
 //! far COMMAND               what happens at the leader of this server
 //! send                      what this server asked comes to its leader
 //! deliver [COUNT]           so many things that the leader said come back, or all, in one turn
+//! deliver garbage           something comes back that is no txn
 //! ```
 
 use super::*;
@@ -192,6 +193,10 @@ impl Bench {
             }
             ["send"] => self.send(),
             ["deliver"] => self.deliver(usize::MAX),
+            ["deliver", "garbage"] => {
+                let records = Arc::new(vec![0, 0, 0, 2, 7, 7]);
+                self.says([Output::Deliver(Proposal { first: Zxid(7), last: Zxid(7), records })]);
+            }
             ["deliver", count] => self.deliver(count.parse().unwrap()),
             _ => return false,
         }
@@ -229,7 +234,13 @@ impl Bench {
         let count = count.min(script.stream.len());
         let said: Vec<Output> = script.stream.drain(..count).collect();
         drop(script);
+        let before = self.core().figures().digest_mismatches;
         self.says(said);
+        let Figures { digest_mismatches, digest_differs_at, .. } = self.core().figures();
+        if digest_mismatches > before {
+            let count = digest_mismatches - before;
+            let _ = writeln!(self.out, "    {count} digests differ, the last one @{digest_differs_at:?}");
+        }
     }
 
     /// What was asked is answered, until nothing is asked any more.
@@ -271,8 +282,10 @@ fn check_learner(name: &str) {
             bench.command(line);
         }
     }
+    // Answers and changes; when they come differs where the log of the one is held up.
     let seen = |text: &str| -> Vec<String> {
-        text.lines().filter(|line| !line.starts_with("    append")).map(str::to_owned).collect()
+        let lines = text.lines().filter(|line| line.starts_with("    ") && !line.starts_with("    append"));
+        lines.map(str::to_owned).collect()
     };
     assert_eq!(seen(&bench.out), seen(&alone), "{name}");
 }
@@ -282,4 +295,30 @@ fn a_learner_answers_as_a_server_alone() {
     for name in ["create_checks", "write_checks", "acl_checks", "auth_acls", "multis", "quotas", "zxids"] {
         check_learner(name);
     }
+}
+
+/// A multi as a leader of Apache's may have written it: what came before the failed operation is an error of code 0.
+#[test]
+fn a_failed_multi_answers_the_codes_that_it_has() {
+    let header = TxnHeader {
+        session: SessionId(1),
+        cxid: Xid(7),
+        zxid: Zxid(9),
+        time: WallMillis(0),
+        kind: crate::wire::OpCode::Multi.to_i32(),
+    };
+    let check = |codes: &[Option<i32>], expected: &str| {
+        let part = |code: &Option<i32>| match code {
+            Some(code) => crate::wire::SubTxn::error(*code),
+            None => crate::wire::SubTxn::Delete { path: "/no".into() },
+        };
+        let body = TxnBody::Multi(codes.iter().map(part).collect());
+        let mut head = Head::new(world::Settings { hash_seed: [1, 2], digests: true });
+        let result = head.apply(&header, &body, &mut crate::world::Changes::default());
+        let mut out = Vec::new();
+        answer::answer(&header, &body, &result, &mut out);
+        assert_eq!(reply_text(OpCode::Multi, &out), expected);
+    };
+    check(&[None, Some(-101), None], "7 @0:9 0 | -1 0 | -1 -101 | -1 -2");
+    check(&[Some(0), Some(-101), Some(-2)], "7 @0:9 0 | -1 0 | -1 -101 | -1 -2");
 }
