@@ -196,6 +196,7 @@ impl Core {
         self.depose();
         self.head = head;
         self.view = self.head.seal();
+        self.received = self.view.zxid();
         self.digests.clear();
         // Whoever reads reads this one from here on; that nobody is served is known.
         self.publish(News::Role(self.role));

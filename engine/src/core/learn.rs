@@ -37,8 +37,6 @@ pub(super) struct Learning {
     revalidating: VecDeque<Revalidating>,
     /// Sessions heard of in this turn.
     touched: Vec<(SessionBits, i32)>,
-    /// Last zxid of what has come from the leader.
-    received: Zxid,
     /// Applied since the last batch was told, and the length of their entries.
     txns: usize,
     bytes: usize,
@@ -97,11 +95,6 @@ impl Learning {
         self.under_way.len() + self.revalidating.len()
     }
 
-    /// Something has come from the leader, committed or not.
-    pub fn received(&mut self, zxid: Zxid) {
-        self.received = self.received.max(zxid);
-    }
-
     /// The request that this txn answers, taken off the line.
     fn take_answered(&mut self, header: &TxnHeader) -> Option<UnderWay> {
         let first = self.under_way.front()?;
@@ -125,7 +118,6 @@ impl Core {
         for (id, timeout_ms) in self.head.sessions() {
             self.sessions.open(id, timeout_ms, Owner::Nobody, self.now.mono);
         }
-        self.learning.received = self.head.zxid();
     }
 
     pub(super) fn request_of_client(&mut self, request: CoreRequest) {
@@ -201,7 +193,7 @@ impl Core {
         if let Some(code) = refusal {
             return self.decide(asker, What::Error { code, zxid: None, then: After::Keep, apart });
         }
-        self.wait_for(asker, What::Write { op, after: self.learning.received, apart });
+        self.wait_for(asker, What::Write { op, after: self.received, apart });
         self.forward(asker.1, asker.2, op, body.into(), Some(ids));
     }
 
@@ -243,7 +235,7 @@ impl Core {
             return self.open.quiet(from, self.head.zxid(), After::Close);
         }
         let id = self.sessions.fresh_id();
-        self.wait_for((from, id, Xid(0)), What::Open { ask, timeout_ms, after: self.learning.received });
+        self.wait_for((from, id, Xid(0)), What::Open { ask, timeout_ms, after: self.received });
         self.forward(id, Xid(0), OpCode::CreateSession, timeout_ms.to_be_bytes().into(), None);
     }
 
@@ -296,7 +288,7 @@ impl Core {
     /// Applies what is committed.
     pub(super) fn deliver(&mut self, proposal: &Proposal) {
         assert_ne!(self.duty, Duty::Lead, "a leader has applied what it proposed");
-        self.learning.received(proposal.last);
+        self.received = self.received.max(proposal.last);
         for bytes in proposal.entries() {
             match TxnEntry::decode(bytes) {
                 Ok((entry, _)) => self.deliver_entry(&entry, bytes.len()),

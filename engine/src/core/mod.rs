@@ -236,6 +236,8 @@ pub struct Core {
     epoch_begin: Zxid,
     learners: Learners,
     learning: Learning,
+    /// Last zxid that was logged or applied, committed or not: what answers a request of now comes behind it.
+    received: Zxid,
     sessions: Sessions,
     closings: Closings,
     listings: VecDeque<Listing>,
@@ -296,6 +298,7 @@ impl Core {
         // What passes before the first turn is a stall, too: nobody could be heard.
         sessions.note_turn(now.mono);
         let view = head.seal();
+        let received = view.zxid();
         let mut core = Core {
             reaper: Reaper::new(settings.containers),
             snapshots: Snapshots::new(&settings, last_snapshot_bytes),
@@ -311,6 +314,7 @@ impl Core {
             epoch_begin: Zxid::ZERO,
             learners: Learners::default(),
             learning: Learning::default(),
+            received,
             sessions,
             closings: Closings::default(),
             listings: VecDeque::new(),
@@ -867,7 +871,7 @@ impl Core {
     fn hear(&mut self, output: Output) {
         match output {
             Output::Append { number, proposal } => {
-                self.learning.received(proposal.last);
+                self.received = self.received.max(proposal.last);
                 self.outputs.push_back(CoreOutput::Append { number, proposal });
             }
             Output::Persist { number, epochs } => {

@@ -13,7 +13,7 @@ use crate::snapshot::{Compression, Job, Pinned, Progress, Snapshotter};
 use crate::world::{Room, View};
 use crossbeam::queue::SegQueue;
 use crossbeam::utils::CachePadded;
-use ostler_replication::{Moment, Number, Proposal, Zxid};
+use ostler_replication::{Moment, Number, Proposal, Role, Zxid};
 use std::collections::VecDeque;
 use std::ops::ControlFlow;
 use std::sync::Arc;
@@ -457,7 +457,9 @@ impl Driver {
         if self.proposals.is_empty() {
             return;
         }
-        let alone = !self.is_shared && self.writers.is_one(newest.2);
+        // A leader's proposals are on their way to its followers meanwhile, and their answers come in on this thread.
+        let waits_here = !self.is_shared && self.core.role() == Role::Standalone;
+        let alone = waits_here && self.writers.is_one(newest.2);
         if !alone || !self.log.append_here(&mut self.proposals) {
             self.log.append(&mut self.proposals);
         }
