@@ -119,6 +119,8 @@ pub enum Input {
     Barrier(Ticket),
     /// For the learner behind this link.
     Answer(Link, Answer),
+    /// The core of a leader cannot lead any longer, and says why: its disk is full, or the server is to end.
+    StepDown(String),
 
     // From the core of a learner.
     /// For the leader, in this order.
@@ -138,7 +140,8 @@ pub enum Input {
         number: Number,
         epochs: Epochs,
     },
-    /// Log and world end at `to` now; false: they cannot be brought there, and nothing has changed.
+    /// Log and world end at `to` now; false: they cannot be brought there, and nothing has changed. `to` is what was
+    /// asked for, but where that was the beginning (e,0) of an epoch: then the last zxid before it.
     Truncated {
         number: Number,
         to: Zxid,
@@ -172,8 +175,11 @@ pub enum Input {
         port: Port,
     },
     Received(Link, Packet),
-    /// So many bytes of what was sent have left for the kernel, in all.
+    /// So many bytes of what was sent have left for the kernel, in all. Counts the bytes of `Send`s; those of a snapshot
+    /// stand between them and are not counted.
     Drained(Link, u64),
+    /// More of a snapshot has come in or gone out through this link: it is slow, not silent. Once a second is enough.
+    Progress(Link),
     /// The connection is gone. Not told of one that `Hang` ended.
     Unlinked(Link),
     /// The snapshot that `TakeSnapshot` waited for has been received whole and checked, or has broken off (`done`
@@ -249,12 +255,16 @@ pub enum Output {
     },
     /// Put these bytes behind what is queued for the link.
     Send(Link, Arc<[u8]>),
-    /// Put a snapshot of what is committed now behind what is queued: the body without the packet before it.
+    /// Put a snapshot behind what is queued: the body without the packet before it. Of the world up to the last `Commit`
+    /// or `Deliver`, exactly; before the first one of this process, as it was recovered.
     SendSnapshot(Link),
     /// What this link brings next is a snapshot's body, not packets; answer with `Streamed`.
     TakeSnapshot(Link),
     /// Close the connection, and say why.
     Hang(Link, String),
+
+    /// For the operator's log.
+    Report(String),
 }
 
 pub type Outputs = VecDeque<Output>;
