@@ -493,6 +493,7 @@ impl Machine {
                     let then = self.clock.nanos() + self.random.below(50_000_000);
                     self.snapshot = Some((then, view));
                 }
+                CoreOutput::Report(_) => {}
                 CoreOutput::Stop(reason) => return Err(reason),
                 CoreOutput::Persist { .. }
                 | CoreOutput::Truncate { .. }

@@ -133,6 +133,19 @@ impl Core {
         self.closings = Closings::of_orphans(&self.head, &self.sessions);
     }
 
+    /// A leader that can log nothing, or has no zxids left, holds up all.
+    pub(super) fn step_down_if_unfit(&mut self) {
+        if self.role != Role::Leading || self.duty != Duty::Lead {
+            return;
+        }
+        let why = match (self.is_spent(), self.disk) {
+            (true, _) => "the epoch has nearly no zxids left",
+            (false, Space::Full) => "the log's disk is full",
+            (false, _) => return,
+        };
+        self.broadcast(Input::StepDown(why.to_owned()));
+    }
+
     /// Ends what this server did for clients, if it did anything; the Head is at the View shown again.
     pub(super) fn depose(&mut self) {
         self.end_delivery();

@@ -108,7 +108,8 @@ pub enum CoreInput {
         number: Number,
         history: History,
     },
-    /// From the network, for the broadcast: `Linked`, `Received`, `Drained`, `Unlinked`, `Unreachable`, `Streamed`.
+    /// From the network, for the broadcast: `Linked`, `Received`, `Drained`, `Progress`, `Unlinked`, `Unreachable`,
+    /// `Streamed`.
     Peer(Input),
     /// The operator wants a snapshot now.
     SnapshotWanted,
@@ -150,6 +151,8 @@ pub enum CoreOutput {
     Publish(Event),
     TakeSnapshot(View),
     Peer(PeerOutput),
+    /// For the operator's log.
+    Report(String),
     /// This server cannot go on, for this reason.
     Stop(String),
 }
@@ -492,6 +495,7 @@ impl Core {
             self.broadcast(Input::Timeout);
         }
         self.room = self.head.room(self.room);
+        self.step_down_if_unfit();
         match self.duty {
             Duty::Lead => self.end_leaders_turn(),
             Duty::Learn | Duty::None => {
@@ -911,6 +915,7 @@ impl Core {
             Output::TakeSnapshot(link) => {
                 self.outputs.push_back(CoreOutput::Peer(PeerOutput::TakeSnapshot(link)));
             }
+            Output::Report(what) => self.outputs.push_back(CoreOutput::Report(what)),
             Output::Hang(link, why) => self.outputs.push_back(CoreOutput::Peer(PeerOutput::Hang(link, why))),
         }
     }

@@ -64,8 +64,8 @@ impl Core {
         });
     }
 
-    /// For want of room. A learner's request becomes a txn all the same, which is short; if the log has no room even
-    /// for that, it is what shows the broadcast that this leader's log does not answer.
+    /// For want of room. A learner's request becomes a txn all the same, which is short; a leader whose log has no room
+    /// even for that steps down.
     fn refuse(&mut self, asker: Asker) {
         let Origin::Here(from) = asker.from else {
             return self.fail(asker, ErrorCode::NotReadOnly);

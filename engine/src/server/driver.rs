@@ -442,6 +442,7 @@ impl Driver {
                         "a server without an ensemble has no epochs, no peers, and no history but its own"
                     )
                 }
+                CoreOutput::Report(what) => tracing::info!("{what}"),
                 CoreOutput::Stop(reason) => {
                     tracing::error!("{reason}: the server ends");
                     std::process::exit(EXIT_UNEXPECTED);

@@ -8,6 +8,7 @@
 //! slow barriers | passed    barriers pass from here on at the next line like the second
 //! ask LINK S session TIMEOUT | REQUEST        a learner asks for its session S
 //! revalidate LINK S TIMEOUT | touches LINK S TIMEOUT | lost LINK
+//! near the end              the epoch has nearly no zxids left
 //! replaced                  a world of nothing takes the place of this one
 //! far COMMAND               what happens at the leader of this server
 //! send                      what this server asked comes to its leader
@@ -92,6 +93,11 @@ impl Broadcast for Script {
                     Ask::Revalidate { timeout_ms, .. } => format!("ask revalidate {timeout_ms} ms"),
                 });
                 script.asks.push(ask);
+            }
+            Input::StepDown(why) => {
+                script.told.push(format!("step down: {why}"));
+                script.forget();
+                outputs.push_back(Output::Role(Role::Looking));
             }
             Input::Touched(sessions) => script.told.push(format!("touched {}", sessions.len())),
             _ => {}
@@ -178,6 +184,11 @@ impl Bench {
                 self.says([Output::Touches(link(from.parse().unwrap()), vec![touched])]);
             }
             ["lost", from] => self.says([Output::Lost(link(from.parse().unwrap()))]),
+            ["near", "the", "end"] => {
+                let begin = self.core().epoch_begin;
+                self.core().epoch_begin = Zxid::new(begin.epoch(), u32::MAX - (1 << 20) - 2);
+                self.step(CoreInput::Peer(Input::Timeout));
+            }
             ["replaced"] => {
                 let head = Head::new(world::Settings { hash_seed: [3, 4], digests: true });
                 let (number, to, world) = (Number(1), Zxid::ZERO, Some(Box::new(head)));
