@@ -16,7 +16,7 @@ use ostler_engine::io::disk_sim::SimDisk;
 use ostler_engine::limits;
 use ostler_engine::log::{AppendError, LogSettings, LogSpace, LogWriter, Method, Spares};
 use ostler_engine::model::WallMillis;
-use ostler_engine::ring::{ConnRef, Event, News, Publisher, Wake, ring};
+use ostler_engine::ring::{ConnRef, Event, Publisher, Wake, ring};
 use ostler_engine::server::recovery::{self, Paths};
 use ostler_engine::snapshot::{self, Compression, Pinned};
 use ostler_engine::worker::watch::HashKey;
