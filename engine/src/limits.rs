@@ -56,8 +56,8 @@ pub const SNAPSHOT_RESTS: u64 = 9;
 pub const SNAPSHOT_LOG_BYTES_LEAST: u64 = 128 << 20;
 /// Proposals on their way to the log thread: one in sync, one being encoded, and room for a burst.
 pub const LOG_QUEUE_PROPOSALS_MAX: usize = 16;
-/// Batches sealed and not yet durable: one sync runs while the next batch is being built.
-pub const BATCHES_IN_FLIGHT_MAX: usize = 1;
+/// Clients' requests that a learner has sent to its leader and that are not answered yet.
+pub const FORWARDED_REQUESTS_MAX: usize = 65_536;
 /// Batches sealed in one turn: each holds one write more of clients that have reads between their writes under way. One
 /// sync covers them all.
 pub const TURN_BATCHES_MAX: usize = 8;
@@ -263,7 +263,7 @@ const _: () = assert!(REPLY_BYTES_LEAN < REPLY_BYTES_RESUME);
 // A reply of the default size never pauses a connection by itself.
 const _: () = assert!(REPLY_BYTES_PAUSE > FRAME_BYTES_MAX_DEFAULT as usize);
 const _: () = assert!(READ_BUFFER_BYTES_FIRST <= CONNECTION_BYTES_UNAUTHENTICATED);
-const _: () = assert!(BATCHES_IN_FLIGHT_MAX <= LOG_QUEUE_PROPOSALS_MAX);
+const _: () = assert!(FORWARDED_REQUESTS_MAX >= INTAKE_REQUESTS_MAX);
 const _: () = assert!(REPLY_BYTES_PORTION < REPLY_BYTES_MAX);
 const _: () = assert!(CHILDREN_PORTION * 100 <= REPLY_BYTES_PORTION);
 // The desk gives up on a busy thread before the connection gives up on the desk.

@@ -28,14 +28,14 @@ use crate::io::disk::{Disk, RealDisk};
 use crate::io::poll::{self, MioPoll, Poll};
 use crate::limits;
 use crate::log::{self, LogEvent, LogFailure, LogSettings, LogThread, RecoverError};
-use crate::ring::{Event, News, Wake, ring};
+use crate::ring::{Wake, ring};
 use crate::snapshot::{self, LoadError, Snapshotter};
 use crate::worker::watch::HashKey;
 use crate::worker::{AcceptLimits, Acceptor, LISTENER, Mail, Mailbox, Parts, Shared, Worker};
 use crossbeam::utils::CachePadded;
 use desk::{Desk, DeskClerk};
 use driver::{Driver, SharedFigures, SpaceWatch, Tidings};
-use ostler_replication::{Outputs, Role, Solo, Zxid};
+use ostler_replication::{Outputs, Solo, Zxid};
 use recovery::Paths;
 use std::collections::VecDeque;
 use std::fmt;
@@ -187,13 +187,12 @@ impl Server {
         let (intake, submitters) = intake(bell.clone(), wakers(&polls));
 
         let mut outputs = Outputs::new();
-        let solo = Solo::new(recovery.head.zxid(), &mut outputs);
+        let solo = Box::new(Solo::new(recovery.head.zxid(), &mut outputs));
         let now = clock.now();
         let now = Now { mono: now.mono, wall: now.wall };
-        let core =
-            Core::new(Settings::of(&config, random()), recovery.head, solo, recovery.snapshot_bytes, now);
-        let first = Event { view: core.view(), news: News::Role(Role::Standalone) };
-        let (publisher, subscribers) = ring(limits::RING_EVENTS_MAX, first, wakers(&polls));
+        let settings = Settings::of(&config, random());
+        let core = Core::new(settings, recovery.head, solo, outputs, recovery.snapshot_bytes, now);
+        let (publisher, subscribers) = ring(limits::RING_EVENTS_MAX, core.first_event(), wakers(&polls));
 
         let log = start_log(&config, &paths, &disk, core.view().zxid(), &core_mail, registry.thread())?;
         let snapshotter = snapshotter(&paths, &disk, &core_mail);

@@ -28,6 +28,12 @@ impl Zxid {
         (self.counter() != u32::MAX).then(|| Zxid(self.0 + 1))
     }
 
+    /// A leader that has come so far in its epoch takes no more requests and hands over; what is left is for what it has
+    /// under way.
+    pub const fn is_nearly_spent(self) -> bool {
+        self.counter() >= u32::MAX - (1 << 20)
+    }
+
     /// As the wire and the disk carry it: a signed 64-bit integer.
     pub const fn to_wire(self) -> i64 {
         self.0 as i64

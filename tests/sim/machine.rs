@@ -16,13 +16,13 @@ use ostler_engine::io::disk_sim::SimDisk;
 use ostler_engine::limits;
 use ostler_engine::log::{AppendError, LogSettings, LogSpace, LogWriter, Method, Spares};
 use ostler_engine::model::WallMillis;
-use ostler_engine::ring::{ConnRef, Event, News, Publisher, Wake, ring};
+use ostler_engine::ring::{ConnRef, Event, Publisher, Wake, ring};
 use ostler_engine::server::recovery::{self, Paths};
 use ostler_engine::snapshot::{self, Compression, Pinned};
 use ostler_engine::worker::watch::HashKey;
 use ostler_engine::worker::{AcceptLimits, Acceptor, Desk, Mailbox, Parts, Shared, Worker};
 use ostler_engine::world::{Head, Restorer, View};
-use ostler_replication::{Moment, Outputs, Proposal, Role, Solo, Zxid};
+use ostler_replication::{Moment, Number, Outputs, Proposal, Solo, Zxid};
 use ostler_tests::random::Random;
 use std::collections::VecDeque;
 use std::ops::ControlFlow;
@@ -213,7 +213,7 @@ pub enum Actor {
 }
 
 pub struct Machine {
-    core: Core<Solo>,
+    core: Core,
     intake: Intake,
     /// From the intake, not yet stepped.
     taken: VecDeque<CoreRequest>,
@@ -275,12 +275,12 @@ impl Machine {
         let bell = Arc::new(Bell::new(Box::new(Waker(core_flag.clone()))));
         let (intake, submitters) = intake(bell.clone(), wakers());
         let now = now_of(&clock);
-        let solo = Solo::new(recovery.head.zxid(), &mut Outputs::new());
+        let mut begun = Outputs::new();
+        let solo = Box::new(Solo::new(recovery.head.zxid(), &mut begun));
         let settings = Settings::of(&config, random.word());
-        let core = Core::new(settings, recovery.head, solo, recovery.snapshot_bytes, now);
+        let core = Core::new(settings, recovery.head, solo, begun, recovery.snapshot_bytes, now);
         check_digest(&core.view())?;
-        let first = Event { view: core.view(), news: News::Role(Role::Standalone) };
-        let (publisher, subscribers) = ring(shape.ring_events, first, wakers());
+        let (publisher, subscribers) = ring(shape.ring_events, core.first_event(), wakers());
 
         let told: Arc<Mutex<Vec<LogSpace>>> = Arc::default();
         let tell = told.clone();
@@ -474,7 +474,7 @@ impl Machine {
     fn act(&mut self, checker: &mut Checker, history: &mut History) -> Checked {
         while let Some(output) = self.core.next_output() {
             match output {
-                CoreOutput::Append(proposal) => {
+                CoreOutput::Append { proposal, .. } => {
                     history.note(
                         self.clock.nanos(),
                         format!("core proposes {:x}..{:x}", proposal.first.0, proposal.last.0),
@@ -493,7 +493,13 @@ impl Machine {
                     let then = self.clock.nanos() + self.random.below(50_000_000);
                     self.snapshot = Some((then, view));
                 }
-                CoreOutput::Persist(_) => return Err("a standalone server keeps epochs".into()),
+                CoreOutput::Report(_) => {}
+                CoreOutput::Stop(reason) => return Err(reason),
+                CoreOutput::Persist { .. }
+                | CoreOutput::Truncate { .. }
+                | CoreOutput::Install { .. }
+                | CoreOutput::ReadHistory { .. }
+                | CoreOutput::Peer(_) => return Err("a standalone server has peers".into()),
             }
         }
         self.append();
@@ -547,7 +553,7 @@ impl Machine {
 
     fn turn_log(&mut self, history: &mut History) -> Result<(), Stopped> {
         if let Some((_, zxid)) = self.log.syncing.take() {
-            self.tell_core(CoreInput::Durable(zxid));
+            self.tell_core(CoreInput::Durable { number: Number::default(), zxid });
             return Ok(());
         }
         let failed = |error: String, disk: &SimDisk| match disk.stopped() {

@@ -8,7 +8,7 @@ use crate::model::{ErrorCode, Xid};
 use crate::ring::{After, Batch, ConnRef, Outcome};
 use crate::wire::reply;
 use crate::world::Changes;
-use ostler_replication::{Moment, Proposal, Zxid};
+use ostler_replication::{Link, Moment, Proposal, Zxid};
 use std::collections::HashSet;
 use std::sync::Arc;
 
@@ -29,9 +29,18 @@ pub(super) struct Open {
     pub frames: Vec<u8>,
     /// Those of the outcomes, by place, that no txn brought about: see `loosen`.
     loose: Vec<u32>,
+    /// It answers a sync: it is shown behind a barrier.
+    pub has_sync: bool,
+    /// Learners whose syncs it answers, in order.
+    pub synced: Vec<Link>,
 }
 
 impl Open {
+    /// The next batch, when nothing of this one counts.
+    pub fn successor(&self) -> Open {
+        Open { number: self.number + 1, ..Open::default() }
+    }
+
     pub fn push_entry(&mut self, zxid: Zxid, entry: &[u8], now: Moment) {
         if self.txns == 0 {
             self.first = zxid;

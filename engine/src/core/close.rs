@@ -4,13 +4,15 @@
 //! first, one portion per turn, so that other requests go on in between; its closeSession comes last and is what the
 //! client's reply waits for. Meanwhile the session is closing: it takes no requests, so nothing is added.
 
+use super::owner::Origin;
+use super::sessions::Sessions;
 use super::write::Asker;
 use super::{Core, Space};
 use crate::limits::{CLOSE_PATH_BYTES_MAX, CLOSE_PORTION_PATH_BYTES, CLOSE_PORTION_TXNS};
 use crate::model::{ErrorCode, SessionId, Xid, java};
 use crate::ring::After;
 use crate::wire::{SubTxn, TxnBody};
-use ostler_replication::Broadcast;
+use crate::world::Head;
 use std::collections::VecDeque;
 
 /// Sessions that are being closed over several turns.
@@ -26,6 +28,15 @@ struct Closing {
 }
 
 impl Closings {
+    /// Of ephemerals whose session is unknown.
+    pub fn of_orphans(head: &Head, sessions: &Sessions) -> Closings {
+        let mut closings = Closings::default();
+        for (owner, _) in head.owners().filter(|(owner, _)| !sessions.is_open(*owner)) {
+            closings.push(owner, None);
+        }
+        closings
+    }
+
     pub fn push(&mut self, session: SessionId, asker: Option<Asker>) {
         self.waiting.push_back(Closing { session, asker });
     }
@@ -35,7 +46,7 @@ impl Closings {
     }
 }
 
-impl<B: Broadcast> Core<B> {
+impl Core {
     /// closeSession from the client that owns the session.
     pub(super) fn begin_close(&mut self, asker: Asker) {
         self.close(asker.session, Some(asker));
@@ -54,7 +65,12 @@ impl<B: Broadcast> Core<B> {
         }
         match self.few_paths(session) {
             Some(paths) if self.space() != Space::Full => self.finish_close(session, paths, asker),
-            _ => self.closings.push(session, asker),
+            _ => {
+                if let Some(Asker { from: Origin::At(link), .. }) = asker {
+                    self.close_begun(link);
+                }
+                self.closings.push(session, asker);
+            }
         }
         true
     }
@@ -110,10 +126,12 @@ impl<B: Broadcast> Core<B> {
     fn finish_close(&mut self, session: SessionId, paths: Vec<String>, asker: Option<Asker>) {
         let paths = Some(paths.into_iter().map(Into::into).collect());
         let cxid = asker.map_or(Xid(0), |asker| asker.xid);
-        let (zxid, _) = self.execute(session, cxid, &TxnBody::CloseSession { paths });
+        let (header, _) = self.execute(session, cxid, &TxnBody::CloseSession { paths });
+        let zxid = header.zxid;
         let owner = self.sessions.remove(session);
-        match asker {
-            Some(asker) => self.open.bare(asker.from, zxid, asker.xid, ErrorCode::Ok, After::Close),
+        match asker.map(|asker| asker.from) {
+            Some(Origin::Here(from)) => self.open.bare(from, zxid, cxid, ErrorCode::Ok, After::Close),
+            Some(Origin::At(link)) => self.close_ended(link),
             None => {
                 if let Some(owner) = owner {
                     self.open.quiet(owner, zxid, After::Drop);

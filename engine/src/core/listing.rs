@@ -13,7 +13,6 @@ use crate::model::{ErrorCode, SessionId, Xid};
 use crate::ring::{After, ConnRef};
 use crate::wire::{JutePut, reply};
 use crate::world::NodeId;
-use ostler_replication::Broadcast;
 
 /// How often a list is begun anew.
 const ATTEMPTS: u32 = 3;
@@ -48,7 +47,7 @@ impl Listing {
     }
 }
 
-impl<B: Broadcast> Core<B> {
+impl Core {
     pub(super) fn list_ephemerals(
         &mut self,
         from: ConnRef,

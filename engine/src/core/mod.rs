@@ -10,11 +10,16 @@
 //! - outcomes for one connection come in the order of its requests;
 //! - a request counts only if it comes from the connection that owns its session.
 
+mod answer;
 mod batch;
 mod close;
 mod foresee;
+mod hear;
+mod lead;
+mod learn;
 mod listing;
 mod multi;
+mod owner;
 mod quota;
 mod reap;
 mod sessions;
@@ -37,12 +42,20 @@ use crate::wire::{ConnectRequest, ConnectResponse, JutePut, TxnBody, TxnHeader, 
 use crate::world::{Head, Known, Room, TxnResult, View};
 use batch::Open;
 use close::Closings;
+use lead::Learners;
+use learn::Learning;
 use listing::Listing;
-use ostler_replication::{Broadcast, Epoch, Epochs, Input, Moment, Number, Output, Outputs, Proposal, Zxid};
+use ostler_replication::{
+    Broadcast, Epoch, Epochs, History, Input, Link, Moment, Number, Output, Outputs, Port, Proposal, Role,
+    ServerId, Status, Ticket, Zxid,
+};
+use owner::{Origin, Owner};
 use reap::Reaper;
 use sessions::{Due, Place, Sessions, Standing};
 use snapshots::Snapshots;
 use std::collections::VecDeque;
+use std::sync::Arc;
+use write::Asker;
 
 /// Both clocks at one point.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
@@ -67,11 +80,38 @@ pub enum Space {
 /// What happened.
 pub enum CoreInput {
     Request(CoreRequest),
-    /// Everything up to this zxid is on stable storage.
-    Durable(Zxid),
+    /// Everything up to this zxid is on stable storage. The number is that of the last `Append` this stands for.
+    Durable {
+        number: Number,
+        zxid: Zxid,
+    },
     Space(Space),
     /// The epoch files hold these values.
-    Persisted(Epochs),
+    Persisted {
+        number: Number,
+        epochs: Epochs,
+    },
+    /// The log ends at `to`, and this is the world there. `None`: it cannot be cut there, and nothing has changed.
+    Truncated {
+        number: Number,
+        to: Zxid,
+        world: Option<Box<Head>>,
+    },
+    /// The snapshot received is on stable storage, and this is its world. `None`: it could not be written, or was not
+    /// whole, and nothing has changed.
+    Installed {
+        number: Number,
+        zxid: Zxid,
+        world: Option<Box<Head>>,
+    },
+    History {
+        link: Link,
+        number: Number,
+        history: History,
+    },
+    /// From the network, for the broadcast: `Linked`, `Received`, `Drained`, `Progress`, `Unlinked`, `Unreachable`,
+    /// `Streamed`.
+    Peer(Input),
     /// The operator wants a snapshot now.
     SnapshotWanted,
     /// The snapshot that `TakeSnapshot` asked for is written, with its size in bytes, or was given up.
@@ -80,12 +120,66 @@ pub enum CoreInput {
 
 /// What is to be done, in this order.
 pub enum CoreOutput {
-    Append(Proposal),
-    Publish(Event),
-    Persist(Epochs),
+    // For the log, one queue; answers bring the number back.
+    Append {
+        number: Number,
+        proposal: Proposal,
+    },
+    Persist {
+        number: Number,
+        epochs: Epochs,
+    },
+    /// Recover a world up to `to`, then remove everything behind it from the log.
+    Truncate {
+        number: Number,
+        to: Zxid,
+    },
+    /// Make a world of the snapshot received through this link, and it what the log stands behind.
+    Install {
+        number: Number,
+        link: Link,
+        zxid: Zxid,
+    },
+    /// Read what the log holds behind `after` up to `to`; outside of the queue.
+    ReadHistory {
+        number: Number,
+        link: Link,
+        after: Zxid,
+        to: Zxid,
+    },
     /// Later batches go to a new log file.
     RollLog,
+    Publish(Event),
     TakeSnapshot(View),
+    Peer(PeerOutput),
+    /// For the operator's log.
+    Report(String),
+    /// This server cannot go on, for this reason.
+    Stop(String),
+}
+
+/// For the connections to other servers.
+pub enum PeerOutput {
+    Dial {
+        peer: ServerId,
+        port: Port,
+        addresses: Vec<String>,
+    },
+    Send(Link, Arc<[u8]>),
+    /// The body of a snapshot of this View.
+    SendSnapshot(Link, View),
+    /// What comes next is a snapshot's body.
+    TakeSnapshot(Link),
+    Hang(Link, String),
+}
+
+/// What the server does for clients: nothing, unless the broadcast says what it is.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+enum Duty {
+    None,
+    /// As an ensemble's leader, or without an ensemble.
+    Lead,
+    Learn,
 }
 
 /// A batch on its way to being committed.
@@ -95,6 +189,10 @@ struct Sealed {
     batch: Batch,
     txns: usize,
     bytes: usize,
+    /// It answers syncs: it is not shown before this has passed.
+    ticket: Option<Ticket>,
+    /// Learners whose syncs it answers.
+    synced: Vec<Link>,
 }
 
 /// Numbers for whoever watches the server.
@@ -116,6 +214,11 @@ pub struct Figures {
     pub room: Room,
     /// Sessions expired since the start.
     pub sessions_expired: u64,
+    /// Requests sent to the leader and not answered yet.
+    pub forwarded: usize,
+    /// Txns of a leader's whose digest is not this tree's, since the start, and the last one of them.
+    pub digest_mismatches: u64,
+    pub digest_differs_at: Option<Zxid>,
 }
 
 /// What `Core::dump` gives.
@@ -124,16 +227,21 @@ pub struct Dump {
     pub ephemerals: Vec<(SessionId, Vec<String>)>,
 }
 
-/// One sync runs while the next batch is being built.
-const BATCHES_IN_FLIGHT_MAX: usize = limits::BATCHES_IN_FLIGHT_MAX;
-
-pub struct Core<B> {
+pub struct Core {
     settings: Settings,
     head: Head,
     /// At the last committed zxid.
     view: View,
-    broadcast: B,
+    broadcast: Box<dyn Broadcast>,
     broadcast_outputs: Outputs,
+    role: Role,
+    duty: Duty,
+    /// Zxids that are given out are above this one: the epoch's, when leading an ensemble.
+    epoch_begin: Zxid,
+    learners: Learners,
+    learning: Learning,
+    /// Last zxid that was logged or applied, committed or not: what answers a request of now comes behind it.
+    received: Zxid,
     sessions: Sessions,
     closings: Closings,
     listings: VecDeque<Listing>,
@@ -152,11 +260,18 @@ pub struct Core<B> {
     /// Counts how often they were looked at.
     round: u64,
     sealed: VecDeque<Sealed>,
+    /// Committed, and waiting for their barriers.
+    settled: VecDeque<Sealed>,
+    /// The last barrier asked for, and the last that has passed.
+    ticket: Ticket,
+    passed: Ticket,
     outputs: VecDeque<CoreOutput>,
     /// The entry being made.
     scratch: Vec<u8>,
     foreseeing: foresee::Scratch,
     digests: VecDeque<(Zxid, u64)>,
+    digest_mismatches: u64,
+    digest_differs_at: Option<Zxid>,
     now: Now,
 }
 
@@ -171,31 +286,24 @@ impl From<Room> for Space {
     }
 }
 
-impl<B: Broadcast> Core<B> {
-    /// `head`: as recovered. `last_snapshot_bytes`: size of the snapshot it came from, 0 if none. Every session found
-    /// gets a full timeout from now; ephemerals whose session is unknown are closed by real txns in the first turns.
+impl Core {
+    /// `head`: as recovered. `begun`: what the broadcast had to say at once. `last_snapshot_bytes`: size of the snapshot
+    /// that the head came from, 0 if none.
     pub fn new(
         settings: Settings,
         mut head: Head,
-        broadcast: B,
+        broadcast: Box<dyn Broadcast>,
+        begun: Outputs,
         last_snapshot_bytes: u64,
         now: Now,
-    ) -> Core<B> {
+    ) -> Core {
         let first_id = session::first_id(settings.session_server, now.wall.0.max(0) as u64);
         let mut sessions = Sessions::new(settings.tick_ms, first_id);
         // What passes before the first turn is a stall, too: nobody could be heard.
         sessions.note_turn(now.mono);
-        for (id, timeout_ms) in head.sessions() {
-            sessions.open(id, timeout_ms, None, now.mono);
-        }
-        let mut closings = Closings::default();
-        for (owner, _) in head.owners() {
-            if !sessions.is_open(owner) {
-                closings.push(owner, None);
-            }
-        }
         let view = head.seal();
-        Core {
+        let received = view.zxid();
+        let mut core = Core {
             reaper: Reaper::new(settings.containers),
             snapshots: Snapshots::new(&settings, last_snapshot_bytes),
             snapshot_wanted: false,
@@ -204,9 +312,15 @@ impl<B: Broadcast> Core<B> {
             head,
             view,
             broadcast,
-            broadcast_outputs: Outputs::new(),
+            broadcast_outputs: begun,
+            role: Role::Looking,
+            duty: Duty::None,
+            epoch_begin: Zxid::ZERO,
+            learners: Learners::default(),
+            learning: Learning::default(),
+            received,
             sessions,
-            closings,
+            closings: Closings::default(),
             listings: VecDeque::new(),
             disk: Space::Ok,
             room: Room::Ample,
@@ -215,15 +329,44 @@ impl<B: Broadcast> Core<B> {
             put_off_bytes: 0,
             round: 1,
             sealed: VecDeque::new(),
+            settled: VecDeque::new(),
+            ticket: Ticket(0),
+            passed: Ticket(0),
             outputs: VecDeque::new(),
             scratch: Vec::new(),
             foreseeing: foresee::Scratch::default(),
             digests: VecDeque::new(),
+            digest_mismatches: 0,
+            digest_differs_at: None,
             now,
-        }
+        };
+        core.hear_all();
+        // Nobody listens yet: the ring's first event says it.
+        core.outputs.retain(|output| !matches!(output, CoreOutput::Publish(_)));
+        core
     }
 
-    /// What the first event of the ring shows.
+    /// What the ring begins with.
+    pub fn first_event(&self) -> Event {
+        Event { view: self.view.clone(), news: News::Role(self.role) }
+    }
+
+    /// What this server is to its clients.
+    pub fn role(&self) -> Role {
+        self.role
+    }
+
+    /// Where the server stands in its ensemble.
+    pub fn status(&self) -> Status {
+        self.broadcast.status()
+    }
+
+    /// When a turn is wanted at the latest, whatever else happens.
+    pub fn next_timeout(&self) -> Option<Moment> {
+        self.broadcast.next_timeout()
+    }
+
+    /// The newest committed state.
     pub fn view(&self) -> View {
         self.view.clone()
     }
@@ -238,6 +381,14 @@ impl<B: Broadcast> Core<B> {
             && self.open.txns < self.settings.batch_txns_max
             && self.put_off.len() < self.settings.batch_txns_max
             && self.put_off_bytes < self.settings.batch_bytes_enough()
+            && self.learning.len() < limits::FORWARDED_REQUESTS_MAX
+            && !self.is_spent()
+    }
+
+    /// The epoch's zxids come to their end. The broadcast sees it, too, and hands leadership over; until then nothing
+    /// more is begun. Without an ensemble the next epoch begins by itself.
+    fn is_spent(&self) -> bool {
+        self.epoch_begin != Zxid::ZERO && self.duty == Duty::Lead && self.head.zxid().is_nearly_spent()
     }
 
     /// The open batch is held back for more (`flushDelay`): the next turn should come within a millisecond or two.
@@ -252,14 +403,19 @@ impl<B: Broadcast> Core<B> {
 
     /// Fetches the memory that these requests, which will be stepped next, are going to touch.
     pub fn foresee(&mut self, requests: &VecDeque<CoreRequest>) {
-        foresee::foresee(&self.head, requests, &mut self.foreseeing);
+        if self.duty == Duty::Lead {
+            foresee::foresee(&self.head, requests, &mut self.foreseeing);
+        }
     }
 
     /// Nothing is proposed, waiting to be, or waiting to be told.
     pub fn is_quiet(&self) -> bool {
         self.sealed.is_empty()
+            && self.settled.is_empty()
             && self.open.is_blank()
             && self.put_off.is_empty()
+            && self.learners.is_quiet()
+            && self.learning.is_idle()
             && self.listings.is_empty()
             && self.outputs.is_empty()
     }
@@ -278,6 +434,9 @@ impl<B: Broadcast> Core<B> {
             tree_bytes: self.head.usage().blocks,
             room: self.room,
             sessions_expired: self.sessions_expired,
+            forwarded: self.learning.len(),
+            digest_mismatches: self.digest_mismatches,
+            digest_differs_at: self.digest_differs_at,
         }
     }
 
@@ -285,7 +444,8 @@ impl<B: Broadcast> Core<B> {
     pub fn dump(&self) -> Dump {
         let ephemerals = |(owner, _)| (owner, self.head.ephemerals(owner).collect());
         Dump {
-            expiries: self.sessions.expiries(self.now),
+            // Only who leads knows when.
+            expiries: if self.duty == Duty::Lead { self.sessions.expiries(self.now) } else { Vec::new() },
             ephemerals: self.head.owners().map(ephemerals).collect(),
         }
     }
@@ -307,10 +467,20 @@ impl<B: Broadcast> Core<B> {
         self.sessions.note_turn(now.mono);
         match input {
             CoreInput::Request(request) => self.request(request),
-            CoreInput::Durable(zxid) => self.broadcast(Input::Durable { number: Number::default(), zxid }),
-            CoreInput::Persisted(epochs) => {
-                self.broadcast(Input::Persisted { number: Number::default(), epochs });
+            CoreInput::Durable { number, zxid } => self.broadcast(Input::Durable { number, zxid }),
+            CoreInput::Persisted { number, epochs } => self.broadcast(Input::Persisted { number, epochs }),
+            CoreInput::Truncated { number, to, world } => {
+                let done = self.take_world(world);
+                self.broadcast(Input::Truncated { number, to, done });
             }
+            CoreInput::Installed { number, zxid, world } => {
+                let done = self.take_world(world);
+                self.broadcast(Input::Installed { number, zxid, done });
+            }
+            CoreInput::History { link, number, history } => {
+                self.broadcast(Input::History { link, number, history });
+            }
+            CoreInput::Peer(input) => self.broadcast(input),
             CoreInput::Space(space) => self.disk = space,
             CoreInput::SnapshotWanted => self.snapshot_wanted = true,
             CoreInput::SnapshotEnded(bytes) => self.snapshots.ended(bytes, now.mono),
@@ -326,11 +496,26 @@ impl<B: Broadcast> Core<B> {
             self.broadcast(Input::Timeout);
         }
         self.room = self.head.room(self.room);
+        self.step_down_if_unfit();
+        match self.duty {
+            Duty::Lead => self.end_leaders_turn(),
+            Duty::Learn | Duty::None => {
+                self.list_portion();
+                self.end_learners_turn();
+            }
+        }
+        self.begin_snapshot();
+        // In proportion to what waits, so that no load brings about more than is freed.
+        self.head.reclaim(limits::RECLAIM_RECORDS_PORTION.max(self.head.backlog() / 4));
+    }
+
+    fn end_leaders_turn(&mut self) {
+        self.take_asked();
         self.due_sessions();
         self.close_portion();
         self.list_portion();
         self.reap();
-        let may_seal = self.sealed.len() < BATCHES_IN_FLIGHT_MAX;
+        let may_seal = self.broadcast.may_propose();
         for _ in 0..limits::TURN_BATCHES_MAX {
             if may_seal && !self.is_holding() {
                 self.seal();
@@ -341,25 +526,42 @@ impl<B: Broadcast> Core<B> {
             }
             self.take_up();
         }
-        self.begin_snapshot();
-        // In proportion to what waits, so that no load brings about more than is freed.
-        self.head.reclaim(limits::RECLAIM_RECORDS_PORTION.max(self.head.backlog() / 4));
     }
 
     /// More can be done right away: the driver does not sleep.
     pub fn has_work(&self) -> bool {
         !self.closings.is_empty() && self.space() < Space::Floor && self.wants_requests()
             || !self.put_off.is_empty() && self.open.is_blank()
+            || self.learners.is_crowded() && self.wants_requests()
             || self.sessions.has_due()
             || !self.listings.is_empty()
             || self.reaper.is_scanning()
     }
 
     fn space(&self) -> Space {
-        self.disk.max(self.room.into())
+        if self.is_spent() { Space::Full } else { self.disk.max(self.room.into()) }
     }
 
     fn request(&mut self, request: CoreRequest) {
+        match self.duty {
+            Duty::Lead => self.request_here(request),
+            Duty::Learn => self.request_of_client(request),
+            Duty::None => self.turn_away(request),
+        }
+    }
+
+    /// A server that knows nothing for certain answers nothing.
+    fn turn_away(&mut self, request: CoreRequest) {
+        match request {
+            CoreRequest::Connect { from, .. } => self.open.quiet(from, self.head.zxid(), After::Close),
+            CoreRequest::Write { from, .. }
+            | CoreRequest::Sync { from, .. }
+            | CoreRequest::Query { from, .. } => self.open.quiet(from, self.head.zxid(), After::Drop),
+            CoreRequest::Touch(_) | CoreRequest::Silent { .. } | CoreRequest::Gone { .. } => {}
+        }
+    }
+
+    fn request_here(&mut self, request: CoreRequest) {
         match request {
             CoreRequest::Connect { from, ask } => self.connect(from, &ask),
             CoreRequest::Write { from, session, xid, op, ref body, ref ids, apart } => {
@@ -368,7 +570,7 @@ impl<B: Broadcast> Core<B> {
                     Standing::Later => self.put_off(request),
                     Standing::Now => {
                         let batch = self.open.number;
-                        self.write(from, session, xid, op, body, ids);
+                        self.write(Asker { from: Origin::Here(from), session, xid }, op, body, ids);
                         if self.open.number != batch {
                             self.sessions.moved_on(session, self.open.number);
                         }
@@ -385,8 +587,11 @@ impl<B: Broadcast> Core<B> {
                             out.put_buffer(path.as_deref());
                         });
                     });
-                    // Whatever was acknowledged is committed.
-                    self.open.loosen();
+                    self.open.has_sync = true;
+                    // Alone, whatever was acknowledged is committed; in an ensemble that is to be asked.
+                    if self.role == Role::Standalone {
+                        self.open.loosen();
+                    }
                 }
             },
             CoreRequest::Query { from, xid, query: Query::Ephemerals { session, ref prefix } } => {
@@ -462,9 +667,9 @@ impl<B: Broadcast> Core<B> {
             return;
         }
         let id = self.sessions.fresh_id();
-        self.sessions.open(id, timeout_ms, Some(from), self.now.mono);
-        let (zxid, _) = self.execute(id, Xid(0), &TxnBody::CreateSession { timeout_ms });
-        self.established(from, ask, id, timeout_ms, zxid);
+        self.sessions.open(id, timeout_ms, Owner::here(from), self.now.mono);
+        let (header, _) = self.execute(id, Xid(0), &TxnBody::CreateSession { timeout_ms });
+        self.established(from, ask, id, timeout_ms, header.zxid);
     }
 
     /// The password comes first, so that nobody can disturb a session whose password they do not have.
@@ -478,10 +683,10 @@ impl<B: Broadcast> Core<B> {
             self.open.loosen();
             return;
         }
-        let before = self.sessions.move_to(ask.session, from, timeout_ms, self.now.mono);
+        let before = self.sessions.move_to(ask.session, Owner::here(from), timeout_ms, self.now.mono);
         self.established(from, ask, ask.session, timeout_ms, zxid);
         self.open.loosen();
-        if let Some(before) = before {
+        if let Some(before) = before.connection() {
             self.open.quiet(before, zxid, After::Drop);
             self.open.loosen();
         }
@@ -528,7 +733,7 @@ impl<B: Broadcast> Core<B> {
     }
 
     /// Makes a txn of `body`: gives it the next zxid, adds it to the open batch and applies it.
-    fn execute(&mut self, session: SessionId, cxid: Xid, body: &TxnBody<'_>) -> (Zxid, TxnResult) {
+    fn execute(&mut self, session: SessionId, cxid: Xid, body: &TxnBody<'_>) -> (TxnHeader, TxnResult) {
         self.execute_known(session, cxid, body, Known::default())
     }
 
@@ -538,7 +743,7 @@ impl<B: Broadcast> Core<B> {
         cxid: Xid,
         body: &TxnBody<'_>,
         known: Known,
-    ) -> (Zxid, TxnResult) {
+    ) -> (TxnHeader, TxnResult) {
         let header = self.header(session, cxid, body);
         self.encode(&header, body);
         if self.is_crowded() {
@@ -546,7 +751,7 @@ impl<B: Broadcast> Core<B> {
         }
         let result = self.head.apply_known(&header, body, known, &mut self.open.changes);
         self.push_encoded(header.zxid, body);
-        (header.zxid, result)
+        (header, result)
     }
 
     fn header(&self, session: SessionId, cxid: Xid, body: &TxnBody<'_>) -> TxnHeader {
@@ -576,6 +781,10 @@ impl<B: Broadcast> Core<B> {
             self.scratch.put_i64(self.head.digest() as i64);
         }
         self.open.push_entry(zxid, &self.scratch, self.now.mono);
+        self.remember_digest(zxid);
+    }
+
+    fn remember_digest(&mut self, zxid: Zxid) {
         if self.settings.digest && u64::from(zxid.counter()).is_multiple_of(limits::DIGEST_TXNS_STEP) {
             if self.digests.len() == limits::DIGESTS_KEPT_MAX {
                 self.digests.pop_front();
@@ -584,10 +793,13 @@ impl<B: Broadcast> Core<B> {
         }
     }
 
-    /// Without an ensemble to elect anyone, a spent counter opens the next epoch by itself.
+    /// Without an ensemble to elect anyone, a spent counter opens the next epoch by itself; a leader stops long before.
     fn next_zxid(&self) -> Zxid {
-        let last = self.head.zxid();
-        last.successor().unwrap_or_else(|| Zxid::new(Epoch(last.epoch().0 + 1), 1))
+        let last = self.head.zxid().max(self.epoch_begin);
+        last.successor().unwrap_or_else(|| {
+            assert_eq!(self.epoch_begin, Zxid::ZERO, "a leader has handed over before its epoch is spent");
+            Zxid::new(Epoch(last.epoch().0 + 1), 1)
+        })
     }
 
     /// Closes the open batch and hands it to the broadcast.
@@ -599,27 +811,39 @@ impl<B: Broadcast> Core<B> {
         let proposal = self.open.take_proposal();
         let view = self.head.seal();
         assert_eq!(view.zxid(), proposal.last);
+        let (ticket, synced) = self.take_syncs();
         let batch = self.open.take_batch();
-        self.sealed.push_back(Sealed {
-            last: proposal.last,
-            view,
-            batch,
-            txns,
-            bytes: proposal.records.len(),
-        });
+        let (last, bytes) = (proposal.last, proposal.records.len());
+        self.sealed.push_back(Sealed { last, view, batch, txns, bytes, ticket, synced });
         self.broadcast(Input::Propose(proposal));
+        if let Some(ticket) = ticket {
+            self.broadcast(Input::Barrier(ticket));
+        }
+    }
+
+    /// The barrier that the syncs of the open batch want, if it has any.
+    fn take_syncs(&mut self) -> (Option<Ticket>, Vec<Link>) {
+        if !std::mem::take(&mut self.open.has_sync) {
+            return (None, Vec::new());
+        }
+        self.ticket.0 += 1;
+        (Some(self.ticket), std::mem::take(&mut self.open.synced))
     }
 
     /// Outcomes behind which no txn stands: they may go once everything before them is committed. When a proposal waits
     /// for space, which may take long, they need not wait for those of others.
     fn publish_answers(&mut self) {
-        if self.open.outcomes.is_empty() {
+        if self.open.outcomes.is_empty() && !self.open.has_sync {
             return;
         }
-        if self.open.txns == 0 && self.sealed.is_empty() {
+        if self.open.txns == 0 && self.sealed.is_empty() && self.settled.is_empty() {
+            let (ticket, synced) = self.take_syncs();
             let batch = self.open.take_batch();
-            self.publish(News::Batch(batch));
-        } else if self.disk == Space::Full {
+            let Some(barrier) = ticket else { return self.publish(News::Batch(batch)) };
+            let (last, view) = (self.view.zxid(), self.view.clone());
+            self.settled.push_back(Sealed { last, view, batch, txns: 0, bytes: 0, ticket, synced });
+            self.broadcast(Input::Barrier(barrier));
+        } else if self.disk == Space::Full && self.settled.is_empty() {
             let waiting = self.sealed.iter().flat_map(|sealed| &sealed.batch.outcomes);
             let waiting = waiting.map(|outcome| outcome.to).collect();
             if let Some(batch) = self.open.take_loose(waiting, self.view.zxid()) {
@@ -632,34 +856,11 @@ impl<B: Broadcast> Core<B> {
         self.outputs.push_back(CoreOutput::Publish(Event { view: self.view.clone(), news }));
     }
 
-    fn broadcast(&mut self, input: Input) {
-        self.broadcast.step(input, self.now.mono, &mut self.broadcast_outputs);
-        while let Some(output) = self.broadcast_outputs.pop_front() {
-            match output {
-                Output::Append { proposal, .. } => self.outputs.push_back(CoreOutput::Append(proposal)),
-                Output::Commit(zxid) => self.commit(zxid),
-                Output::Persist { epochs, .. } => self.outputs.push_back(CoreOutput::Persist(epochs)),
-                Output::Role(role) => self.publish(News::Role(role)),
-                // Syncs are answered in ring order; without an ensemble that is all a barrier could add.
-                Output::Passed(_) => {}
-                _ => unreachable!("a server without an ensemble has no peers, and no history but its own"),
-            }
-        }
-    }
-
-    fn commit(&mut self, zxid: Zxid) {
-        while let Some(sealed) = self.sealed.front()
-            && sealed.last <= zxid
-        {
-            let Some(sealed) = self.sealed.pop_front() else { break };
-            self.head.committed(sealed.last);
-            self.view = sealed.view;
-            self.snapshots.logged(sealed.txns, sealed.bytes);
-            self.publish(News::Batch(sealed.batch));
-        }
-    }
-
+    /// Only of what is shown: the world that a server in an ensemble was started with may yet lose its end.
     fn begin_snapshot(&mut self) {
+        if self.duty == Duty::None {
+            return;
+        }
         if self.snapshot_wanted && !self.snapshots.is_running() {
             self.snapshot_wanted = false;
             self.snapshots.begun(self.now.mono);

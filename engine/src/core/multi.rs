@@ -8,16 +8,14 @@ use super::Core;
 use super::quota::Charge;
 use super::write::Asker;
 use crate::model::{ErrorCode, Identity};
-use crate::ring::After;
 use crate::wire::request::MultiOp;
-use crate::wire::{CreateKind, SubTxn, TxnBody, reply};
+use crate::wire::{SubTxn, TxnBody};
 use crate::world::{TxnReply, TxnResult};
-use ostler_replication::{Broadcast, Zxid};
 
 /// The operations before the one that failed, and its code.
 type Failed<'a> = (Vec<SubTxn<'a>>, ErrorCode);
 
-impl<B: Broadcast> Core<B> {
+impl Core {
     pub(super) fn multi(&mut self, asker: Asker, ops: &[MultiOp<'_>], ids: &[Identity]) {
         let savepoint = self.head.savepoint();
         let mark = self.open.changes.mark();
@@ -39,7 +37,8 @@ impl<B: Broadcast> Core<B> {
         if !self.is_too_large() && !self.is_crowded() {
             self.head.finish_parts(&header);
             self.push_encoded(header.zxid, &body);
-            return self.answer_multi(asker, header.zxid, &body, &results);
+            let result = TxnResult { error: 0, reply: TxnReply::Multi(results) };
+            return self.answer(asker, &header, &body, &result);
         }
         self.head.rollback(savepoint);
         self.open.changes.truncate(mark);
@@ -47,9 +46,8 @@ impl<B: Broadcast> Core<B> {
             return self.fail(asker, ErrorCode::MarshallingError);
         }
         // It does not fit behind what the open batch has: there again, from the start of the next one.
-        let (zxid, result) = self.execute(asker.session, asker.xid, &body);
-        let TxnReply::Multi(results) = result.reply else { unreachable!("a multi gives a multi's results") };
-        self.answer_multi(asker, zxid, &body, &results);
+        let (header, result) = self.execute(asker.session, asker.xid, &body);
+        self.answer(asker, &header, &body, &result);
     }
 
     /// Judges and applies one operation after the other.
@@ -87,19 +85,6 @@ impl<B: Broadcast> Core<B> {
         }
     }
 
-    fn answer_multi(&mut self, asker: Asker, zxid: Zxid, body: &TxnBody<'_>, results: &[TxnResult]) {
-        let TxnBody::Multi(subs) = body else { unreachable!("it was made here") };
-        assert_eq!(subs.len(), results.len());
-        self.open.reply(asker.from, zxid, asker.xid, After::Keep, |out| {
-            reply::frame_reply(out, asker.xid, zxid, ErrorCode::Ok, |out| {
-                for (sub, result) in subs.iter().zip(results) {
-                    put_result(out, sub, &result.reply);
-                }
-                reply::put_multi_end(out);
-            });
-        });
-    }
-
     fn judge_sub<'a>(
         &self,
         op: &MultiOp<'a>,
@@ -126,37 +111,11 @@ impl<B: Broadcast> Core<B> {
 
     /// The txn keeps the operations before the failed one, as Apache's does; any error in it means that none counts.
     fn fail_multi(&mut self, asker: Asker, good: Vec<SubTxn<'_>>, code: ErrorCode, ops: usize) {
-        let failed_at = good.len();
         let mut subs = good;
         subs.push(SubTxn::error(code.to_wire()));
         subs.resize(ops, SubTxn::error(ErrorCode::RuntimeInconsistency.to_wire()));
-        let (zxid, _) = self.execute(asker.session, asker.xid, &TxnBody::Multi(subs));
-        self.open.reply(asker.from, zxid, asker.xid, After::Keep, |out| {
-            reply::frame_reply(out, asker.xid, zxid, ErrorCode::Ok, |out| {
-                for at in 0..ops {
-                    let code = match at.cmp(&failed_at) {
-                        std::cmp::Ordering::Less => ErrorCode::Ok,
-                        std::cmp::Ordering::Equal => code,
-                        std::cmp::Ordering::Greater => ErrorCode::RuntimeInconsistency,
-                    };
-                    reply::MultiResult::Error(code.to_wire()).put(out);
-                }
-                reply::put_multi_end(out);
-            });
-        });
-    }
-}
-
-fn put_result(out: &mut Vec<u8>, sub: &SubTxn<'_>, result: &TxnReply) {
-    use reply::MultiResult;
-    match (sub, result) {
-        (SubTxn::Create(create), TxnReply::Created(stat)) => match create.kind {
-            CreateKind::Plain { create2: false, .. } => MultiResult::Create { path: &create.path }.put(out),
-            _ => MultiResult::Create2 { path: &create.path, stat: *stat }.put(out),
-        },
-        (SubTxn::SetData { .. }, TxnReply::Stat(stat)) => MultiResult::SetData(*stat).put(out),
-        (SubTxn::Delete { .. }, _) => MultiResult::Delete.put(out),
-        (SubTxn::Check { .. }, _) => MultiResult::Check.put(out),
-        other => unreachable!("what was judged applies: {other:?}"),
+        let body = TxnBody::Multi(subs);
+        let (header, result) = self.execute(asker.session, asker.xid, &body);
+        self.answer(asker, &header, &body, &result);
     }
 }

@@ -11,8 +11,9 @@
 //! `Silent` expires the session. A stall of the process moves every deadline by the stall: time here is monotonic time
 //! minus all stalls.
 
+use super::owner::Owner;
 use crate::limits;
-use crate::model::{SessionId, WallMillis, session};
+use crate::model::{ErrorCode, SessionId, WallMillis, session};
 use crate::ring::ConnRef;
 use ostler_replication::Moment;
 use std::collections::{BTreeMap, HashMap, VecDeque};
@@ -30,6 +31,8 @@ pub(super) struct Sessions {
     /// From buckets that came up, not looked at yet.
     due: VecDeque<SessionId>,
     tick_ms: u64,
+    /// Deadlines count. At a learner they do not, and no session stands in a bucket.
+    keeps_time: bool,
     /// Sum of all stalls, nanoseconds.
     stalled: u64,
     last_turn: Option<Moment>,
@@ -40,7 +43,7 @@ pub(super) struct Sessions {
 struct Session {
     /// As negotiated by the current connection, milliseconds.
     timeout_ms: u32,
-    owner: Option<ConnRef>,
+    owner: Owner,
     /// Deadline in ticks.
     due: u64,
     state: State,
@@ -131,6 +134,7 @@ impl Sessions {
             buckets: BTreeMap::new(),
             due: VecDeque::new(),
             tick_ms: u64::from(tick_ms.max(1)),
+            keeps_time: true,
             stalled: 0,
             last_turn: None,
             next_id: first_id,
@@ -140,6 +144,14 @@ impl Sessions {
 
     pub fn len(&self) -> usize {
         self.table.len()
+    }
+
+    /// Forgets all sessions. Ids and stalls go on; `keeps_time`: the next ones have deadlines.
+    pub fn clear(&mut self, keeps_time: bool) {
+        self.table = HashMap::default();
+        self.buckets.clear();
+        self.due.clear();
+        self.keeps_time = keeps_time;
     }
 
     /// An id that no session has.
@@ -154,14 +166,21 @@ impl Sessions {
     }
 
     /// A new session, or one found on disk, which has no connection yet.
-    pub fn open(&mut self, id: SessionId, timeout_ms: i32, owner: Option<ConnRef>, now: Moment) {
+    pub fn open(&mut self, id: SessionId, timeout_ms: i32, owner: Owner, now: Moment) {
         let timeout_ms = timeout_ms.max(0) as u32;
         let due = self.deadline(now, timeout_ms);
         let state = State::Live { listed: due };
         let session = Session { timeout_ms, owner, due, state, batch: u64::MAX, round: 0 };
         let before = self.table.insert(id, Box::new(session));
         assert!(before.is_none(), "a session is opened once");
-        self.buckets.entry(due).or_default().push(id);
+        if self.keeps_time {
+            self.buckets.entry(due).or_default().push(id);
+        }
+    }
+
+    /// Open or closing.
+    pub fn is_known(&self, id: SessionId) -> bool {
+        self.table.contains_key(&id)
     }
 
     /// Known and not closing.
@@ -174,7 +193,7 @@ impl Sessions {
     pub fn admit(&mut self, id: SessionId, from: ConnRef, now: Moment, place: Place) -> Standing {
         let clock = self.clock_ms(now);
         let Some(session) = self.table.get_mut(&id) else { return Standing::Refused };
-        if session.state == State::Closing || session.owner != Some(from) {
+        if session.state == State::Closing || session.owner != Owner::here(from) {
             return Standing::Refused;
         }
         let later = session.round == place.round || place.apart && session.batch == place.batch;
@@ -197,42 +216,101 @@ impl Sessions {
 
     /// Something of this connection was put off in this round.
     pub fn has_put_off(&self, id: SessionId, from: ConnRef, round: u64) -> bool {
-        self.table.get(&id).is_some_and(|session| session.owner == Some(from) && session.round == round)
+        self.table
+            .get(&id)
+            .is_some_and(|session| session.owner == Owner::here(from) && session.round == round)
     }
 
     pub fn touch(&mut self, id: SessionId, now: Moment) {
         let clock = self.clock_ms(now);
         let Some(session) = self.table.get_mut(&id) else { return };
-        if session.touch(clock, self.tick_ms) {
+        if session.touch(clock, self.tick_ms) && self.keeps_time {
             self.buckets.entry(session.due).or_default().push(id);
         }
     }
 
-    /// Re-attach: the session belongs to `to` from here on. Returns the connection that owned it.
-    pub fn move_to(&mut self, id: SessionId, to: ConnRef, timeout_ms: i32, now: Moment) -> Option<ConnRef> {
-        let session = self.table.get_mut(&id)?;
+    /// A learner has heard of it, and of this timeout.
+    pub fn touch_for(&mut self, id: SessionId, timeout_ms: i32, now: Moment) {
+        if let Some(session) = self.table.get_mut(&id) {
+            session.timeout_ms = timeout_ms.max(0) as u32;
+            self.touch(id, now);
+        }
+    }
+
+    /// Re-attach: the session belongs to `to` from here on. Returns whose it was.
+    pub fn move_to(&mut self, id: SessionId, to: Owner, timeout_ms: i32, now: Moment) -> Owner {
+        let Some(session) = self.table.get_mut(&id) else { return Owner::Nobody };
         session.timeout_ms = timeout_ms.max(0) as u32;
-        let before = session.owner.replace(to);
+        let before = std::mem::replace(&mut session.owner, to);
         self.touch(id, now);
         before
+    }
+
+    /// Whether a learner's request of this session counts: the session is open, and `to` owns it. One that nobody owns,
+    /// or whose owner is gone, is its from here on. If so, the session is touched.
+    pub fn claim(
+        &mut self,
+        id: SessionId,
+        to: Owner,
+        is_gone: impl FnOnce(Owner) -> bool,
+        now: Moment,
+    ) -> Result<(), ErrorCode> {
+        let session = self.table.get_mut(&id).filter(|session| session.state != State::Closing);
+        let session = session.ok_or(ErrorCode::SessionExpired)?;
+        if session.owner != to && !is_gone(session.owner) {
+            return Err(ErrorCode::SessionMoved);
+        }
+        session.owner = to;
+        self.touch(id, now);
+        Ok(())
+    }
+
+    /// At a learner: a createSession txn has come. An owner that came before it stays.
+    pub fn note_opened(&mut self, id: SessionId, timeout_ms: i32, owner: Owner, now: Moment) {
+        match self.table.get_mut(&id) {
+            Some(session) => {
+                session.timeout_ms = timeout_ms.max(0) as u32;
+                if owner != Owner::Nobody {
+                    session.owner = owner;
+                }
+            }
+            None => self.open(id, timeout_ms, owner, now),
+        }
+    }
+
+    /// At a learner: whether a request of this session from this connection counts.
+    pub fn belongs_to(&self, id: SessionId, from: ConnRef) -> bool {
+        self.table.get(&id).is_some_and(|session| session.owner == Owner::here(from))
+    }
+
+    /// At a learner: the session was heard of in this round. Its timeout, if it is the first time.
+    pub fn note_heard(&mut self, id: SessionId, round: u64) -> Option<i32> {
+        let session = self.table.get_mut(&id)?;
+        let is_first = std::mem::replace(&mut session.round, round) != round;
+        is_first.then_some(session.timeout_ms as i32)
+    }
+
+    /// Whether the batch of this number has an answer to one of its requests.
+    pub fn is_answered_in(&self, id: SessionId, batch: u64) -> bool {
+        self.table.get(&id).is_some_and(|session| session.batch == batch)
     }
 
     /// Its connection is closed. True if the session expires by it: its deadline had passed and the answer to the
     /// probe was still out.
     pub fn gone(&mut self, id: SessionId, from: ConnRef) -> bool {
         let Some(session) = self.table.get_mut(&id) else { return false };
-        if session.owner != Some(from) {
+        if session.owner != Owner::here(from) {
             return false;
         }
-        session.owner = None;
+        session.owner = Owner::Nobody;
         matches!(session.state, State::Probing(_))
     }
 
     /// The answer to a probe. True if the session expires by it.
     pub fn silent(&mut self, id: SessionId, from: ConnRef, token: u64) -> bool {
-        self.table
-            .get(&id)
-            .is_some_and(|session| session.owner == Some(from) && session.state == State::Probing(token))
+        self.table.get(&id).is_some_and(|session| {
+            session.owner == Owner::here(from) && session.state == State::Probing(token)
+        })
     }
 
     /// No request of the session counts from here on. False if it was closing already, or is unknown.
@@ -246,9 +324,9 @@ impl Sessions {
         }
     }
 
-    /// Its closeSession txn is made. Returns the connection that owned it.
+    /// Its closeSession txn is made. Returns the connection of ours that owned it.
     pub fn remove(&mut self, id: SessionId) -> Option<ConnRef> {
-        self.table.remove(&id)?.owner
+        self.table.remove(&id)?.owner.connection()
     }
 
     /// Called once per turn of the core. A turn that comes much later than turns do means that the process did not
@@ -291,7 +369,8 @@ impl Sessions {
             let token = self.next_token;
             self.next_token += 1;
             session.state = State::Probing(token);
-            found.push(match session.owner {
+            // A learner tells of all that it hears, so its silence is its sessions'.
+            found.push(match session.owner.connection() {
                 Some(owner) => Due::Probe { session: id, owner, token },
                 None => Due::Expire(id),
             });
@@ -360,10 +439,10 @@ mod tests {
             let id = SessionId(first);
             let at = Moment::from_millis(now);
             match verb {
-                "o" => sessions.open(id, second as i32, Some(conn(first)), at),
-                "O" => sessions.open(id, second as i32, None, at),
+                "o" => sessions.open(id, second as i32, Owner::here(conn(first)), at),
+                "O" => sessions.open(id, second as i32, Owner::Nobody, at),
                 "t" => sessions.touch(id, at),
-                "m" => drop(sessions.move_to(id, conn(first), second as i32, at)),
+                "m" => _ = sessions.move_to(id, Owner::here(conn(first)), second as i32, at),
                 "s" => {
                     seen.push(format!("silent{first}={}", sessions.silent(id, conn(first), probes[&first])))
                 }
@@ -419,10 +498,10 @@ mod tests {
     fn a_session_that_comes_again_and_again_leaves_few_places_behind() {
         let mut sessions = Sessions::new(1000, SessionId(1));
         let conn = ConnRef { worker: 0, slot: 1, generation: NonZeroU32::MIN };
-        sessions.open(SessionId(1), 4000, Some(conn), Moment(0));
+        sessions.open(SessionId(1), 4000, Owner::here(conn), Moment(0));
         for ms in 0..100_000 {
             let now = Moment::from_millis(ms);
-            sessions.move_to(SessionId(1), conn, if ms % 2 == 0 { 40_000 } else { 4000 }, now);
+            sessions.move_to(SessionId(1), Owner::here(conn), if ms % 2 == 0 { 40_000 } else { 4000 }, now);
             sessions.take_due(now);
             let places: usize = sessions.buckets.values().map(Vec::len).sum();
             // One for each time that a bucket of the shorter timeout came up within the longer one.

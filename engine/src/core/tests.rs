@@ -25,6 +25,9 @@
 //! ls /p                     what the newest state has
 //! restart [MS]              a new core on the same state; its first turn comes so much later
 //! ```
+//! More of them, for servers of an ensemble, in `script`.
+
+mod script;
 
 use super::*;
 use crate::config::Config;
@@ -42,7 +45,7 @@ const WALL: i64 = 1_700_000_000_000;
 
 struct Bench {
     settings: Settings,
-    core: Option<Core<Solo>>,
+    core: Option<Core>,
     head: Option<Head>,
     now_ms: u64,
     conns: BTreeMap<String, Conn>,
@@ -51,6 +54,14 @@ struct Bench {
     hold: bool,
     slow_snapshots: bool,
     out: String,
+    /// The broadcast, unless the server is alone.
+    script: Option<script::Script>,
+    /// The leader of this server.
+    far: Option<Box<Bench>>,
+    /// All that is asked of it is answered at once.
+    is_learner: bool,
+    /// Of what learners asked.
+    cxid: i32,
 }
 
 struct Conn {
@@ -87,18 +98,7 @@ fn check(name: &str) {
 }
 
 fn run(script: &str) -> String {
-    let mut bench = Bench {
-        settings: settings(),
-        core: None,
-        head: Some(Head::new(world::Settings { hash_seed: [1, 2], digests: true })),
-        now_ms: 10_000,
-        conns: BTreeMap::new(),
-        sessions: HashMap::new(),
-        proposals: VecDeque::new(),
-        hold: false,
-        slow_snapshots: false,
-        out: String::new(),
-    };
+    let mut bench = Bench::new();
     for line in script.lines().filter(|line| !line.starts_with("    ")) {
         bench.out.push_str(line);
         bench.out.push('\n');
@@ -110,21 +110,47 @@ fn run(script: &str) -> String {
 }
 
 impl Bench {
+    fn new() -> Bench {
+        Bench {
+            settings: settings(),
+            core: None,
+            head: Some(Head::new(world::Settings { hash_seed: [1, 2], digests: true })),
+            now_ms: 10_000,
+            conns: BTreeMap::new(),
+            sessions: HashMap::new(),
+            proposals: VecDeque::new(),
+            hold: false,
+            slow_snapshots: false,
+            out: String::new(),
+            script: None,
+            far: None,
+            is_learner: false,
+            cxid: 0,
+        }
+    }
+
     fn now(&self) -> Now {
         Now { mono: Moment::from_millis(self.now_ms), wall: WallMillis(WALL + self.now_ms as i64) }
     }
 
-    fn core(&mut self) -> &mut Core<Solo> {
+    fn core(&mut self) -> &mut Core {
         let now = self.now();
         if let Some(head) = self.head.take() {
-            let solo = Solo::new(head.zxid(), &mut Outputs::new());
-            self.core = Some(Core::new(self.settings.clone(), head, solo, 0, now));
+            let mut begun = Outputs::new();
+            let broadcast: Box<dyn Broadcast> = match &self.script {
+                Some(script) => Box::new(script.clone()),
+                None => Box::new(Solo::new(head.zxid(), &mut begun)),
+            };
+            self.core = Some(Core::new(self.settings.clone(), head, broadcast, begun, 0, now));
         }
         self.core.as_mut().unwrap()
     }
 
     fn command(&mut self, line: &str) {
         let words: Vec<&str> = line.split_whitespace().collect();
+        if self.command_of_script(&words, line) {
+            return self.turn();
+        }
         match *words.as_slice() {
             ["set", key, value] => self.set(key, value),
             ["connect", conn] => self.connect(conn, None, 6000, false),
@@ -296,12 +322,14 @@ impl Bench {
 
     /// Turns until nothing more happens; makes batches durable unless they are held.
     fn turn(&mut self) {
-        if self.core.is_none() && self.conns.is_empty() {
+        if self.core.is_none() && self.conns.is_empty() && self.script.is_none() {
             return;
         }
         let now = self.now();
         loop {
+            self.play_both();
             self.core().turn(now);
+            self.show_told();
             let mut quiet = true;
             while let Some(output) = self.core().next_output() {
                 quiet = false;
@@ -311,7 +339,7 @@ impl Bench {
                 && let Some(proposal) = self.proposals.pop_front()
             {
                 quiet = false;
-                self.step(CoreInput::Durable(proposal.last));
+                self.step(CoreInput::Durable { number: Number::default(), zxid: proposal.last });
             }
             if quiet && (self.hold || !self.core().has_work()) {
                 return;
@@ -321,13 +349,21 @@ impl Bench {
 
     fn show(&mut self, output: CoreOutput) {
         match output {
-            CoreOutput::Append(proposal) => {
+            CoreOutput::Append { proposal, .. } => {
                 let kinds: Vec<String> = proposal.entries().map(entry_text).collect();
                 let _ = writeln!(self.out, "    append {}", kinds.join(", "));
                 self.proposals.push_back(proposal);
             }
             CoreOutput::Publish(event) => {
-                let News::Batch(batch) = event.news else { panic!("no roles here") };
+                let batch = match event.news {
+                    News::Batch(batch) => batch,
+                    News::Role(role) => {
+                        if !self.is_learner {
+                            let _ = writeln!(self.out, "    role {role:?} @{:?}", event.view.zxid());
+                        }
+                        return;
+                    }
+                };
                 let outcomes: Vec<String> = batch.outcomes.iter().map(|o| self.outcome(o, &batch)).collect();
                 for line in outcomes {
                     let _ = writeln!(self.out, "    {line}");
@@ -350,7 +386,10 @@ impl Bench {
                     self.step(CoreInput::SnapshotEnded(Some(1)));
                 }
             }
-            CoreOutput::Persist(_) => panic!("nothing to persist"),
+            CoreOutput::Stop(reason) => {
+                let _ = writeln!(self.out, "    stop: {reason}");
+            }
+            _ => panic!("a server without an ensemble has no peers"),
         }
     }
 
@@ -624,4 +663,13 @@ transcripts! {
     epoch_end
     ttl_off
     flush_delay
+    leading
+    deposing
+    learners_asks
+    barriers
+    learning
+    learners_sessions
+    learners_batches
+    learners_order
+    roles
 }

@@ -1,46 +1,31 @@
-//! One write, from its bytes to its reply: decode, judge, txn, answer.
-//! Not here: the checks (`validate`), multis (`multi`), closing sessions (`close`).
+//! One write, from its bytes to its txn: decode, judge, txn.
+//! Not here: the checks (`validate`), multis (`multi`), closing sessions (`close`), what the reply says (`answer`).
 
+use super::answer::answer;
+use super::owner::Origin;
 use super::quota::Charge;
 use super::validate::Judge;
 use super::{Core, Space};
-use crate::model::{ErrorCode, Identity, SessionId, Stat, Xid};
-use crate::ring::{After, ConnRef};
-use crate::wire::{JutePut, Malformed, OpCode, Request, TxnBody, reply};
-use crate::world::{Known, TxnReply, TxnResult};
-use ostler_replication::{Broadcast, Zxid};
+use crate::model::{ErrorCode, Identity, SessionId, Xid};
+use crate::ring::After;
+use crate::wire::{Malformed, OpCode, Request, TxnBody, TxnHeader, reply};
+use crate::world::{Known, TxnResult};
 
-/// Where a reply goes.
+/// Where a reply goes, and whose request it is.
 #[derive(Clone, Copy)]
 pub(super) struct Asker {
-    pub from: ConnRef,
+    pub from: Origin,
     pub session: SessionId,
     pub xid: Xid,
 }
 
-impl<B: Broadcast> Core<B> {
-    pub(super) fn write(
-        &mut self,
-        from: ConnRef,
-        session: SessionId,
-        xid: Xid,
-        op: i32,
-        record: &[u8],
-        ids: &[Identity],
-    ) {
-        let asker = Asker { from, session, xid };
+impl Core {
+    pub(super) fn write(&mut self, asker: Asker, op: i32, record: &[u8], ids: &[Identity]) {
         let Some(op) = OpCode::from_i32(op).filter(|op| op.is_write()) else {
-            // Workers hand over nothing else; a createSession in mid-connection (H11) would be answered like this.
-            let at = self.head.zxid();
-            self.open.reply(from, at, xid, After::Close, |out| {
-                reply::frame_bare(out, xid, reply::ZXID_NONE, ErrorCode::Unimplemented);
-            });
-            return;
+            return self.refuse_op(asker);
         };
         if self.refuses(op, record.len()) {
-            self.open.bare(from, self.head.zxid(), xid, ErrorCode::NotReadOnly, After::Keep);
-            self.open.loosen();
-            return;
+            return self.refuse(asker);
         }
         match Request::decode(op, record) {
             Ok(Request::CloseSession) => self.begin_close(asker),
@@ -53,8 +38,8 @@ impl<B: Broadcast> Core<B> {
                     if long > self.settings.entry_bytes_max / 4 && self.would_be_too_large(&body) {
                         return self.fail(asker, ErrorCode::MarshallingError);
                     }
-                    let (zxid, result) = self.execute_known(session, xid, &body, known);
-                    self.answer(asker, zxid, &body, &result);
+                    let (header, result) = self.execute_known(asker.session, asker.xid, &body, known);
+                    self.answer(asker, &header, &body, &result);
                 }
                 Err(code) => self.fail(asker, code),
             },
@@ -64,9 +49,37 @@ impl<B: Broadcast> Core<B> {
             Err(malformed) if malformed.takes_zxid(op) => {
                 self.fail(asker, ErrorCode::MarshallingError);
             }
-            // In its place in the order, but without a zxid (H2).
-            Err(_) => self.open.bare(from, self.head.zxid(), xid, ErrorCode::MarshallingError, After::Keep),
+            Err(_) => self.refuse_undecodable(asker),
         }
+    }
+
+    /// Workers hand over nothing but writes; a createSession in mid-connection (H11) would be answered like this. A
+    /// learner may send what it likes: its request becomes a txn all the same, or its client would wait for ever.
+    pub(super) fn refuse_op(&mut self, asker: Asker) {
+        let Origin::Here(from) = asker.from else {
+            return self.fail(asker, ErrorCode::Unimplemented);
+        };
+        self.open.reply(from, self.head.zxid(), asker.xid, After::Close, |out| {
+            reply::frame_bare(out, asker.xid, reply::ZXID_NONE, ErrorCode::Unimplemented);
+        });
+    }
+
+    /// For want of room. A learner's request becomes a txn all the same, which is short; a leader whose log has no room
+    /// even for that steps down.
+    fn refuse(&mut self, asker: Asker) {
+        let Origin::Here(from) = asker.from else {
+            return self.fail(asker, ErrorCode::NotReadOnly);
+        };
+        self.open.bare(from, self.head.zxid(), asker.xid, ErrorCode::NotReadOnly, After::Keep);
+        self.open.loosen();
+    }
+
+    /// In its place in the order, but without a zxid (H2), unless it is a learner's.
+    fn refuse_undecodable(&mut self, asker: Asker) {
+        let Origin::Here(from) = asker.from else {
+            return self.fail(asker, ErrorCode::MarshallingError);
+        };
+        self.open.bare(from, self.head.zxid(), asker.xid, ErrorCode::MarshallingError, After::Keep);
     }
 
     /// A full disk: see design.md, "A full disk is a state". Memory that is nearly full is another.
@@ -80,8 +93,9 @@ impl<B: Broadcast> Core<B> {
 
     /// A rejected write: an error txn, and its code as the answer.
     pub(super) fn fail(&mut self, asker: Asker, code: ErrorCode) {
-        let (zxid, _) = self.execute(asker.session, asker.xid, &TxnBody::Error { code: code.to_wire() });
-        self.open.bare(asker.from, zxid, asker.xid, code, After::Keep);
+        let body = TxnBody::Error { code: code.to_wire() };
+        let (header, result) = self.execute(asker.session, asker.xid, &body);
+        self.answer(asker, &header, &body, &result);
     }
 
     fn would_be_too_large(&mut self, body: &TxnBody<'_>) -> bool {
@@ -129,28 +143,17 @@ impl<B: Broadcast> Core<B> {
         Judge { head: &self.head, settings: &self.settings, ids }
     }
 
-    fn answer(&mut self, asker: Asker, zxid: Zxid, body: &TxnBody<'_>, result: &TxnResult) {
-        let Asker { from, xid, .. } = asker;
-        let stat = match &result.reply {
-            TxnReply::Stat(stat) | TxnReply::Created(stat) => Some(stat),
-            _ => None,
-        };
-        match (body, stat) {
-            (TxnBody::Create(create), Some(stat)) => {
-                let create2 = wants_stat(create.kind).then_some(stat);
-                self.open.reply(from, zxid, xid, After::Keep, |out| {
-                    reply::frame_reply(out, xid, zxid, ErrorCode::Ok, |out| {
-                        put_created(out, &create.path, create2)
-                    });
-                });
-            }
-            (TxnBody::SetData { .. } | TxnBody::SetAcl { .. }, Some(stat)) => {
-                self.open.reply(from, zxid, xid, After::Keep, |out| reply::frame_stat(out, xid, zxid, stat));
-            }
-            (TxnBody::Delete { .. } | TxnBody::DeleteContainer { .. }, _) => {
-                self.open.bare(from, zxid, xid, ErrorCode::Ok, After::Keep);
-            }
-            _ => unreachable!("what was judged applies: {result:?}"),
+    /// The reply, if the one who asked is ours; a learner's client is answered by its learner.
+    pub(super) fn answer(
+        &mut self,
+        asker: Asker,
+        header: &TxnHeader,
+        body: &TxnBody<'_>,
+        result: &TxnResult,
+    ) {
+        if let Origin::Here(from) = asker.from {
+            self.open
+                .reply(from, header.zxid, asker.xid, After::Keep, |out| answer(header, body, result, out));
         }
     }
 }
@@ -160,16 +163,5 @@ fn acl_bytes(body: &TxnBody<'_>) -> usize {
         TxnBody::Create(create) => create.acl.bytes().len(),
         TxnBody::SetAcl { acl, .. } => acl.bytes().len(),
         _ => 0,
-    }
-}
-
-fn wants_stat(kind: crate::wire::CreateKind) -> bool {
-    !matches!(kind, crate::wire::CreateKind::Plain { create2: false, .. })
-}
-
-fn put_created(out: &mut Vec<u8>, path: &str, stat: Option<&Stat>) {
-    out.put_string(path);
-    if let Some(stat) = stat {
-        out.put_stat(stat);
     }
 }

@@ -23,7 +23,7 @@ use crate::ring::ConnRef;
 use crate::snapshot;
 use crate::worker::watch::Place;
 use crate::worker::{self, Inspection, Mail};
-use ostler_replication::{Moment, Solo};
+use ostler_replication::Moment;
 use std::collections::BTreeMap;
 use std::net::SocketAddr;
 use std::sync::mpsc::{Receiver, RecvTimeoutError, Sender, channel, sync_channel};
@@ -252,7 +252,7 @@ impl Clerk {
 
     fn ask_core<T: Send + 'static>(
         &self,
-        question: impl FnOnce(&Core<Solo>) -> T + Send + 'static,
+        question: impl FnOnce(&Core) -> T + Send + 'static,
     ) -> Option<T> {
         let (answers, inbox) = sync_channel(1);
         self.core.send(Tidings::Ask(Box::new(move |core| {

@@ -13,13 +13,14 @@ use crate::snapshot::{Compression, Job, Pinned, Progress, Snapshotter};
 use crate::world::{Room, View};
 use crossbeam::queue::SegQueue;
 use crossbeam::utils::CachePadded;
-use ostler_replication::{Moment, Proposal, Solo, Zxid};
+use ostler_replication::{Moment, Number, Proposal, Role, Zxid};
 use std::collections::VecDeque;
 use std::ops::ControlFlow;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use std::sync::mpsc::Sender;
 use std::thread;
+use std::time::Duration;
 
 /// What other threads tell the core's.
 pub enum Tidings {
@@ -34,7 +35,7 @@ pub enum Tidings {
     Stop,
 }
 
-pub type Question = Box<dyn FnOnce(&Core<Solo>) + Send>;
+pub type Question = Box<dyn FnOnce(&Core) + Send>;
 
 /// Where they put it. Bounded by what is under way: one sync, one snapshot, and what operators ask for.
 pub struct Mailbox {
@@ -95,9 +96,15 @@ impl SharedFigures {
             room: Room::Ample,
             // Counted where the registry's counters are.
             sessions_expired: 0,
+            forwarded: 0,
+            digest_mismatches: 0,
+            digest_differs_at: None,
         }
     }
 }
+
+/// Of the process, when something came that cannot be.
+const EXIT_UNEXPECTED: i32 = 1;
 
 /// Between two attempts to make room on a full disk.
 const SPACE_AGAIN_MS: u64 = limits::SPACE_AGAIN_MS;
@@ -132,7 +139,7 @@ impl SpaceWatch {
 
 /// The core with everything it acts through. One thread turns it.
 pub struct Driver {
-    pub core: Core<Solo>,
+    pub core: Core,
     pub intake: Intake,
     /// From the intake, not yet stepped.
     pub taken: VecDeque<CoreRequest>,
@@ -220,8 +227,11 @@ impl Rest {
 /// What the counters are computed from.
 #[derive(Default)]
 pub struct Tally {
-    /// Last zxids of proposals on their way to the disk, and when they were handed over.
-    on_the_way: VecDeque<(Zxid, Moment)>,
+    /// Numbers and last zxids of proposals on their way to the disk, and when they were handed over.
+    on_the_way: VecDeque<(Number, Zxid, Moment)>,
+    /// The last one that is there.
+    durable: Number,
+    digest_mismatches: u64,
     snapshot_begun: Option<Moment>,
     sessions_expired: u64,
     room: Room,
@@ -281,6 +291,12 @@ impl Driver {
         let expired = figures.sessions_expired
             - std::mem::replace(&mut self.tally.sessions_expired, figures.sessions_expired);
         self.counters.add(Counter::SessionsExpired, expired);
+        let mismatches = figures.digest_mismatches
+            - std::mem::replace(&mut self.tally.digest_mismatches, figures.digest_mismatches);
+        if let (1.., Some(zxid)) = (mismatches, figures.digest_differs_at) {
+            self.counters.add(Counter::DigestMismatches, mismatches);
+            tracing::error!(%zxid, mismatches, "the leader's txns say another digest of the tree than ours has");
+        }
         if figures.room != std::mem::replace(&mut self.tally.room, figures.room) {
             say_room(figures);
         }
@@ -315,6 +331,12 @@ impl Driver {
         !self.mailbox.tidings.is_empty()
             || self.core.has_work()
             || self.takes_requests() && self.has_requests()
+    }
+
+    /// When a turn is wanted at the latest.
+    pub fn sleeps_at_most(&self, patience: Duration) -> Duration {
+        let Some(at) = self.core.next_timeout() else { return patience };
+        patience.min(Duration::from_nanos(at.since(self.clock.now().mono)))
     }
 
     /// Something waits for the clock, or for another thread that will not ring: look again soon.
@@ -356,13 +378,14 @@ impl Driver {
     fn hear(&mut self, tidings: Tidings, now: Now) {
         let input = match tidings {
             Tidings::Durable(zxid) => {
-                while let Some((last, since)) = self.tally.on_the_way.front()
+                while let Some((number, last, since)) = self.tally.on_the_way.front()
                     && *last <= zxid
                 {
                     self.counters.record(Summary::LogQueueAndSyncTime, now.mono.since(*since));
+                    self.tally.durable = *number;
                     self.tally.on_the_way.pop_front();
                 }
-                CoreInput::Durable(zxid)
+                CoreInput::Durable { number: self.tally.durable, zxid }
             }
             Tidings::Space(space) => {
                 if space == LogSpace::Ok && self.space.is_low() {
@@ -398,9 +421,9 @@ impl Driver {
     fn act(&mut self) {
         while let Some(output) = self.core.next_output() {
             match output {
-                CoreOutput::Append(proposal) => {
+                CoreOutput::Append { number, proposal } => {
                     let now = self.clock.now().mono;
-                    self.tally.on_the_way.push_back((proposal.last, now));
+                    self.tally.on_the_way.push_back((number, proposal.last, now));
                     self.rest.wrote(proposal.records.len(), now);
                     self.proposals.push_back(proposal);
                 }
@@ -410,7 +433,20 @@ impl Driver {
                     self.log.roll();
                 }
                 CoreOutput::TakeSnapshot(view) => self.begin_snapshot(view),
-                CoreOutput::Persist(_) => unreachable!("a server without an ensemble has no epochs to keep"),
+                CoreOutput::Persist { .. }
+                | CoreOutput::Truncate { .. }
+                | CoreOutput::Install { .. }
+                | CoreOutput::ReadHistory { .. }
+                | CoreOutput::Peer(_) => {
+                    unreachable!(
+                        "a server without an ensemble has no epochs, no peers, and no history but its own"
+                    )
+                }
+                CoreOutput::Report(what) => tracing::info!("{what}"),
+                CoreOutput::Stop(reason) => {
+                    tracing::error!("{reason}: the server ends");
+                    std::process::exit(EXIT_UNEXPECTED);
+                }
             }
         }
         self.append();
@@ -422,7 +458,9 @@ impl Driver {
         if self.proposals.is_empty() {
             return;
         }
-        let alone = !self.is_shared && self.writers.is_one(newest.1);
+        // A leader's proposals are on their way to its followers meanwhile, and their answers come in on this thread.
+        let waits_here = !self.is_shared && self.core.role() == Role::Standalone;
+        let alone = waits_here && self.writers.is_one(newest.2);
         if !alone || !self.log.append_here(&mut self.proposals) {
             self.log.append(&mut self.proposals);
         }

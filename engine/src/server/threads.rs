@@ -86,7 +86,7 @@ impl CoreThread {
             self.bell.arm();
             if !self.driver.has_work() {
                 let patience = if self.driver.is_blocked() { PATIENCE_BLOCKED } else { PATIENCE };
-                self.parker.park_timeout(patience);
+                self.parker.park_timeout(self.driver.sleeps_at_most(patience));
             }
             self.bell.disarm();
         }
@@ -137,7 +137,7 @@ impl JointThread {
                 (false, true) => PATIENCE_BLOCKED,
                 (false, false) => PATIENCE,
             };
-            wait(&mut self.worker, patience);
+            wait(&mut self.worker, self.driver.sleeps_at_most(patience));
             self.bell.disarm();
             self.worker.turn();
         }
