@@ -377,7 +377,7 @@ fn start_log(
             counters.add(Counter::TxnsLogged, txns);
             counters.add(Counter::SlowSyncs, u64::from(nanos >= warning_nanos));
         }
-        LogEvent::Durable(zxid) => core.send(Tidings::Durable(zxid)),
+        LogEvent::Answer(answer) => core.send(Tidings::Log(answer)),
         LogEvent::Space(space) => core.send(Tidings::Space(space)),
         LogEvent::Failed(failure) => {
             // Nothing later may be acknowledged, and nobody can say what is on the disk: the one honest thing is to end.

@@ -7,7 +7,7 @@ use crate::intake::{Bell, CoreRequest, Intake};
 use crate::io::clock::{Clock, SystemClock};
 use crate::io::process;
 use crate::limits;
-use crate::log::{LogHandle, LogSpace, LogThread};
+use crate::log::{LogAnswer, LogCommand, LogHandle, LogSpace, LogThread};
 use crate::ring::{ConnRef, Event, Publisher};
 use crate::snapshot::{Compression, Job, Pinned, Progress, Snapshotter};
 use crate::world::{Room, View};
@@ -23,7 +23,7 @@ use std::thread;
 
 /// What other threads tell the core's.
 pub enum Tidings {
-    Durable(Zxid),
+    Log(LogAnswer),
     Space(LogSpace),
     /// Size of the snapshot, or why there is none.
     Snapshot(Option<u64>),
@@ -355,7 +355,7 @@ impl Driver {
 
     fn hear(&mut self, tidings: Tidings, now: Now) {
         let input = match tidings {
-            Tidings::Durable(zxid) => {
+            Tidings::Log(LogAnswer::Durable(zxid)) => {
                 while let Some((last, since)) = self.tally.on_the_way.front()
                     && *last <= zxid
                 {
@@ -407,7 +407,7 @@ impl Driver {
                 CoreOutput::Publish(event) => self.events.push_back(event),
                 CoreOutput::RollLog => {
                     self.append();
-                    self.log.roll();
+                    self.log.push(LogCommand::Roll);
                 }
                 CoreOutput::TakeSnapshot(view) => self.begin_snapshot(view),
                 CoreOutput::Persist(_) => unreachable!("a server without an ensemble has no epochs to keep"),
