@@ -6,7 +6,8 @@
 use criterion::{BenchmarkId, Criterion, Throughput, criterion_group, criterion_main};
 use ostler_engine::io::disk::{Disk, RealDisk};
 use ostler_engine::log::{
-    FileId, LogEvent, LogSettings, LogThread, LogWriter, Method, RecoverSettings, Spares, put_record, recover,
+    FileId, LogAnswer, LogEvent, LogSettings, LogThread, LogWriter, Method, RecoverSettings, Spares,
+    put_record, recover,
 };
 use ostler_replication::{Proposal, Zxid};
 use std::collections::VecDeque;
@@ -81,7 +82,7 @@ fn hand_off(c: &mut Criterion) {
     let (tell, events) = channel();
     let settings = LogSettings { sync: false, ..LogSettings::new(temp.path()) };
     let log = LogThread::start(Arc::new(RealDisk), settings, Zxid(0), move |event| {
-        if let LogEvent::Durable(zxid) = event {
+        if let LogEvent::Answer(LogAnswer::Durable(zxid)) = event {
             // The bench may be over.
             let _ = tell.send(zxid);
         }

@@ -123,14 +123,24 @@ pub struct Intake {
 
 /// One submitter per worker, in the order of `workers`, which wakes a worker when there is room again.
 pub fn intake(bell: Arc<Bell>, workers: Vec<Box<dyn Wake>>) -> (Intake, Vec<Submitter>) {
+    bounded_intake(bell, workers, INTAKE_REQUESTS_MAX, INTAKE_BYTES_MAX)
+}
+
+/// With other bounds than a server's: of all workers' queues together.
+pub fn bounded_intake(
+    bell: Arc<Bell>,
+    workers: Vec<Box<dyn Wake>>,
+    requests_max: usize,
+    bytes_max: usize,
+) -> (Intake, Vec<Submitter>) {
     let count = workers.len().max(1);
     let queues: Vec<Arc<Queue>> = workers
         .into_iter()
         .map(|worker| {
             Arc::new(Queue {
-                requests: ArrayQueue::new((INTAKE_REQUESTS_MAX / count).max(1)),
+                requests: ArrayQueue::new((requests_max / count).max(1)),
                 bytes: AtomicUsize::new(0),
-                bytes_max: INTAKE_BYTES_MAX / count,
+                bytes_max: bytes_max / count,
                 refused: AtomicBool::new(false),
                 worker,
             })

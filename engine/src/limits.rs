@@ -214,9 +214,9 @@ pub const SYNC_WARNING_MS_DEFAULT: u64 = 1000;
 pub const SIDE_MARK_IDLE_MS: u64 = 500;
 /// What a burst of writes left free in the heap goes back to the system when the core has had nothing to do for so long,
 /// milliseconds: longer than pauses within a burst, ...
-pub const REST_AFTER_MS: u64 = 250;
+pub const HEAP_TRIM_AFTER_MS: u64 = 250;
 /// ... and when so much was written since it last did, bytes of records: then the millisecond or two are nothing beside it.
-pub const REST_BYTES_LEAST: u64 = 16 << 20;
+pub const HEAP_TRIM_BYTES_LEAST: u64 = 16 << 20;
 /// The core syncs a batch itself, without the log thread, when nobody but its client has called for so long, milliseconds:
 /// then nobody is kept waiting. Longer than a client takes to answer, shorter than anybody notices.
 pub const LONE_CALLER_MS: u64 = 10;

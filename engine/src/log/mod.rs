@@ -15,6 +15,7 @@ mod scan;
 mod segments;
 mod thread;
 mod truncate;
+mod turn;
 mod writer;
 
 pub use ahead::{Content, replay};
@@ -29,6 +30,7 @@ pub use scan::{Found, Scan, find_record, scan};
 pub use segments::{LogFile, LogSpace, NoSpare, Spare, Spares, log_files, log_name, log_name_zxid};
 pub use thread::{LogCounters, LogEvent, LogHandle, LogThread};
 pub use truncate::{TruncateError, Truncation, truncate};
+pub use turn::{Executed, LogAnswer, LogCommand, LogCommands, LogExecutor, LogWork};
 pub use writer::{AppendError, LogFailure, LogSettings, LogWriter, Method, Written};
 
 #[cfg(test)]

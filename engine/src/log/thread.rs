@@ -1,6 +1,6 @@
-//! The log's threads: `ostler-log` drives the writer, `ostler-segments` makes spares ahead of need. Commands come in
+//! The log's threads: `ostler-log` carries commands out, `ostler-segments` makes spares ahead of need. Commands come in
 //! through one bounded queue, what happened goes out through a function of the caller's.
-//! Not here: what is written and how (`writer`), what is committed.
+//! Not here: what a command does (`turn`), what is written and how (`writer`), what is committed.
 //!
 //! Who runs at once: the core (and purge) push commands under the queue's mutex; the log thread takes all there are, in
 //! order, and works without the mutex. Group commit needs no timer: what was queued while the last sync ran is the next
@@ -12,11 +12,12 @@
 //! before behind him, and nothing can be queued meanwhile: the core queues, and it is the core that writes.
 
 use super::segments::{LogSpace, Spares};
-use super::writer::{AppendError, LogFailure, LogSettings, LogWriter, open_dir};
+use super::turn::{Executed, LogAnswer, LogCommand, LogCommands, LogExecutor, LogWork};
+use super::writer::{LogFailure, LogSettings, LogWriter, open_dir};
 use crate::io::disk::Disk;
 use crate::limits::{
-    BATCH_BYTES_MAX, LOG_HERE_AGAIN_MS, LOG_HERE_BYTES_MAX, LOG_HERE_MEMORY, LOG_HERE_MICROS_MAX,
-    LOG_HERE_MICROS_USUAL, LOG_QUEUE_PROPOSALS_MAX, SIDE_MARK_IDLE_MS,
+    LOG_HERE_AGAIN_MS, LOG_HERE_BYTES_MAX, LOG_HERE_MEMORY, LOG_HERE_MICROS_MAX, LOG_HERE_MICROS_USUAL,
+    LOG_QUEUE_PROPOSALS_MAX, SIDE_MARK_IDLE_MS,
 };
 use ostler_replication::{Proposal, Zxid};
 use std::collections::VecDeque;
@@ -31,10 +32,12 @@ use std::time::{Duration, Instant};
 /// and must not call the log.
 #[derive(Debug)]
 pub enum LogEvent {
-    /// Everything up to this zxid is on stable storage; always the last zxid of a proposal.
-    Durable(Zxid),
+    Answer(LogAnswer),
     /// One group was stored and synced: how long that took, and its txns.
-    Synced { took: Duration, txns: u64 },
+    Synced {
+        took: Duration,
+        txns: u64,
+    },
     /// How much room there is; told on each change, first before the first append.
     Space(LogSpace),
     /// The process must print this and exit with [`super::EXIT_DISK`] at once. The thread has ended.
@@ -56,13 +59,6 @@ pub struct LogCounters {
     pub segments: AtomicU64,
 }
 
-enum Command {
-    Append(Proposal),
-    Roll,
-    /// Write the side mark, cut the segment, end.
-    Stop,
-}
-
 struct Shared {
     queue: Mutex<Queue>,
     changed: Condvar,
@@ -70,10 +66,8 @@ struct Shared {
     counters: LogCounters,
 }
 
-#[derive(Default)]
 struct Queue {
-    commands: VecDeque<Command>,
-    proposals: usize,
+    commands: LogCommands,
     /// The log thread waits: it holds no command, and not the writer.
     asleep: bool,
     /// The side mark lags behind the log.
@@ -116,17 +110,23 @@ impl LogThread {
             Box::new(move |level| tell_space(LogEvent::Space(level))),
         )
         .map_err(failed)?;
+        let queue = Queue {
+            commands: LogCommands::new(LOG_QUEUE_PROPOSALS_MAX),
+            asleep: false,
+            mark_is_stale: false,
+            written_here: false,
+            closed: false,
+        };
         let shared = Arc::new(Shared {
-            queue: Mutex::default(),
+            queue: Mutex::new(queue),
             changed: Condvar::new(),
             spares: spares.clone(),
             counters: LogCounters::default(),
         });
         let warning = Duration::from_millis(settings.sync_warning_ms);
-        let writer = LogWriter::new(disk, settings.clone(), spares.clone(), last);
-        let writing =
-            Writing { writer, tell: tell.clone(), warning, group: Vec::new(), waits: Waits::default() };
-        let writing = Arc::new(Mutex::new(writing));
+        let executor = LogExecutor::new(LogWriter::new(disk, settings.clone(), spares.clone(), last));
+        let (here, waits) = Default::default();
+        let writing = Arc::new(Mutex::new(Writing { executor, tell: tell.clone(), warning, here, waits }));
         let mut log = LogThread {
             shared: shared.clone(),
             writing: writing.clone(),
@@ -146,12 +146,8 @@ impl LogThread {
     /// `LOG_QUEUE_PROPOSALS_MAX` are waiting, or the log failed.
     pub fn append(&self, proposals: &mut VecDeque<Proposal>) {
         let mut queue = self.shared.lock();
-        while !queue.closed
-            && queue.proposals < LOG_QUEUE_PROPOSALS_MAX
-            && let Some(proposal) = proposals.pop_front()
-        {
-            queue.proposals += 1;
-            queue.commands.push_back(Command::Append(proposal));
+        if !queue.closed {
+            queue.commands.append(proposals);
         }
         self.shared.wake(queue);
     }
@@ -175,10 +171,12 @@ impl LogThread {
             // It sleeps without an end in sight: it is to look after the mark.
             self.shared.changed.notify_one();
         }
-        writing.group.extend(proposals.drain(..));
-        let logged = writing.log_group(&self.shared);
+        let mut work = std::mem::take(&mut writing.here);
+        work.append(proposals.drain(..));
+        let done = writing.carry_out(&mut work, &self.shared);
+        writing.here = work;
         drop(writing);
-        match logged {
+        match done {
             Ok(true) => true,
             // It needed no segment, so there is nothing it could have waited for.
             Ok(false) => unreachable!("a group for the open segment was given up"),
@@ -191,9 +189,9 @@ impl LogThread {
         }
     }
 
-    /// What is appended from here on goes to a new file. For snapshots: their log begins with its own file.
-    pub fn roll(&self) {
-        self.shared.push(self.shared.lock(), Command::Roll);
+    /// Queues a command behind what was queued before. Proposals go by [`LogThread::append`], which has a bound.
+    pub fn push(&self, command: LogCommand) {
+        self.shared.push(self.shared.lock(), command);
     }
 
     pub fn handle(&self) -> LogHandle {
@@ -214,7 +212,7 @@ impl LogThread {
         if self.threads.is_empty() {
             return;
         }
-        self.shared.push(self.shared.lock(), Command::Stop);
+        self.shared.push(self.shared.lock(), LogCommand::Stop);
         self.shared.spares.retry();
         if let Some(writer) = self.threads.pop()
             && let Err(panic) = writer.join()
@@ -258,11 +256,11 @@ impl Shared {
     }
 
     fn stopping(&self) -> bool {
-        self.lock().commands.iter().any(|command| matches!(command, Command::Stop))
+        self.lock().commands.is_stopping()
     }
 
-    fn push(&self, mut queue: MutexGuard<'_, Queue>, command: Command) {
-        queue.commands.push_back(command);
+    fn push(&self, mut queue: MutexGuard<'_, Queue>, command: LogCommand) {
+        queue.commands.push(command);
         self.wake(queue);
     }
 
@@ -284,10 +282,11 @@ fn spawn(name: &str, run: impl FnOnce() + Send + 'static) -> io::Result<JoinHand
 
 /// What is held to write: by the log thread, or by the core in its stead.
 struct Writing {
-    writer: LogWriter,
+    executor: LogExecutor,
     tell: Arc<dyn Fn(LogEvent) + Send + Sync>,
     warning: Duration,
-    group: Vec<Proposal>,
+    /// What the core writes itself; kept from one time to the next.
+    here: LogWork,
     waits: Waits,
 }
 
@@ -344,52 +343,29 @@ impl Driver {
     }
 
     fn drive(&self) -> Result<(), LogFailure> {
-        let mut group = Vec::new();
+        let mut work = LogWork::default();
         loop {
-            let Some(after) = self.next_group(&mut group)? else { return Ok(()) };
+            if !self.take(&mut work)? {
+                return Ok(());
+            }
             let mut writing = self.writing();
-            if !group.is_empty() {
-                writing.group.append(&mut group);
-                if !writing.log_group(&self.shared)? {
-                    return Ok(());
-                }
+            if !writing.carry_out(&mut work, &self.shared)? {
+                return Ok(());
             }
-            match after {
-                Some(Command::Roll) => {
-                    writing.writer.write_mark()?;
-                    writing.writer.roll()?;
-                }
-                Some(Command::Stop) => return writing.writer.close(),
-                Some(Command::Append(_)) | None => {}
-            }
-            let stale = writing.writer.mark_is_stale();
+            let stale = writing.executor.writer().mark_is_stale();
             drop(writing);
             self.shared.lock().mark_is_stale = stale;
         }
     }
 
-    /// Takes proposals up to a bound in bytes, or up to a command that has to stand between two groups, which is given
-    /// back. `None` at the end: the core's write failed.
-    fn next_group(&self, group: &mut Vec<Proposal>) -> Result<Option<Option<Command>>, LogFailure> {
+    /// Waits for commands. False at the end: the core's write failed.
+    fn take(&self, work: &mut LogWork) -> Result<bool, LogFailure> {
         let mut queue = self.wait()?;
         if queue.closed {
-            return Ok(None);
+            return Ok(false);
         }
-        let mut bytes = 0;
-        while let Some(command) = queue.commands.pop_front() {
-            match command {
-                Command::Append(proposal) => {
-                    queue.proposals -= 1;
-                    bytes += proposal.records.len();
-                    group.push(proposal);
-                    if bytes >= BATCH_BYTES_MAX as usize {
-                        break;
-                    }
-                }
-                other => return Ok(Some(Some(other))),
-            }
-        }
-        Ok(Some(None))
+        queue.commands.take(work);
+        Ok(true)
     }
 
     /// Until there is a command, or the log has failed; writes the side mark when nothing was logged for a while.
@@ -410,7 +386,7 @@ impl Driver {
             if waited.timed_out() && !queue.written_here && queue.commands.is_empty() && !queue.closed {
                 queue.asleep = false;
                 drop(queue);
-                self.writing().writer.write_mark()?;
+                self.writing().executor.write_mark()?;
                 queue = shared.lock();
                 queue.mark_is_stale = false;
             }
@@ -426,49 +402,38 @@ impl Writing {
         let bytes: usize = proposals.iter().map(|proposal| proposal.records.len()).sum();
         bytes <= LOG_HERE_BYTES_MAX
             && self.waits.are_short(Instant::now())
-            && self.writer.has_room(proposals.iter())
+            && self.executor.writer().has_room(proposals.iter())
     }
 
-    /// Logs the group and reports it durable; on a full disk as soon as there is space. False when the log was stopped
-    /// meanwhile.
-    fn log_group(&mut self, shared: &Shared) -> Result<bool, LogFailure> {
-        let begun = Instant::now();
-        let mut told = self.writer.last();
-        loop {
-            let outcome = self.writer.append(self.group.iter());
-            let logged = self.writer.last();
-            // Of a group that stopped half-way, the proposals that are whole.
-            if let Some(whole) = self.group.iter().rev().find(|proposal| proposal.last <= logged)
-                && whole.last > told
-            {
-                told = whole.last;
-                (self.tell)(LogEvent::Durable(whole.last));
+    /// Does all of `work` and reports it; on a full disk as soon as there is space. False when the log has come to its end.
+    fn carry_out(&mut self, work: &mut LogWork, shared: &Shared) -> Result<bool, LogFailure> {
+        let mut begun = Instant::now();
+        while !work.is_done() {
+            let executed = self.executor.execute(work);
+            while let Some(answer) = self.executor.next_answer() {
+                (self.tell)(LogEvent::Answer(answer));
             }
-            match outcome {
-                Ok(()) => break,
-                Err(AppendError::Failed(failure)) => return Err(failure),
-                Err(AppendError::Closed) => return Ok(false),
-                Err(AppendError::NoSpace) => {
-                    self.group.retain(|proposal| proposal.last > logged);
-                    if shared.stopping() {
-                        self.writer.close()?;
-                        return Ok(false);
-                    }
-                    shared.spares.wait_for_space();
+            match executed? {
+                Executed::Group => begun = self.count(&shared.counters, begun),
+                Executed::Command => {}
+                Executed::Ended => return Ok(false),
+                Executed::NoSpace if shared.stopping() => {
+                    self.executor.close()?;
+                    return Ok(false);
                 }
+                Executed::NoSpace => shared.spares.wait_for_space(),
             }
         }
-        self.group.clear();
-        self.count(&shared.counters, begun);
         Ok(true)
     }
 
-    fn count(&mut self, counters: &LogCounters, begun: Instant) {
+    /// A group was logged; the time now.
+    fn count(&mut self, counters: &LogCounters, begun: Instant) -> Instant {
         let ended = Instant::now();
         let took = ended.duration_since(begun);
         self.waits.note(took, ended);
         let nanos = u64::try_from(took.as_nanos()).unwrap_or(u64::MAX);
-        let written = self.writer.written();
+        let written = self.executor.writer().written();
         let txns = written.records.saturating_sub(counters.records.load(Ordering::Relaxed));
         (self.tell)(LogEvent::Synced { took, txns });
         // One writer at a time, whoever holds the log's: plain stores are enough.
@@ -484,6 +449,7 @@ impl Writing {
                 took.as_millis()
             );
         }
+        ended
     }
 }
 

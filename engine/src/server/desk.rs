@@ -4,7 +4,7 @@
 //! One thread of its own, because an answer waits for every worker's next turn; a purge has another, because removing
 //! large files can take long.
 
-use super::driver::{self, SharedFigures, Tidings};
+use super::driver::{self, DriverMessage, SharedFigures};
 use super::recovery::Paths;
 use super::{StartError, threads};
 use crate::admin::process::{self, ProcessFacts};
@@ -255,7 +255,7 @@ impl Clerk {
         question: impl FnOnce(&Core) -> T + Send + 'static,
     ) -> Option<T> {
         let (answers, inbox) = sync_channel(1);
-        self.core.send(Tidings::Ask(Box::new(move |core| {
+        self.core.send(DriverMessage::Ask(Box::new(move |core| {
             let _ = answers.send(question(core));
         })));
         inbox.recv_timeout(ANSWER_WITHIN).ok()

@@ -1,270 +1,161 @@
-//! Drives the core: brings it requests, the log's and the snapshotter's news and the time, and does what it decides.
-//! Not here: deciding (core); sockets (workers).
+//! Drives the core: brings it requests, messages of other threads and the time, and does what it decides. One thread turns
+//! it, or a simulation: whatever it acts through is one of its seams.
+//! Not here: deciding (core); sockets (workers); when to turn and how to sleep (`threads`).
 
-use crate::admin::{Counter, Counters, Summary};
-use crate::core::{Core, CoreInput, CoreOutput, Figures, Now, Space};
-use crate::intake::{Bell, CoreRequest, Intake};
-use crate::io::clock::{Clock, SystemClock};
-use crate::io::process;
+mod figures;
+mod heap_trim;
+mod lone_writer;
+mod mailbox;
+mod outbox;
+mod seams;
+mod space;
+mod tally;
+
+pub use figures::SharedFigures;
+pub use mailbox::{DriverMessage, Mailbox, Question};
+pub use seams::{Log, Production, Seams, Snapshots};
+
+use crate::admin::Counters;
+use crate::core::{Core, CoreInput, CoreOutput, Now, Space};
+use crate::intake::{CoreRequest, Intake};
+use crate::io::clock::Clock;
 use crate::limits;
-use crate::log::{LogHandle, LogSpace, LogThread};
-use crate::ring::{ConnRef, Event, Publisher};
-use crate::snapshot::{Compression, Job, Pinned, Progress, Snapshotter};
-use crate::world::{Room, View};
-use crossbeam::queue::SegQueue;
+use crate::log::{LogAnswer, LogCommand, LogSpace};
+use crate::ring::{Event, Publisher};
+use crate::snapshot::{Compression, Job, Pinned, Progress};
+use crate::world::View;
 use crossbeam::utils::CachePadded;
-use ostler_replication::{Moment, Number, Proposal, Role, Zxid};
+use heap_trim::HeapTrim;
+use lone_writer::LoneWriter;
+use ostler_replication::{Proposal, Role};
+use outbox::Outbox;
+use space::SpaceWatch;
 use std::collections::VecDeque;
 use std::ops::ControlFlow;
 use std::sync::Arc;
-use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
+use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::mpsc::Sender;
-use std::thread;
 use std::time::Duration;
+use tally::Tally;
 
-/// What other threads tell the core's.
-pub enum Tidings {
-    Durable(Zxid),
-    Space(LogSpace),
-    /// Size of the snapshot, or why there is none.
-    Snapshot(Option<u64>),
-    SnapshotWanted,
-    /// A question run on the core's thread, between two steps: it must be brief.
-    Ask(Question),
-    /// Look at what was set to make you stop.
-    Stop,
-}
+/// How long to sleep at most: what later turns than this take for a stall is postponed.
+pub(super) const PATIENCE: Duration = Duration::from_millis(limits::WAIT_MS_MAX / 2);
+/// While something waits for a thread that rings no bell.
+const PATIENCE_BLOCKED: Duration = Duration::from_millis(1);
 
-pub type Question = Box<dyn FnOnce(&Core) + Send>;
-
-/// Where they put it. Bounded by what is under way: one sync, one snapshot, and what operators ask for.
-pub struct Mailbox {
-    tidings: SegQueue<Tidings>,
-    bell: Arc<Bell>,
-}
-
-impl Mailbox {
-    pub fn new(bell: Arc<Bell>) -> Mailbox {
-        Mailbox { tidings: SegQueue::new(), bell }
-    }
-
-    pub fn send(&self, tidings: Tidings) {
-        self.tidings.push(tidings);
-        self.bell.ring();
-    }
-}
-
-/// The core's figures for other threads; each is right by itself, they need not fit each other.
-#[derive(Default)]
-pub struct SharedFigures {
-    sessions: AtomicU64,
-    txns_in_flight: AtomicU64,
-    last_committed: AtomicU64,
-    znodes: AtomicU64,
-    ephemerals: AtomicU64,
-    data_bytes: AtomicU64,
-    snapshot_running: AtomicBool,
-    retained_bytes: AtomicU64,
-    tree_bytes: AtomicU64,
-}
-
-impl SharedFigures {
-    fn store(&self, figures: Figures) {
-        self.sessions.store(figures.sessions as u64, Ordering::Relaxed);
-        self.txns_in_flight.store(figures.txns_in_flight as u64, Ordering::Relaxed);
-        self.last_committed.store(figures.last_committed.0, Ordering::Relaxed);
-        self.znodes.store(figures.znodes, Ordering::Relaxed);
-        self.ephemerals.store(figures.ephemerals, Ordering::Relaxed);
-        self.data_bytes.store(figures.data_bytes, Ordering::Relaxed);
-        self.snapshot_running.store(figures.snapshot_running, Ordering::Relaxed);
-        self.retained_bytes.store(figures.retained_bytes, Ordering::Relaxed);
-        self.tree_bytes.store(figures.tree_bytes, Ordering::Relaxed);
-    }
-
-    pub fn load(&self) -> Figures {
-        Figures {
-            sessions: self.sessions.load(Ordering::Relaxed) as usize,
-            txns_in_flight: self.txns_in_flight.load(Ordering::Relaxed) as usize,
-            last_committed: Zxid(self.last_committed.load(Ordering::Relaxed)),
-            znodes: self.znodes.load(Ordering::Relaxed),
-            ephemerals: self.ephemerals.load(Ordering::Relaxed),
-            data_bytes: self.data_bytes.load(Ordering::Relaxed),
-            snapshot_running: self.snapshot_running.load(Ordering::Relaxed),
-            retained_bytes: self.retained_bytes.load(Ordering::Relaxed),
-            tree_bytes: self.tree_bytes.load(Ordering::Relaxed),
-            // Of no use to others: the driver says it in the log.
-            room: Room::Ample,
-            // Counted where the registry's counters are.
-            sessions_expired: 0,
-            forwarded: 0,
-            digest_mismatches: 0,
-            digest_differs_at: None,
-        }
-    }
-}
-
-/// Of the process, when something came that cannot be.
-const EXIT_UNEXPECTED: i32 = 1;
-
-/// Between two attempts to make room on a full disk.
-const SPACE_AGAIN_MS: u64 = limits::SPACE_AGAIN_MS;
-
-/// Whether the log's disk is full, and when something was last done about it.
-#[derive(Default)]
-pub struct SpaceWatch {
-    low: bool,
-    tried: Option<Moment>,
-}
-
-impl SpaceWatch {
-    fn told(&mut self, space: LogSpace) {
-        self.low = space != LogSpace::Ok;
-        if !self.low {
-            self.tried = None;
-        }
-    }
-
-    fn is_low(&self) -> bool {
-        self.low
-    }
-
-    fn is_due(&mut self, now: Now) -> bool {
-        let due = self.low && self.tried.is_none_or(|at| now.mono.since(at) >= SPACE_AGAIN_MS * 1_000_000);
-        if due {
-            self.tried = Some(now.mono);
-        }
-        due
-    }
-}
-
-/// The core with everything it acts through. One thread turns it.
-pub struct Driver {
+/// What a driver is made of.
+pub struct Parts<S: Seams> {
     pub core: Core,
     pub intake: Intake,
-    /// From the intake, not yet stepped.
-    pub taken: VecDeque<CoreRequest>,
     pub publisher: Publisher<Event>,
     pub mailbox: Arc<Mailbox>,
-    pub log: LogThread,
-    pub snapshotter: Snapshotter,
+    pub log: S::Log,
+    pub snapshots: S::Snapshots,
+    pub clock: S::Clock,
+    pub counters: Arc<CachePadded<Counters>>,
+    /// Set when the core is to end: a snapshot under way is given up.
+    pub stop: Arc<AtomicBool>,
+    /// Asked for a purge when the disk is full.
+    pub purge: Sender<()>,
+    pub settings: Settings,
+}
+
+/// What the driver itself goes by.
+#[derive(Clone, Debug)]
+pub struct Settings {
     pub compression: Compression,
     /// The tree's digest is kept.
     pub digest: bool,
-    pub figures: Arc<SharedFigures>,
-    pub clock: SystemClock,
+    /// Bytes that the ring may hold before the core takes no more requests.
+    pub ring_bytes_max: usize,
+    /// Requests taken in one turn.
+    pub turn_requests_max: usize,
+    /// Gives memory that a burst of writes left free back to the system, without holding up whoever calls it.
+    pub give_back_memory: fn(),
+}
+
+/// The core with everything it acts through.
+pub struct Driver<S: Seams> {
+    core: Core,
+    intake: Intake,
+    /// From the intake, not yet stepped.
+    taken: VecDeque<CoreRequest>,
+    outbox: Outbox,
+    mailbox: Arc<Mailbox>,
+    log: S::Log,
     /// Decided, but the log's queue was full.
-    pub proposals: VecDeque<Proposal>,
-    pub counters: Arc<CachePadded<Counters>>,
-    pub tally: Tally,
-    /// Decided, but the ring was full: the slowest worker has to move first.
-    pub events: VecDeque<Event>,
-    /// Of the newest events published, as many as the ring may still hold.
-    pub in_ring: VecDeque<usize>,
-    pub in_ring_bytes: usize,
-    /// Set when the core is to end: a snapshot under way is given up.
-    pub stop: Arc<AtomicBool>,
-    /// Asked for a purge when the disk is full, and when that was.
-    pub purge: Sender<()>,
-    pub space: SpaceWatch,
-    pub writers: Writers,
-    pub rest: Rest,
-    /// The thread that turns this serves clients as well, and not one alone.
-    pub is_shared: bool,
+    proposals: VecDeque<Proposal>,
+    snapshots: S::Snapshots,
+    clock: S::Clock,
+    stop: Arc<AtomicBool>,
+    purge: Sender<()>,
+    settings: Settings,
+    figures: Arc<SharedFigures>,
+    tally: Tally,
+    space: SpaceWatch,
+    lone_writer: LoneWriter,
+    heap_trim: HeapTrim,
+    is_shared: bool,
 }
 
-/// Whether one client writes alone: then the core waits for the disk in the log thread's stead.
-#[derive(Default)]
-pub struct Writers {
-    last: Option<ConnRef>,
-    /// When another one wrote before it.
-    others_at: Option<Moment>,
-}
-
-impl Writers {
-    fn note(&mut self, request: &CoreRequest, now: Now) {
-        if let CoreRequest::Write { from, .. } = request
-            && self.last.replace(*from) != Some(*from)
-        {
-            self.others_at = Some(now.mono);
+impl<S: Seams> Driver<S> {
+    pub fn new(parts: Parts<S>) -> Driver<S> {
+        let Parts {
+            core,
+            intake,
+            publisher,
+            mailbox,
+            log,
+            snapshots,
+            clock,
+            counters,
+            stop,
+            purge,
+            settings,
+        } = parts;
+        Driver {
+            core,
+            intake,
+            taken: VecDeque::new(),
+            outbox: Outbox::new(publisher, settings.ring_bytes_max),
+            mailbox,
+            log,
+            proposals: VecDeque::new(),
+            snapshots,
+            clock,
+            stop,
+            purge,
+            settings,
+            figures: Arc::default(),
+            tally: Tally::new(counters),
+            space: SpaceWatch::default(),
+            lone_writer: LoneWriter::default(),
+            heap_trim: HeapTrim::default(),
+            is_shared: false,
         }
     }
 
-    fn is_one(&self, now: Moment) -> bool {
-        self.others_at.is_some_and(|at| now.since(at) >= limits::LONE_CALLER_MS * 1_000_000)
-    }
-}
-
-/// Tells when a burst of writes is over: then what it left free in the heap goes back to the system.
-#[derive(Default)]
-pub struct Rest {
-    /// Of records, since it last did.
-    written: u64,
-    busy_at: Moment,
-}
-
-impl Rest {
-    fn wrote(&mut self, bytes: usize, now: Moment) {
-        self.written += bytes as u64;
-        self.busy_at = now;
+    pub fn core(&self) -> &Core {
+        &self.core
     }
 
-    /// To be asked again and again; once it says so, it is over.
-    fn is_due(&mut self, is_busy: impl FnOnce() -> bool, now: Moment) -> bool {
-        if self.written < limits::REST_BYTES_LEAST {
-            return false;
-        }
-        if is_busy() {
-            self.busy_at = now;
-        }
-        let is_due = now.since(self.busy_at) >= limits::REST_AFTER_MS * 1_000_000;
-        if is_due {
-            self.written = 0;
-        }
-        is_due
+    pub fn figures(&self) -> Arc<SharedFigures> {
+        self.figures.clone()
     }
-}
 
-/// What the counters are computed from.
-#[derive(Default)]
-pub struct Tally {
-    /// Numbers and last zxids of proposals on their way to the disk, and when they were handed over.
-    on_the_way: VecDeque<(Number, Zxid, Moment)>,
-    /// The last one that is there.
-    durable: Number,
-    digest_mismatches: u64,
-    snapshot_begun: Option<Moment>,
-    sessions_expired: u64,
-    room: Room,
-}
-
-fn say_room(figures: Figures) {
-    let Figures { znodes, tree_bytes, .. } = figures;
-    match figures.room {
-        Room::Ample => tracing::info!(znodes, tree_bytes, "the tree has room again: writes are served"),
-        Room::Low => tracing::warn!(
-            znodes,
-            tree_bytes,
-            "the tree has nearly filled its memory (ostler.treeMemory): writes are refused, deletes go on. If deleting \
-             does not help, what is free is in too small pieces: a restart joins them"
-        ),
-        Room::Floor | Room::Spent => tracing::error!(
-            znodes,
-            tree_bytes,
-            "the tree has filled its memory: deletes are refused, too; only sessions end. A running snapshot keeps what is \
-             replaced: wait for its end, or restart with a larger ostler.treeMemory"
-        ),
+    /// Whether the thread that turns this serves clients as well, and not one alone: then it does not wait for the disk.
+    pub fn share_thread(&mut self, is_shared: bool) {
+        self.is_shared = is_shared;
     }
-}
 
-impl Driver {
     /// One round: everything that came in, one turn of the core, everything it decided.
     pub fn turn(&mut self) {
         let mut now = self.now();
-        while let Some(tidings) = self.mailbox.tidings.pop() {
-            self.hear(tidings, now);
+        while let Some(message) = self.mailbox.take() {
+            self.hear(message, now);
         }
         self.act();
-        for taken in 0..limits::CORE_STEP_REQUESTS_MAX {
+        for taken in 0..self.settings.turn_requests_max {
             if !self.takes_requests() {
                 break;
             }
@@ -273,7 +164,7 @@ impl Driver {
             if taken % 256 == 255 {
                 now = self.now();
             }
-            self.writers.note(&request, now);
+            self.lone_writer.note(&request, now);
             self.core.step(CoreInput::Request(request), now);
         }
         let now = self.now();
@@ -281,35 +172,18 @@ impl Driver {
         self.core.turn(now);
         self.act();
         // What `append` wrote itself was told meanwhile.
-        while let Some(tidings) = self.mailbox.tidings.pop() {
+        while let Some(message) = self.mailbox.take() {
             let now = self.now();
-            self.hear(tidings, now);
+            self.hear(message, now);
             self.act();
         }
         let figures = self.core.figures();
-        self.counters.begin_turn();
-        let expired = figures.sessions_expired
-            - std::mem::replace(&mut self.tally.sessions_expired, figures.sessions_expired);
-        self.counters.add(Counter::SessionsExpired, expired);
-        let mismatches = figures.digest_mismatches
-            - std::mem::replace(&mut self.tally.digest_mismatches, figures.digest_mismatches);
-        if let (1.., Some(zxid)) = (mismatches, figures.digest_differs_at) {
-            self.counters.add(Counter::DigestMismatches, mismatches);
-            tracing::error!(%zxid, mismatches, "the leader's txns say another digest of the tree than ours has");
-        }
-        if figures.room != std::mem::replace(&mut self.tally.room, figures.room) {
-            say_room(figures);
-        }
+        self.tally.turned(figures);
         self.figures.store(figures);
         // What a snapshot pins is freed behind it.
         let is_busy = || figures.snapshot_running || self.core.has_work() || !self.core.is_quiet();
-        if self.rest.is_due(is_busy, now.mono) {
-            // Not here: with a hundred thousand freed pieces in the heap it takes 18 ms. What the core asks of the heap
-            // meanwhile it mostly finds in its own cache.
-            let trim = thread::Builder::new().name("ostler-trim".into()).spawn(process::give_back_memory);
-            if let Err(error) = trim {
-                tracing::warn!(%error, "freed memory is kept");
-            }
+        if self.heap_trim.is_due(is_busy, now.mono) {
+            (self.settings.give_back_memory)();
         }
     }
 
@@ -328,23 +202,27 @@ impl Driver {
 
     /// Whether a sleep would leave something undone that can be done now. Asked again after arming the bell.
     pub fn has_work(&self) -> bool {
-        !self.mailbox.tidings.is_empty()
-            || self.core.has_work()
-            || self.takes_requests() && self.has_requests()
+        !self.mailbox.is_empty() || self.core.has_work() || self.takes_requests() && self.has_requests()
     }
 
-    /// When a turn is wanted at the latest.
-    pub fn sleeps_at_most(&self, patience: Duration) -> Duration {
-        let Some(at) = self.core.next_timeout() else { return patience };
-        patience.min(Duration::from_nanos(at.since(self.clock.now().mono)))
+    /// How long whoever turns this may sleep when nobody rings the bell. Asked after arming it.
+    pub fn patience(&self) -> Duration {
+        match (self.has_work(), self.is_blocked() || self.core.is_holding()) {
+            (true, _) => Duration::ZERO,
+            (false, true) => PATIENCE_BLOCKED,
+            (false, false) => self.until_next_timeout().min(PATIENCE),
+        }
     }
 
-    /// Something waits for the clock, or for another thread that will not ring: look again soon.
-    pub fn is_blocked(&self) -> bool {
-        !self.events.is_empty()
-            || !self.proposals.is_empty()
-            || self.in_ring_bytes > limits::RING_BYTES_MAX
-            || self.core.is_holding()
+    /// How long the core's clock has nothing to do.
+    fn until_next_timeout(&self) -> Duration {
+        let Some(at) = self.core.next_timeout() else { return Duration::MAX };
+        Duration::from_nanos(at.since(self.clock.now().mono))
+    }
+
+    /// Something that was decided waits for another thread, which will not ring.
+    fn is_blocked(&self) -> bool {
+        self.outbox.is_blocked() || !self.proposals.is_empty()
     }
 
     /// Everything accepted is committed and handed to the workers.
@@ -352,14 +230,10 @@ impl Driver {
         self.core.is_quiet() && !self.has_requests() && !self.is_blocked()
     }
 
-    pub fn log_handle(&self) -> LogHandle {
-        self.log.handle()
-    }
-
     /// Syncs and closes the log. A running snapshot is given up: the log has all that would be in it.
     pub fn close(self) {
         self.stop.store(true, Ordering::Relaxed);
-        drop(self.snapshotter);
+        drop(self.snapshots);
         self.log.stop();
     }
 
@@ -369,25 +243,16 @@ impl Driver {
     }
 
     fn takes_requests(&self) -> bool {
-        self.core.wants_requests()
-            && self.events.is_empty()
-            && self.proposals.is_empty()
-            && self.in_ring_bytes <= limits::RING_BYTES_MAX
+        self.core.wants_requests() && !self.is_blocked()
     }
 
-    fn hear(&mut self, tidings: Tidings, now: Now) {
-        let input = match tidings {
-            Tidings::Durable(zxid) => {
-                while let Some((number, last, since)) = self.tally.on_the_way.front()
-                    && *last <= zxid
-                {
-                    self.counters.record(Summary::LogQueueAndSyncTime, now.mono.since(*since));
-                    self.tally.durable = *number;
-                    self.tally.on_the_way.pop_front();
-                }
-                CoreInput::Durable { number: self.tally.durable, zxid }
+    fn hear(&mut self, message: DriverMessage, now: Now) {
+        let input = match message {
+            DriverMessage::Log(LogAnswer::Durable(zxid)) => {
+                self.tally.durable(zxid, now.mono);
+                CoreInput::Durable(zxid)
             }
-            Tidings::Space(space) => {
+            DriverMessage::Space(space) => {
                 if space == LogSpace::Ok && self.space.is_low() {
                     tracing::info!("the log's disk has room again: writes are served");
                 }
@@ -399,21 +264,17 @@ impl Driver {
                     LogSpace::Full => Space::Full,
                 })
             }
-            Tidings::Snapshot(bytes) => {
-                let took = self.tally.snapshot_begun.take().map(|since| now.mono.since(since));
-                match (bytes, took) {
-                    (Some(_), Some(took)) => self.counters.record(Summary::SnapshotTime, took),
-                    _ => self.counters.add(Counter::SnapshotErrors, 1),
-                }
+            DriverMessage::Snapshot(bytes) => {
+                self.tally.snapshot_ended(bytes.is_some(), now.mono);
                 if bytes.is_some() && self.space.is_low() {
                     // What it makes superfluous gives the log its room back. Fails only while the server stops.
                     let _ = self.purge.send(());
                 }
                 CoreInput::SnapshotEnded(bytes)
             }
-            Tidings::SnapshotWanted => CoreInput::SnapshotWanted,
-            Tidings::Ask(question) => return question(&self.core),
-            Tidings::Stop => return,
+            DriverMessage::SnapshotWanted => CoreInput::SnapshotWanted,
+            DriverMessage::Ask(question) => return question(&self.core),
+            DriverMessage::Stop => return,
         };
         self.core.step(input, now);
     }
@@ -423,69 +284,33 @@ impl Driver {
             match output {
                 CoreOutput::Append { number, proposal } => {
                     let now = self.clock.now().mono;
-                    self.tally.on_the_way.push_back((number, proposal.last, now));
-                    self.rest.wrote(proposal.records.len(), now);
+                    self.tally.proposed(number, proposal.last, now);
+                    self.heap_trim.wrote(proposal.records.len(), now);
                     self.proposals.push_back(proposal);
                 }
-                CoreOutput::Publish(event) => self.events.push_back(event),
+                CoreOutput::Publish(event) => self.outbox.push(event),
                 CoreOutput::RollLog => {
                     self.append();
-                    self.log.roll();
+                    self.log.push(LogCommand::Roll);
                 }
                 CoreOutput::TakeSnapshot(view) => self.begin_snapshot(view),
-                CoreOutput::Persist { .. }
-                | CoreOutput::Truncate { .. }
-                | CoreOutput::Install { .. }
-                | CoreOutput::ReadHistory { .. }
-                | CoreOutput::Peer(_) => {
-                    unreachable!(
-                        "a server without an ensemble has no epochs, no peers, and no history but its own"
-                    )
-                }
-                CoreOutput::Report(what) => tracing::info!("{what}"),
-                CoreOutput::Stop(reason) => {
-                    tracing::error!("{reason}: the server ends");
-                    std::process::exit(EXIT_UNEXPECTED);
-                }
+                CoreOutput::Persist(_) => unreachable!("a server without an ensemble has no epochs to keep"),
             }
         }
         self.append();
-        self.publish();
+        self.outbox.publish();
     }
 
     fn append(&mut self) {
-        let Some(newest) = self.tally.on_the_way.back() else { return };
+        let Some(newest) = self.tally.newest() else { return };
         if self.proposals.is_empty() {
             return;
         }
         // A leader's proposals are on their way to its followers meanwhile, and their answers come in on this thread.
-        let waits_here = !self.is_shared && self.core.role() == Role::Standalone;
-        let alone = waits_here && self.writers.is_one(newest.2);
+        let may_wait = !self.is_shared && self.core.role() == Role::Standalone;
+        let alone = may_wait && self.lone_writer.writes_alone(newest);
         if !alone || !self.log.append_here(&mut self.proposals) {
             self.log.append(&mut self.proposals);
-        }
-    }
-
-    fn publish(&mut self) {
-        self.weigh_ring();
-        while let Some(event) = self.events.pop_front() {
-            let bytes = event.bytes();
-            let published =
-                self.publisher.publish(event, |worker, watching, event| event.concerns(worker, watching));
-            if let Err(event) = published {
-                self.events.push_front(event);
-                break;
-            }
-            self.in_ring.push_back(bytes);
-            self.in_ring_bytes += bytes;
-        }
-    }
-
-    /// Forgets what every worker has left behind.
-    fn weigh_ring(&mut self) {
-        let held = self.publisher.free();
-        while self.in_ring.len() > held {
-            self.in_ring_bytes -= self.in_ring.pop_front().unwrap_or(0);
         }
     }
 
@@ -503,15 +328,15 @@ impl Driver {
     }
 
     fn begin_snapshot(&mut self, view: View) {
-        self.tally.snapshot_begun = Some(self.clock.now().mono);
+        self.tally.snapshot_begins(self.clock.now().mono);
         let (figures, stop) = (self.figures.clone(), self.stop.clone());
         let job = Job {
-            source: Box::new(Pinned { view, digest: self.digest }),
-            compression: self.compression,
+            source: Box::new(Pinned { view, digest: self.settings.digest }),
+            compression: self.settings.compression,
             go_on: Box::new(move |_: Progress| goes_on(&figures, &stop)),
         };
-        if !self.snapshotter.offer(job) {
-            self.mailbox.send(Tidings::Snapshot(None));
+        if !self.snapshots.offer(job) {
+            self.mailbox.send(DriverMessage::Snapshot(None));
         }
     }
 }
@@ -519,7 +344,7 @@ impl Driver {
 /// Whether a snapshot is written on: what writers replace meanwhile cannot be freed, so that one is given up past the
 /// bound, and a server that stops does not wait for one that its log can do without.
 fn goes_on(figures: &SharedFigures, stop: &AtomicBool) -> ControlFlow<()> {
-    let retained = figures.retained_bytes.load(Ordering::Relaxed);
+    let retained = figures.retained_bytes();
     match retained > limits::SNAPSHOT_RETAINED_BYTES_MAX as u64 || stop.load(Ordering::Relaxed) {
         true => ControlFlow::Break(()),
         false => ControlFlow::Continue(()),
@@ -529,31 +354,17 @@ fn goes_on(figures: &SharedFigures, stop: &AtomicBool) -> ControlFlow<()> {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::core::Figures;
 
     #[test]
     fn a_snapshot_is_given_up_past_its_bound_and_when_the_server_stops() {
         let check = |retained: u64, stop: bool, goes: bool| {
             let figures = SharedFigures::default();
-            figures.retained_bytes.store(retained, Ordering::Relaxed);
+            figures.store(Figures { retained_bytes: retained, ..Figures::default() });
             assert_eq!(goes_on(&figures, &AtomicBool::new(stop)).is_continue(), goes);
         };
         check(limits::SNAPSHOT_RETAINED_BYTES_MAX as u64, false, true);
         check(limits::SNAPSHOT_RETAINED_BYTES_MAX as u64 + 1, false, false);
         check(0, true, false);
-    }
-
-    #[test]
-    fn memory_goes_back_once_when_much_was_written_and_nothing_goes_on() {
-        let after = |ms: u64| Moment::from_millis(limits::REST_AFTER_MS + ms);
-        let half = limits::REST_BYTES_LEAST as usize / 2;
-        let mut rest = Rest::default();
-        rest.wrote(half, Moment::from_millis(1));
-        assert!(!rest.is_due(|| false, after(1)), "little was written");
-        rest.wrote(half, Moment::from_millis(2));
-        assert!(!rest.is_due(|| false, after(1)), "too soon");
-        assert!(!rest.is_due(|| true, after(2)), "something goes on");
-        assert!(!rest.is_due(|| false, after(3)), "too soon behind it");
-        assert!(rest.is_due(|| false, after(limits::REST_AFTER_MS + 2)));
-        assert!(!rest.is_due(|| false, after(10_000_000)), "once");
     }
 }

@@ -2,22 +2,17 @@
 //! Not here: what a turn does.
 
 use super::StartError;
-use super::driver::Driver;
+use super::driver::{Driver, PATIENCE, Production};
 use crate::config::Config;
 use crate::intake::Bell;
 use crate::io::poll::MioPoll;
-use crate::limits::{LONE_CALLER_MS, WAIT_MS_MAX};
+use crate::limits::LONE_CALLER_MS;
 use crate::worker::Worker;
 use crossbeam::sync::Parker;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::thread::JoinHandle;
 use std::time::{Duration, Instant};
-
-/// How long to sleep at most: what later turns than this take for a stall is postponed.
-const PATIENCE: Duration = Duration::from_millis(WAIT_MS_MAX / 2);
-/// While something waits for a thread that rings no bell.
-const PATIENCE_BLOCKED: Duration = Duration::from_millis(1);
 
 /// How many threads, by the CPUs this process may use.
 pub struct Plan {
@@ -61,7 +56,7 @@ pub fn spawn(
 
 /// The core on a thread of its own.
 pub struct CoreThread {
-    pub driver: Driver,
+    pub driver: Driver<Production>,
     pub bell: Arc<Bell>,
     pub parker: Parker,
     pub stop: Arc<AtomicBool>,
@@ -84,9 +79,9 @@ impl CoreThread {
                 continue;
             }
             self.bell.arm();
-            if !self.driver.has_work() {
-                let patience = if self.driver.is_blocked() { PATIENCE_BLOCKED } else { PATIENCE };
-                self.parker.park_timeout(self.driver.sleeps_at_most(patience));
+            let patience = self.driver.patience();
+            if !patience.is_zero() {
+                self.parker.park_timeout(patience);
             }
             self.bell.disarm();
         }
@@ -113,7 +108,7 @@ impl WorkerThread {
 
 /// The core and the only worker on one thread.
 pub struct JointThread {
-    pub driver: Driver,
+    pub driver: Driver<Production>,
     pub worker: Worker<MioPoll>,
     pub bell: Arc<Bell>,
     pub drain: Arc<AtomicBool>,
@@ -124,7 +119,8 @@ impl JointThread {
     pub fn run(mut self) {
         let mut deadline = None;
         loop {
-            self.driver.is_shared = !self.worker.serves_one_for(LONE_CALLER_MS * 1_000_000);
+            let serves_one = self.worker.serves_one_for(LONE_CALLER_MS * 1_000_000);
+            self.driver.share_thread(!serves_one);
             self.driver.turn();
             if is_done(&self.worker, &self.drain, self.patience_ms, &mut deadline)
                 && (self.driver.is_quiet() || deadline.is_some_and(|deadline| Instant::now() >= deadline))
@@ -132,12 +128,7 @@ impl JointThread {
                 break;
             }
             self.bell.arm();
-            let patience = match (self.driver.has_work(), self.driver.is_blocked()) {
-                (true, _) => Duration::ZERO,
-                (false, true) => PATIENCE_BLOCKED,
-                (false, false) => PATIENCE,
-            };
-            wait(&mut self.worker, self.driver.sleeps_at_most(patience));
+            wait(&mut self.worker, self.driver.patience());
             self.bell.disarm();
             self.worker.turn();
         }

@@ -5,6 +5,7 @@ mod damage;
 mod format;
 mod random;
 mod threads;
+mod turn;
 
 use super::*;
 use crate::io::disk::Disk;

@@ -31,8 +31,8 @@ fn start_on(disk: Arc<dyn Disk>, dir: &Path, last: u64) -> (LogThread, Receiver<
 fn durable(events: &Receiver<LogEvent>, last: u64) {
     loop {
         match events.recv_timeout(Duration::from_secs(20)).expect("the log answers") {
-            LogEvent::Durable(zxid) if zxid == Zxid(last) => return,
-            LogEvent::Durable(zxid) => assert!(zxid < Zxid(last)),
+            LogEvent::Answer(LogAnswer::Durable(zxid)) if zxid == Zxid(last) => return,
+            LogEvent::Answer(LogAnswer::Durable(zxid)) => assert!(zxid < Zxid(last)),
             LogEvent::Synced { txns, .. } => assert!(txns > 0),
             LogEvent::Space(level) => assert_eq!(level, LogSpace::Ok),
             LogEvent::Failed(failure) => panic!("{failure}"),
@@ -55,7 +55,7 @@ fn proposals_become_durable_in_order_and_survive_restarts() {
             }
         }
         durable(&events, last);
-        log.roll();
+        log.push(LogCommand::Roll);
         assert!(append(&log, batch(last + 1, last + 1)).is_ok());
         last += 1;
         durable(&events, last);
@@ -106,14 +106,14 @@ fn a_failed_sync_is_told_once_and_ends_the_log() {
     let failure = loop {
         match events.recv_timeout(Duration::from_secs(20)).expect("the failure is told") {
             LogEvent::Failed(failure) => break failure,
-            LogEvent::Durable(zxid) => panic!("{zxid} cannot be durable"),
+            LogEvent::Answer(LogAnswer::Durable(zxid)) => panic!("{zxid} cannot be durable"),
             LogEvent::Space(_) | LogEvent::Synced { .. } => {}
         }
     };
     assert!(failure.to_string().contains("must not be acknowledged"), "{failure}");
     while append(&log, batch(5, 5)).is_ok() {}
     log.stop();
-    assert!(events.try_iter().all(|event| !matches!(event, LogEvent::Durable(_))));
+    assert!(events.try_iter().all(|event| !matches!(event, LogEvent::Answer(LogAnswer::Durable(_)))));
 }
 
 #[test]
@@ -131,7 +131,7 @@ fn a_full_disk_holds_writes_back_until_there_is_space() {
         }
         for event in events.try_iter() {
             match event {
-                LogEvent::Durable(zxid) => acknowledged = zxid.0,
+                LogEvent::Answer(LogAnswer::Durable(zxid)) => acknowledged = zxid.0,
                 LogEvent::Space(level) => told.push(level),
                 LogEvent::Failed(failure) => panic!("{failure}"),
                 LogEvent::Synced { .. } => {}
@@ -150,8 +150,8 @@ fn a_full_disk_holds_writes_back_until_there_is_space() {
     log.handle().retry_space();
     loop {
         match events.recv_timeout(Duration::from_secs(20)).expect("writes go on") {
-            LogEvent::Durable(zxid) if zxid == Zxid(last) => break,
-            LogEvent::Durable(_) | LogEvent::Space(_) => {}
+            LogEvent::Answer(LogAnswer::Durable(zxid)) if zxid == Zxid(last) => break,
+            LogEvent::Answer(LogAnswer::Durable(_)) | LogEvent::Space(_) => {}
             LogEvent::Failed(failure) => panic!("{failure}"),
             LogEvent::Synced { .. } => {}
         }
@@ -212,7 +212,11 @@ fn append_here(log: &LogThread, events: &Receiver<LogEvent>, proposal: Proposal)
         std::thread::yield_now();
     }
     assert!(proposals.is_empty());
-    assert!(events.try_iter().any(|event| matches!(event, LogEvent::Durable(zxid) if zxid == last)));
+    assert!(
+        events
+            .try_iter()
+            .any(|event| matches!(event, LogEvent::Answer(LogAnswer::Durable(zxid)) if zxid == last))
+    );
 }
 
 #[test]
@@ -225,7 +229,7 @@ fn the_caller_and_the_thread_write_in_turn() {
         append_here(&log, &events, batch(last + 1, last + 1));
         assert!(append(&log, batch(last + 2, last + 2)).is_ok());
         if round % 5 == 4 {
-            log.roll();
+            log.push(LogCommand::Roll);
         }
         assert!(append(&log, batch(last + 3, last + 3)).is_ok());
         durable(&events, last + 3);
@@ -304,7 +308,11 @@ fn a_failed_write_of_the_callers_is_told_once_and_ends_the_log() {
     assert!(mark.is_none_or(|mark| mark.last <= Zxid(2)), "{mark:?}");
     let told: Vec<LogEvent> = events.try_iter().collect();
     assert_eq!(told.iter().filter(|event| matches!(event, LogEvent::Failed(_))).count(), 1);
-    assert!(!told.iter().any(|event| matches!(event, LogEvent::Durable(zxid) if *zxid > Zxid(2))));
+    assert!(
+        !told
+            .iter()
+            .any(|event| matches!(event, LogEvent::Answer(LogAnswer::Durable(zxid)) if *zxid > Zxid(2)))
+    );
 }
 
 /// Runs only in the process that the next test starts.
