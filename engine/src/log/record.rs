@@ -140,6 +140,11 @@ pub fn entry_zxid(entry: &[u8]) -> Option<Zxid> {
     Some(Zxid(u64::from_be_bytes(*raw)))
 }
 
+/// Whether `next` can stand behind `last` in a log: it is the next one, or the first of a later epoch.
+pub fn is_next(last: Zxid, next: Zxid) -> bool {
+    last.0.checked_add(1) == Some(next.0) || (next.epoch() > last.epoch() && next.counter() == 1)
+}
+
 /// Appends to `out` the record that will stand at `offset` of the file `id`.
 pub fn put_record(out: &mut Vec<u8>, id: FileId, offset: u64, begins_batch: bool, entry: &[u8]) {
     let length = (entry.len() + TRAILER_BYTES) as u32;

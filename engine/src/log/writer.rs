@@ -11,7 +11,9 @@
 
 use super::blocks::Blocks;
 use super::mark::{self, Mark, MarkFile};
-use super::record::{FILE_HEADER_BYTES, FileId, RECORD_EXTRA_BYTES, entry_zxid, file_header, put_record};
+use super::record::{
+    FILE_HEADER_BYTES, FileId, RECORD_EXTRA_BYTES, entry_zxid, file_header, is_next, put_record,
+};
 use super::segments::{NoSpare, Spares, log_name};
 use crate::io::disk::{DirectFile, Disk, DiskFile, Mapping};
 use ostler_replication::{Proposal, Zxid};
@@ -182,12 +184,21 @@ impl LogWriter {
     }
 
     /// Logs and syncs all of `proposals`, in one batch per segment touched. Entries up to `last` are skipped, so that the
-    /// same call can be made again after `NoSpace`.
+    /// same call can be made again after `NoSpace`. So is one with the zxid of the one before: an Apache leader gives it to
+    /// the error txn of a request that it cannot decode, which changes nothing.
     pub fn append<'a>(&mut self, proposals: impl Iterator<Item = &'a Proposal>) -> Result<(), AppendError> {
-        let last = self.last;
+        let (last, mut before) = (self.last, self.last);
         let mut entries = proposals
             .flat_map(Proposal::entries)
-            .skip_while(|entry| entry_zxid(entry).is_some_and(|zxid| zxid <= last))
+            .filter(|entry| {
+                let zxid = entry_zxid(entry).expect("whoever hands an entry over has decoded its header");
+                if zxid == before || (before == last && zxid < last) {
+                    return false;
+                }
+                assert!(is_next(before, zxid), "log out of order: {zxid:?} after {before:?}");
+                before = zxid;
+                true
+            })
             .peekable();
         while let Some(first) = entries.peek() {
             let bytes_least = (first.len() + RECORD_EXTRA_BYTES) as u64;
@@ -197,9 +208,7 @@ impl LogWriter {
             while let Some(entry) =
                 entries.next_if(|entry| end + (entry.len() + RECORD_EXTRA_BYTES) as u64 <= room)
             {
-                let zxid = entry_zxid(entry).expect("the core encodes whole entries");
-                assert!(zxid > batch_last, "log out of order: {zxid:?} after {batch_last:?}");
-                batch_last = zxid;
+                batch_last = entry_zxid(entry).expect("asked before");
                 let proves_sync = self.settings.sync || end == FILE_HEADER_BYTES as u64;
                 let begins_batch = self.batch.is_empty() && proves_sync;
                 put_record(&mut self.batch, id, end, begins_batch, entry);

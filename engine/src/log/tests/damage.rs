@@ -233,14 +233,6 @@ fn apache(entries: &[Vec<u8>], padding: usize) -> Vec<u8> {
     file
 }
 
-/// The -5 error txn of an undecodable request.
-fn undecodable(zxid: u64) -> Vec<u8> {
-    let mut bytes = entry(zxid, 0);
-    bytes[28..32].copy_from_slice(&(-1_i32).to_be_bytes());
-    bytes.extend((-5_i32).to_be_bytes());
-    bytes
-}
-
 fn tiny(zxids: impl IntoIterator<Item = u64>) -> Vec<Vec<u8>> {
     zxids.into_iter().map(|zxid| entry(zxid, 20)).collect()
 }

@@ -3,6 +3,7 @@
 mod crash;
 mod damage;
 mod format;
+mod order;
 mod random;
 mod threads;
 mod turn;
@@ -23,6 +24,14 @@ fn entry(zxid: u64, body_bytes: usize) -> Vec<u8> {
     entry.extend_from_slice(&5_i32.to_be_bytes());
     entry.extend((0..body_bytes).map(|at| (zxid as usize * 31 + at * 7) as u8));
     entry
+}
+
+/// The -5 error txn of a request that an Apache leader could not decode.
+fn undecodable(zxid: u64) -> Vec<u8> {
+    let mut bytes = entry(zxid, 0);
+    bytes[28..32].copy_from_slice(&(-1_i32).to_be_bytes());
+    bytes.extend((-5_i32).to_be_bytes());
+    bytes
 }
 
 fn proposal(entries: &[Vec<u8>]) -> Proposal {
