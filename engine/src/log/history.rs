@@ -195,6 +195,7 @@ impl Piece {
 /// A part of a file.
 struct Window {
     file: Box<dyn DiskFile>,
+    file_bytes: u64,
     /// Offset of the first of `bytes`.
     from: u64,
     bytes: Vec<u8>,
@@ -203,7 +204,8 @@ struct Window {
 impl Window {
     fn open(disk: &dyn Disk, path: &Path) -> io::Result<Window> {
         let file = disk.open(path, Open::Read)?;
-        let mut window = Window { file, from: 0, bytes: Vec::new() };
+        let file_bytes = file.len()?;
+        let mut window = Window { file, file_bytes, from: 0, bytes: Vec::new() };
         window.load(0, HISTORY_READ_BYTES)?;
         Ok(window)
     }
@@ -215,9 +217,10 @@ impl Window {
             let rest = self.rest(at);
             let length =
                 rest.get(8..12).and_then(|raw| raw.first_chunk::<4>()).map(|raw| i32::from_be_bytes(*raw));
-            // Header, entry, end byte.
+            // Header, entry, end byte; a length that leads out of the file is none.
             let needed = length.map_or(12, |length| 13 + usize::try_from(length).unwrap_or(0));
-            if rest.len() >= needed {
+            let left = self.file_bytes.saturating_sub(at);
+            if rest.len() >= needed || needed as u64 > left {
                 break;
             }
             wanted = wanted.max(needed);

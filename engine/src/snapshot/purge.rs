@@ -5,7 +5,6 @@
 use super::candidates;
 use super::names::{self, LOG_PREFIX, SNAPSHOT_PREFIX};
 use crate::io::disk::Disk;
-use crate::log::quarantine;
 use ostler_replication::Zxid;
 use std::fmt;
 use std::io;
@@ -93,7 +92,7 @@ fn behind(
     for (dir, prefix, found) in
         [(snap_dir, SNAPSHOT_PREFIX, &mut snapshots), (log_dir, LOG_PREFIX, &mut logs)]
     {
-        let aside = format!("{}{prefix}", quarantine::PREFIX);
+        let aside = format!("{}{prefix}", names::QUARANTINE_PREFIX);
         let names = list(disk, dir, &aside)?;
         let old = names.into_iter().filter(|name| is_old(names::zxid_in_name(name, &aside)));
         found.extend(old.map(|name| dir.join(name)));
@@ -251,6 +250,7 @@ mod tests {
             |dir| make_room(&RealDisk, dir, dir),
         );
         check("quarantined-log.5", 3, "");
+        assert_eq!(names::QUARANTINE_PREFIX, crate::log::quarantine::PREFIX);
     }
 
     #[test]

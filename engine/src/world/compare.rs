@@ -27,17 +27,12 @@ pub struct Mismatch {
 impl DigestCheck {
     /// For the tree of a snapshot that records `digest` at a zxid.
     pub fn of_snapshot(head: &Head, recorded: Option<(Zxid, TxnDigest)>) -> DigestCheck {
-        let mut check = DigestCheck { fuzzy_until: recorded, ..DigestCheck::default() };
+        let mut check = DigestCheck::default();
         match recorded {
-            Some((zxid, _)) if zxid > head.zxid() => {}
-            Some((zxid, digest)) => {
-                check.fuzzy_until = None;
-                // One of ours is exact. An older zxid, and 0, say nothing of this tree.
-                if zxid == head.zxid() && zxid != Zxid::ZERO {
-                    check.compare(head, digest);
-                }
-            }
-            None => {}
+            Some((zxid, _)) if zxid > head.zxid() => check.fuzzy_until = recorded,
+            // One of ours is exact. An older zxid, and 0, say nothing of this tree.
+            Some((zxid, digest)) if zxid == head.zxid() && zxid != Zxid::ZERO => check.compare(head, digest),
+            _ => {}
         }
         check
     }

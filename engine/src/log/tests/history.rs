@@ -148,7 +148,9 @@ fn the_thread_answers_each_request_under_its_number() {
     use ostler_replication::{Link, Number, ServerId};
     let (tell, told) = std::sync::mpsc::sync_channel(1);
     let disk = Arc::new(recorded());
-    let tell = Arc::new(move |link, number, history| drop(tell.send((link, number, history))));
+    let tell = Arc::new(move |link: Link, number: Number, history: History| {
+        drop(tell.send((link, number, history)));
+    });
     let reader = HistoryReader::start(disk, dir().into(), dir().into(), tell).unwrap();
     let link = |number| Link { peer: ServerId(2), number };
     for number in 1..=3 {
