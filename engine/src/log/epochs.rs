@@ -89,6 +89,34 @@ impl<'a> EpochFiles<'a> {
         Ok(epochs)
     }
 
+    /// Writes what differs from the files, `acceptedEpoch` first: it is never below the other. Durable on return.
+    pub fn persist(&self, epochs: Epochs) -> Result<(), EpochError> {
+        if self.read(ACCEPTED)? != Some(epochs.accepted) {
+            // A sync with a new leader begins: what an earlier one has staged must not be adopted.
+            self.remove_staged()?;
+            self.write(ACCEPTED, epochs.accepted)?;
+        }
+        if self.read(CURRENT)? != Some(epochs.current) {
+            self.write(CURRENT, epochs.current)?;
+        }
+        Ok(())
+    }
+
+    /// `None` when there is no such file.
+    pub fn current(&self) -> Result<Option<Epoch>, EpochError> {
+        self.read(CURRENT)
+    }
+
+    /// Before a snapshot of the leader's gets its name: its history is that of the epoch that was accepted last.
+    pub fn stage_accepted(&self) -> Result<(), EpochError> {
+        match (self.read(ACCEPTED)?, self.read(CURRENT)?) {
+            (Some(accepted), current) if current.is_none_or(|current| current < accepted) => {
+                self.stage_current(accepted)
+            }
+            _ => Ok(()),
+        }
+    }
+
     /// Durable on return.
     pub fn write_accepted(&self, epoch: Epoch) -> Result<(), EpochError> {
         self.write(ACCEPTED, epoch).map(drop)
@@ -146,6 +174,11 @@ impl<'a> EpochFiles<'a> {
     fn temporary(&self, name: &str) -> PathBuf {
         self.dir.join(format!("{name}.tmp"))
     }
+}
+
+/// Whether a `version-2` directory under dataDir is that of a server of an ensemble: only those have epoch files.
+pub fn is_of_ensemble(disk: &dyn Disk, dir: &Path) -> io::Result<bool> {
+    Ok(disk.exists(&dir.join(CURRENT))? || disk.exists(&dir.join(ACCEPTED))?)
 }
 
 /// `myid` of a data directory; `None` when there is none: then the server has no ensemble.

@@ -7,10 +7,13 @@
 mod ahead;
 mod blocks;
 pub mod epochs;
+pub mod history;
 pub mod mapping;
 mod mark;
+pub mod quarantine;
 mod record;
 mod recover;
+mod request;
 mod scan;
 mod segments;
 mod thread;
@@ -22,10 +25,13 @@ pub use ahead::{Content, replay};
 pub use mapping::EXIT_DISK;
 pub use mark::Mark;
 pub use record::{
-    At, FILE_HEADER_BYTES, FileId, Origin, Problem, RECORD_EXTRA_BYTES, Record, TRAILER_BYTES, file_header,
-    origin, put_record, record_at,
+    At, Behind, FILE_HEADER_BYTES, FileId, Origin, Problem, RECORD_EXTRA_BYTES, Record, TRAILER_BYTES,
+    file_header, origin, put_epoch_record, put_record, record_at,
 };
-pub use recover::{Apply, Cut, Proof, RecoverError, RecoverSettings, Recovered, has_records, recover};
+pub use recover::{
+    Apply, Cut, LogEnd, Proof, RecoverError, RecoverSettings, Recovered, has_records, recover,
+};
+pub use request::RecoverUntil;
 pub use scan::{Found, Scan, find_record, scan};
 pub use segments::{LogFile, LogSpace, NoSpare, Spare, Spares, log_files, log_name, log_name_zxid};
 pub use thread::{LogCounters, LogEvent, LogHandle, LogThread};

@@ -10,12 +10,20 @@
 //!   torn bytes behind and goes on in a new file),
 //! - or the side mark, for the very last batch; and always when it is the first record of a file of ours.
 //!
-//! Otherwise it is torn: cut there, say so, remove later files that hold nothing, sync.
+//! Whole? Within an epoch each zxid is the last one plus 1. Where an epoch begins, our own first record of it says behind
+//! which zxid it was written. Apache's says nothing: where an ensemble may have written, any end of the epoch before is
+//! taken, as Apache does; elsewhere only the counter's wrap is.
+//!
+//! Otherwise it is torn: cut there, say so, remove later files that hold nothing, sync. A file with a name that the log will
+//! want is given the name of its first record.
 
 use super::mark::{self, Mark};
-use super::record::{At, FILE_HEADER_BYTES, Origin, Problem, Record, origin, record_at};
+use super::record::{
+    At, FILE_HEADER_BYTES, Origin, Problem, Record, follows, is_undecodable_request, opens_epoch, origin,
+    record_at,
+};
 use super::scan::{find_record, is_zero, plausible};
-use super::segments::{LogFile, log_files};
+use super::segments::{LogFile, log_files, log_name};
 use crate::io::disk::{Contents, Disk, Open};
 use ostler_replication::Zxid;
 use std::fmt;
@@ -34,6 +42,17 @@ pub struct RecoverSettings {
     /// Sync what lies there, cut a torn tail and remove log files that hold no record. False, for tools: change nothing and
     /// only say what would be done.
     pub repair: bool,
+    /// No ensemble has written here: an epoch ends when its counter is spent, and at no other txn.
+    pub alone: bool,
+    /// Read no further than this: what stands behind it is neither judged nor repaired.
+    pub until: Option<Zxid>,
+}
+
+/// Where what was read ends, in the last file of which anything was wanted.
+#[derive(Clone, PartialEq, Eq, Debug)]
+pub struct LogEnd {
+    pub segment: PathBuf,
+    pub offset_bytes: u64,
 }
 
 /// What was found.
@@ -44,10 +63,15 @@ pub struct Recovered {
     /// Records handed to the callback, and the bytes of their entries.
     pub records: u64,
     pub bytes: u64,
+    /// `None`: there is no log file that could hold any.
+    pub end: Option<LogEnd>,
     /// The torn tail that was cut (or would be).
     pub cut: Option<Cut>,
     /// Log files without a record that were removed (or would be).
     pub removed: Vec<PathBuf>,
+    /// Log files whose name promised a later txn than any there is, and what they are called by their first record now (or
+    /// would be).
+    pub renamed: Vec<(PathBuf, PathBuf)>,
     /// Sentences for the server's log.
     pub notes: Vec<String>,
 }
@@ -106,6 +130,12 @@ pub enum RecoverError {
         zxid: Zxid,
         reason: String,
     },
+    /// The next log file would have this one's name.
+    InTheWay {
+        segment: PathBuf,
+        /// Of the first record, when it is a log file: then the name that it ought to have is taken, too.
+        first: Option<Zxid>,
+    },
     Io {
         segment: PathBuf,
         source: io::Error,
@@ -145,15 +175,35 @@ impl fmt::Display for RecoverError {
             RecoverError::Gap { segment, offset_bytes, last_good, found } => write!(
                 f,
                 "txns are missing: log {} goes on with {found} at offset {offset_bytes}, but the last one before it is \
-                 {last_good}. A log file or a snapshot has been removed; put it back, or, with other servers in the \
+                 {last_good}{}. A log file or a snapshot has been removed; put it back, or, with other servers in the \
                  ensemble, move the data directory away and let this server fetch everything from them; or give up what \
                  follows with `ostler log recover`",
-                segment.display()
+                segment.display(),
+                match found.epoch() == last_good.epoch() {
+                    true => "",
+                    false =>
+                        ", which is not where that epoch ended (only an ensemble ends one before its counter is spent: if \
+                         these are the files of a server of one, its acceptedEpoch and currentEpoch belong beside the \
+                         snapshots)",
+                }
             ),
             RecoverError::Refused { segment, offset_bytes, zxid, reason } => write!(
                 f,
                 "log {} holds txn {zxid} at offset {offset_bytes} with correct checksums, but it cannot be applied: \
                  {reason}. See it with `ostler log dump`; a newer release may have written it",
+                segment.display()
+            ),
+            RecoverError::InTheWay { segment, first: Some(first) } => write!(
+                f,
+                "log {} is in the way of one that has yet to be written: its name says that it begins with a later txn than \
+                 any there is, but it begins with {first}, and {} is there as well. See by `ostler log dump` what both \
+                 hold, and move away what does not belong there",
+                segment.display(),
+                log_name(*first)
+            ),
+            RecoverError::InTheWay { segment, first: None } => write!(
+                f,
+                "{} is no log file, and in the way of the next one, which will be called so. Move it away",
                 segment.display()
             ),
             RecoverError::Io { segment, source } => {
@@ -213,17 +263,32 @@ pub(super) fn read(
         move |source| RecoverError::Io { segment, source }
     };
     let mut files = log_files(disk, dir).map_err(io_at(dir))?;
-    files.drain(..first_file(disk, &files, base)?);
+    let earlier: Vec<LogFile> = files.drain(..first_file(disk, &files, base)?).collect();
     if settings.repair {
         settle(disk, dir, &files)?;
     }
     let mark = mark::read(disk, dir).map_err(io_at(dir))?;
-    let mut replay =
-        Replay { base, last: base, seen: Zxid::ZERO, records: 0, bytes: 0, notes: Vec::new(), take };
+    assert!(settings.until.is_none() || !settings.repair, "what was not read cannot be repaired");
+    let mut replay = Replay {
+        base,
+        until: settings.until,
+        passed: false,
+        alone: settings.alone,
+        last: base,
+        seen: Zxid::ZERO,
+        records: 0,
+        bytes: 0,
+        notes: Vec::new(),
+        take,
+    };
     let mut end: Option<End> = None;
     let mut blank: Vec<&LogFile> = Vec::new();
+    let mut begun: Vec<(&LogFile, Zxid)> = Vec::new();
     let mut ahead: Option<Contents> = None;
     for (index, file) in files.iter().enumerate() {
+        if replay.is_done() && (end.is_some() || Some(file.first) > settings.until) {
+            break;
+        }
         let contents = match ahead.take() {
             Some(contents) => contents,
             None => load(disk, file)?,
@@ -242,6 +307,7 @@ pub(super) fn read(
                 {
                     return Err(end.broken_before(file, &first, &replay));
                 }
+                begun.push((file, first.zxid));
                 origin
             }
         };
@@ -251,6 +317,23 @@ pub(super) fn read(
         }
         let (offset_bytes, problem) = replay.file(file, &contents, origin)?;
         end = Some(End { file, contents, origin, offset_bytes, problem });
+        if replay.passed {
+            break;
+        }
+    }
+    let log_end =
+        end.as_ref().map(|end| LogEnd { segment: end.file.path.clone(), offset_bytes: end.offset_bytes });
+    if replay.is_done() || replay.passed {
+        return Ok(Recovered {
+            last: replay.last,
+            records: replay.records,
+            bytes: replay.bytes,
+            end: log_end,
+            cut: None,
+            removed: Vec::new(),
+            renamed: Vec::new(),
+            notes: replay.notes,
+        });
     }
     let cut = match &end {
         Some(end) => end.judge(mark.as_ref(), &mut replay)?,
@@ -282,6 +365,14 @@ pub(super) fn read(
         ));
     }
     let removed: Vec<PathBuf> = blank.iter().map(|file| file.path.clone()).collect();
+    let others = earlier.iter().chain(begun.iter().map(|(file, _)| *file));
+    let renamed = misnamed(dir, replay.last, &begun, &others.map(|file| &*file.path).collect::<Vec<_>>())?;
+    let next = dir.join(log_name(Zxid(replay.last.0.saturating_add(1))));
+    let is_known =
+        |path: &Path| removed.iter().chain(renamed.iter().map(|(from, _)| from)).any(|it| it == path);
+    if !is_known(&next) && disk.exists(&next).map_err(io_at(&next))? {
+        return Err(RecoverError::InTheWay { segment: next, first: None });
+    }
     // Unmaps the files: one of them may be cut.
     drop(end);
     drop(ahead);
@@ -289,8 +380,10 @@ pub(super) fn read(
         last: replay.last,
         records: replay.records,
         bytes: replay.bytes,
+        end: log_end,
         cut,
         removed,
+        renamed,
         notes: replay.notes,
     };
     recovered.say(settings.repair);
@@ -311,9 +404,28 @@ fn first_file(disk: &dyn Disk, files: &[LogFile], base: Zxid) -> Result<usize, R
     let contents = load(disk, &files[first])?;
     let Ok(Origin::Apache) = origin(&contents) else { return Ok(first) };
     match record_at(&contents, FILE_HEADER_BYTES as u64, Origin::Apache) {
-        At::Record(record) if record.is_undecodable_request() => Ok(first - 1),
+        At::Record(record) if is_undecodable_request(record.entry) => Ok(first - 1),
         _ => Ok(first),
     }
+}
+
+/// Log files whose name promises a txn behind `last`, with the path that they are to have. The log will come to want such a
+/// name: Apache cuts the file that has it to nothing, and loses what no snapshot holds.
+fn misnamed(
+    dir: &Path,
+    last: Zxid,
+    begun: &[(&LogFile, Zxid)],
+    others: &[&Path],
+) -> Result<Vec<(PathBuf, PathBuf)>, RecoverError> {
+    let mut renamed: Vec<(PathBuf, PathBuf)> = Vec::new();
+    for (file, first) in begun.iter().filter(|(file, _)| file.first > last) {
+        let to = dir.join(log_name(*first));
+        if others.contains(&&*to) || renamed.iter().any(|(_, taken)| *taken == to) {
+            return Err(RecoverError::InTheWay { segment: file.path.clone(), first: Some(*first) });
+        }
+        renamed.push((file.path.clone(), to));
+    }
+    Ok(renamed)
 }
 
 fn load(disk: &dyn Disk, file: &LogFile) -> Result<Contents, RecoverError> {
@@ -335,21 +447,6 @@ pub fn has_records(disk: &dyn Disk, dir: &Path) -> io::Result<bool> {
         }
     }
     Ok(false)
-}
-
-/// Whether a record `zxid` may stand behind `last`: the next one, or the first of a later epoch. That also covers the wrap
-/// of a counter without an ensemble, ours to (e+1, 1) and Apache's to (e+1, 0).
-fn follows(last: Zxid, record: &Record<'_>) -> bool {
-    let zxid = record.zxid;
-    if Some(zxid.0) == last.0.checked_add(1) {
-        return true;
-    }
-    let step_of_epoch = zxid.epoch() > last.epoch();
-    // An Apache leader logs requests it cannot decode under the previous zxid, which is (e, 0) at first.
-    let undecodable = record.is_undecodable_request();
-    (step_of_epoch && zxid.counter() == 1)
-        || (step_of_epoch && zxid.counter() == 0 && undecodable)
-        || (zxid == last && undecodable)
 }
 
 enum Begin<'a> {
@@ -402,6 +499,10 @@ fn begin<'a>(
 
 struct Replay<'a, 'b> {
     base: Zxid,
+    until: Option<Zxid>,
+    /// A record behind `until` was met.
+    passed: bool,
+    alone: bool,
     /// Last zxid known to be whole, at least the base.
     last: Zxid,
     /// Last zxid read in this file, the base or not.
@@ -414,7 +515,22 @@ struct Replay<'a, 'b> {
 
 impl Replay<'_, '_> {
     fn continues(&self, record: &Record<'_>) -> bool {
-        record.zxid <= self.base || follows(self.last, record)
+        record.zxid <= self.base || self.follows(record)
+    }
+
+    /// Whether the record may stand behind the last one. The same zxid twice is an Apache leader's way with requests that it
+    /// cannot decode.
+    fn follows(&self, record: &Record<'_>) -> bool {
+        let (last, zxid) = (self.last, record.zxid);
+        if zxid == last {
+            return is_undecodable_request(record.entry);
+        }
+        let is_whole = !opens_epoch(last, zxid)
+            || match record.behind {
+                Some(behind) => behind.is(last),
+                None => !self.alone || (last.counter() == u32::MAX && zxid.epoch().0 == last.epoch().0 + 1),
+            };
+        follows(last, zxid, record.entry) && is_whole
     }
 
     /// Replays one file; where and why its records end (`None`: zeros, or the end of the file).
@@ -429,6 +545,9 @@ impl Replay<'_, '_> {
             let problem = match record_at(contents, offset_bytes, origin) {
                 At::Record(record) => {
                     self.record(file, &record)?;
+                    if self.passed {
+                        return Ok((offset_bytes, None));
+                    }
                     offset_bytes = record.next_bytes;
                     continue;
                 }
@@ -455,7 +574,11 @@ impl Replay<'_, '_> {
         if record.zxid <= self.base && self.last == self.base {
             return Ok(());
         }
-        if !follows(self.last, record) {
+        if self.is_done() && record.zxid > self.last {
+            self.passed = true;
+            return Ok(());
+        }
+        if !self.follows(record) {
             return Err(RecoverError::Gap {
                 segment: file.path.clone(),
                 offset_bytes: record.offset_bytes,
@@ -463,11 +586,20 @@ impl Replay<'_, '_> {
                 found: record.zxid,
             });
         }
+        if Some(record.zxid) > self.until && self.until.is_some() {
+            self.passed = true;
+            return Ok(());
+        }
         (self.take)(&file.path, record)?;
         self.last = record.zxid;
         self.records += 1;
         self.bytes += record.entry.len() as u64;
         Ok(())
+    }
+
+    /// Everything that was asked for has been read.
+    fn is_done(&self) -> bool {
+        Some(self.last) == self.until
     }
 
     fn behind_old_damage(&self, contents: &[u8], offset_bytes: u64, origin: Origin) -> Option<u64> {
@@ -575,6 +707,11 @@ impl Recovered {
             let done = tense("removed", "it would be removed");
             self.notes.push(format!("log {} holds no txn; {done}", path.display()));
         }
+        for (from, to) in &self.renamed {
+            let done = tense("renamed", "it would be renamed");
+            let (from, to) = (from.display(), to.display());
+            self.notes.push(format!("log {from} does not begin with the txn in its name; {done} to {to}"));
+        }
     }
 }
 
@@ -615,6 +752,9 @@ pub(super) fn repair(disk: &dyn Disk, dir: &Path, recovered: &Recovered) -> Resu
             file.sync_data()
         };
         cut().map_err(|source| failed(segment, source))?;
+    }
+    for (from, to) in &recovered.renamed {
+        disk.rename(from, to).and_then(|()| disk.sync_dir(dir)).map_err(|source| failed(from, source))?;
     }
     Ok(())
 }

@@ -15,6 +15,7 @@ use crate::limits::{RESERVE_BYTES_FLOOR, SEGMENT_BYTES_LEAST, SEGMENT_ZERO_BYTES
 use ostler_replication::Zxid;
 use std::collections::VecDeque;
 use std::io;
+use std::panic::{AssertUnwindSafe, catch_unwind, resume_unwind};
 use std::path::{Path, PathBuf};
 use std::sync::{Arc, Condvar, Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
@@ -247,8 +248,20 @@ impl Spares {
         Ok(())
     }
 
-    /// The background thread: makes spares until closed.
+    /// The background thread: makes spares until closed. A bug here must not leave the log waiting for a segment that never
+    /// comes: the log fails when it needs one.
     pub fn run(&self) {
+        let Err(panic) = catch_unwind(AssertUnwindSafe(|| self.make_until_closed())) else { return };
+        let source = io::Error::other("the thread that prepares segments panicked");
+        let mut state = self.lock();
+        state.failed = Some((self.dir.clone(), source));
+        state.full = false;
+        drop(state);
+        self.changed.notify_all();
+        resume_unwind(panic);
+    }
+
+    fn make_until_closed(&self) {
         let mut state = self.lock();
         while !state.closed {
             if state.failed.is_some() || (!state.full && state.ready.len() >= SEGMENTS_SPARE) {

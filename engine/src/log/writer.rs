@@ -6,12 +6,17 @@
 //! last store a reader finds length 0 and stops; after it the whole batch is there. Past the page cache the batch is one
 //! write, of which a kill or a power cut may leave a part: a torn batch.
 //!
+//! An epoch begins its own file, and its first record says behind which zxid: a file that is missing before it shows.
+//!
 //! Order of syncs: a batch is stored only after the sync of the one before returned; a new segment's header and first
 //! batch are synced before the file gets its name, and the name before anything in it is acknowledged.
 
 use super::blocks::Blocks;
 use super::mark::{self, Mark, MarkFile};
-use super::record::{FILE_HEADER_BYTES, FileId, RECORD_EXTRA_BYTES, entry_zxid, file_header, put_record};
+use super::record::{
+    FILE_HEADER_BYTES, FileId, RECORD_EXTRA_BYTES, entry_zxid, file_header, follows, opens_epoch,
+    put_epoch_record, put_record,
+};
 use super::segments::{NoSpare, Spares, log_name};
 use crate::io::disk::{DirectFile, Disk, DiskFile, Mapping};
 use ostler_replication::{Proposal, Zxid};
@@ -38,6 +43,8 @@ pub enum Method {
 pub struct LogSettings {
     /// The `version-2` directory under dataLogDir; made when missing.
     pub dir: PathBuf,
+    /// The one under dataDir: epoch files and snapshots.
+    pub snapshot_dir: PathBuf,
     /// `preAllocSize`.
     pub segment_bytes: u64,
     /// `txnLogSizeLimitInKb`: a new file once one holds more than this.
@@ -52,9 +59,12 @@ pub struct LogSettings {
 }
 
 impl LogSettings {
+    /// Snapshots lie in the same directory.
     pub fn new(dir: impl Into<PathBuf>) -> LogSettings {
+        let dir = dir.into();
         LogSettings {
-            dir: dir.into(),
+            snapshot_dir: dir.clone(),
+            dir,
             segment_bytes: crate::limits::SEGMENT_BYTES_DEFAULT,
             roll_bytes: None,
             method: Method::default(),
@@ -177,32 +187,64 @@ impl LogWriter {
         &self.settings.dir
     }
 
+    pub fn snapshot_dir(&self) -> &Path {
+        &self.settings.snapshot_dir
+    }
+
+    pub fn disk(&self) -> &dyn Disk {
+        &*self.disk
+    }
+
+    /// The log's files end at `last` now, by other means than appending. No file is open.
+    pub fn go_on_behind(&mut self, last: Zxid) {
+        assert!(self.open.is_none(), "a file is open that may be gone");
+        self.last = last;
+        self.marked = last;
+    }
+
     pub fn written(&self) -> Written {
         self.written
     }
 
     /// Logs and syncs all of `proposals`, in one batch per segment touched. Entries up to `last` are skipped, so that the
-    /// same call can be made again after `NoSpace`.
+    /// same call can be made again after `NoSpace`. So is one with the zxid of the one before: an Apache leader gives it to
+    /// the error txn of a request that it cannot decode, which changes nothing.
     pub fn append<'a>(&mut self, proposals: impl Iterator<Item = &'a Proposal>) -> Result<(), AppendError> {
-        let last = self.last;
+        let (last, mut before) = (self.last, self.last);
         let mut entries = proposals
             .flat_map(Proposal::entries)
-            .skip_while(|entry| entry_zxid(entry).is_some_and(|zxid| zxid <= last))
+            .filter(|entry| {
+                let zxid = entry_zxid(entry).expect("whoever hands an entry over has decoded its header");
+                if zxid == before || (before == last && zxid < last) {
+                    return false;
+                }
+                assert!(follows(before, zxid, entry), "log out of order: {zxid:?} after {before:?}");
+                before = zxid;
+                true
+            })
             .peekable();
         while let Some(first) = entries.peek() {
             let bytes_least = (first.len() + RECORD_EXTRA_BYTES) as u64;
+            let zxid_of = |entry: &[u8]| entry_zxid(entry).expect("asked before");
+            let opens = opens_epoch(self.last, zxid_of(first));
+            if opens && self.open.as_ref().is_some_and(|segment| segment.named.is_some()) {
+                self.roll().map_err(AppendError::Failed)?;
+            }
             let (id, mut end, room) = self.segment_for(bytes_least)?;
             self.batch.clear();
             let mut batch_last = self.last;
-            while let Some(entry) =
-                entries.next_if(|entry| end + (entry.len() + RECORD_EXTRA_BYTES) as u64 <= room)
-            {
-                let zxid = entry_zxid(entry).expect("the core encodes whole entries");
-                assert!(zxid > batch_last, "log out of order: {zxid:?} after {batch_last:?}");
-                batch_last = zxid;
+            while let Some(entry) = entries.next_if(|entry| {
+                let has_room = end + (entry.len() + RECORD_EXTRA_BYTES) as u64 <= room;
+                has_room && (self.batch.is_empty() || !opens_epoch(batch_last, zxid_of(entry)))
+            }) {
                 let proves_sync = self.settings.sync || end == FILE_HEADER_BYTES as u64;
                 let begins_batch = self.batch.is_empty() && proves_sync;
-                put_record(&mut self.batch, id, end, begins_batch, entry);
+                if opens && self.batch.is_empty() {
+                    put_epoch_record(&mut self.batch, id, end, self.last, entry);
+                } else {
+                    put_record(&mut self.batch, id, end, begins_batch, entry);
+                }
+                batch_last = zxid_of(entry);
                 end += (entry.len() + RECORD_EXTRA_BYTES) as u64;
                 self.written.records += 1;
             }
@@ -221,8 +263,14 @@ impl LogWriter {
         let Some(Segment { named: Some(_), way: Way::Direct(_), bytes, end_bytes, .. }) = self.open else {
             return false;
         };
-        let entries = proposals.flat_map(Proposal::entries);
-        let more: u64 = entries.map(|entry| (entry.len() + RECORD_EXTRA_BYTES) as u64).sum();
+        let mut more = 0;
+        for proposal in proposals {
+            // An epoch begins its own file.
+            if proposal.last.epoch() != self.last.epoch() {
+                return false;
+            }
+            more += proposal.entries().map(|entry| (entry.len() + RECORD_EXTRA_BYTES) as u64).sum::<u64>();
+        }
         more <= bytes - end_bytes
     }
 

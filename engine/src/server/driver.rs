@@ -249,8 +249,8 @@ impl<S: Seams> Driver<S> {
     fn hear(&mut self, message: DriverMessage, now: Now) {
         let input = match message {
             DriverMessage::Log(LogAnswer::Durable(zxid)) => {
-                self.tally.durable(zxid, now.mono);
-                CoreInput::Durable(zxid)
+                let number = self.tally.durable(zxid, now.mono);
+                CoreInput::Durable { number, zxid }
             }
             DriverMessage::Space(space) => {
                 if space == LogSpace::Ok && self.space.is_low() {

@@ -2,17 +2,19 @@
 //! Not here: the formats (snapshot, log), applying (world).
 
 use super::{StartError, replay};
-use crate::admin::{Counters, Summary};
+use crate::admin::{Counter, Counters, Summary};
 use crate::config::Config;
 use crate::io::disk::Disk;
 use crate::io::process;
-use crate::log;
-use crate::snapshot::{self, Contents, Loaded, Pinned, Progress, ReadOptions};
+use crate::log::epochs::EpochFiles;
+use crate::log::{self, RecoverSettings, RecoverUntil, Recovered};
+use crate::snapshot::{self, Contents, Loaded, Pinned, Progress, ReadOptions, SnapshotError};
 use crate::wire::txn::TxnDigest;
-use crate::world::{Head, Restorer, Settings};
-use ostler_replication::Zxid;
+use crate::world::{DigestCheck, Head, Mismatch, Restorer, Settings};
+use ostler_replication::{Epochs, Zxid};
 use std::ops::ControlFlow;
 use std::path::PathBuf;
+use std::sync::{Arc, Mutex, PoisonError};
 use std::time::{Duration, Instant};
 
 /// `version-2` below `dataDir` and `dataLogDir`.
@@ -46,58 +48,33 @@ pub fn recover(
     counters: &Counters,
 ) -> Result<Recovery, StartError> {
     let begun = Instant::now();
-    let settings = Settings { hash_seed: seed, digests: config.digest };
+    if let Some(zxid) = log::quarantine::finish_interrupted(disk, &paths.logs, &paths.snapshots)
+        .map_err(StartError::Install)?
+    {
+        tracing::info!(%zxid, "finished the installation of a snapshot of the leader's");
+    }
     for path in snapshot::remove_leftovers(disk, &paths.snapshots).map_err(StartError::Purge)? {
         tracing::info!(path = %path.display(), "removed a snapshot that was not finished");
     }
-    let options = ReadOptions { field_bytes_max: config.entry_bytes_max() as usize, ahead };
-    let loaded = snapshot::load_newest(disk, &paths.snapshots, options, |zxid| {
-        let mut restorer = Restorer::new(settings, zxid);
-        restorer.limit_memory(config.tree_bytes_max);
-        restorer
-    })
-    .map_err(StartError::Snapshot)?;
-    if loaded.is_some() {
+    let Base { mut head, zxid: base, snapshot, damaged, mut digests } =
+        load(disk, paths, config, seed, Zxid(u64::MAX), ahead)?;
+    if snapshot.is_some() {
         // A process killed between giving a snapshot its name and syncing that leaves a name that a power cut takes; by
         // then nobody may have built on it.
         let failed = |source| StartError::Io { path: paths.snapshots.clone(), source };
         disk.sync_dir(&paths.snapshots).map_err(failed)?;
     }
-    let mut damaged = None;
     let snapshot_loaded = begun.elapsed();
-    let (mut head, base, snapshot) = match loaded {
-        Some(Loaded { restored, zxid, path, file_bytes, contents, skipped, known }) => {
-            let head = restored
-                .finish()
-                .map_err(|error| StartError::Content { path: path.clone(), reason: error.to_string() })?;
-            check_digest(&head, zxid, &contents);
-            if ahead {
-                // What was gathered for the index, 8 bytes a znode, would stay in the heap.
-                process::give_back_memory();
-            }
-            damaged = skipped.into_iter().next().map(|error| (known, error));
-            (head, zxid, Some((path, file_bytes)))
-        }
-        None => {
-            let failed = |source| StartError::Io { path: paths.logs.clone(), source };
-            if log::has_records(disk, &paths.logs).map_err(failed)? && !config.trust_empty_snapshot {
-                return Err(StartError::NoSnapshot {
-                    logs: paths.logs.clone(),
-                    snapshots: paths.snapshots.clone(),
-                });
-            }
-            let mut head = Head::new(settings);
-            head.limit_memory(config.tree_bytes_max);
-            (head, Zxid::ZERO, None)
-        }
-    };
     let replay_begun = Instant::now();
-    let recovered = replay::replay(disk, &paths.logs, base, &mut head, ahead).map_err(StartError::Log)?;
-    if let Some((known, damaged)) = damaged
-        && recovered.last < known
-    {
-        return Err(StartError::Lost { known, last: recovered.last, damaged });
-    }
+    // An ensemble's history changes its epoch behind any txn, and its directory may be opened by a server that stands alone.
+    let of_ensemble = log::epochs::is_of_ensemble(disk, &paths.snapshots)
+        .map_err(|source| StartError::Io { path: paths.snapshots.clone(), source })?;
+    let log_settings = RecoverSettings { repair: true, alone: !of_ensemble, until: None };
+    let recovered = replay::replay(disk, &paths.logs, base, log_settings, &mut head, ahead, &mut digests)
+        .map_err(StartError::Log)?;
+    say_mismatches(&digests);
+    counters.add(Counter::DigestMismatches, digests.mismatches());
+    reached_known(damaged, recovered.last)?;
     let nanos = |took: Duration| u64::try_from(took.as_nanos()).unwrap_or(u64::MAX);
     counters.record(Summary::SnapshotLoadTime, nanos(snapshot_loaded));
     counters.record(Summary::LogLoadTime, nanos(replay_begun.elapsed()));
@@ -128,21 +105,127 @@ pub fn recover(
     Ok(Recovery { head, snapshot_bytes })
 }
 
-/// A snapshot of ours is exact at its zxid, so its digest is that of its tree. Apache's go on changing while they are
-/// written, and only say so by naming another zxid.
-fn check_digest(head: &Head, zxid: Zxid, contents: &Contents) {
-    let Some(recorded) = contents.digest.filter(|digest| digest.zxid == zxid && zxid != Zxid::ZERO) else {
-        return;
+/// The state at `to` and what of the log leads there, for a TRUNC. Nothing is changed on disk.
+pub fn recover_until(
+    disk: &dyn Disk,
+    paths: &Paths,
+    config: &Config,
+    seed: [u64; 2],
+    to: Zxid,
+    ahead: bool,
+) -> Result<(Head, Recovered), StartError> {
+    let Base { mut head, zxid, damaged, mut digests, .. } = load(disk, paths, config, seed, to, ahead)?;
+    let settings = RecoverSettings { repair: false, alone: false, until: Some(to) };
+    let recovered = replay::replay(disk, &paths.logs, zxid, settings, &mut head, ahead, &mut digests)
+        .map_err(StartError::Log)?;
+    say_mismatches(&digests);
+    reached_known(damaged, recovered.last)?;
+    Ok((head, recovered))
+}
+
+/// For the log's queue: [`recover_until`] on its thread, with the state left in `state`. Until that is taken there are two
+/// worlds in memory.
+pub fn recover_for_truncation(
+    disk: Arc<dyn Disk>,
+    paths: Paths,
+    config: Config,
+    seed: [u64; 2],
+    to: Zxid,
+    state: Arc<Mutex<Option<Head>>>,
+) -> RecoverUntil {
+    RecoverUntil(Box::new(move || {
+        let (head, recovered) =
+            recover_until(&*disk, &paths, &config, seed, to, true).map_err(|error| error.to_string())?;
+        *state.lock().unwrap_or_else(PoisonError::into_inner) = Some(head);
+        Ok(recovered)
+    }))
+}
+
+/// The epochs of a member of an ensemble whose history ends at `last`; makes its epoch files when they are missing, and
+/// repairs what a crash between history and epoch leaves.
+pub fn epochs(disk: &dyn Disk, paths: &Paths, last: Zxid) -> Result<Epochs, StartError> {
+    EpochFiles::new(disk, &paths.snapshots).load(last).map_err(StartError::Epochs)
+}
+
+/// What the log is replayed upon.
+struct Base {
+    head: Head,
+    zxid: Zxid,
+    /// The file and its size.
+    snapshot: Option<(PathBuf, u64)>,
+    /// A newer snapshot that does not load, and the zxid that the log must reach because of it.
+    damaged: Option<(Zxid, SnapshotError)>,
+    digests: DigestCheck,
+}
+
+/// The newest snapshot that loads and is no newer than `until`, or an empty world.
+fn load(
+    disk: &dyn Disk,
+    paths: &Paths,
+    config: &Config,
+    seed: [u64; 2],
+    until: Zxid,
+    ahead: bool,
+) -> Result<Base, StartError> {
+    let settings = Settings { hash_seed: seed, digests: config.digest };
+    let options = ReadOptions { field_bytes_max: config.entry_bytes_max() as usize, ahead };
+    let loaded = snapshot::load_newest_until(disk, &paths.snapshots, until, options, |zxid| {
+        let mut restorer = Restorer::new(settings, zxid);
+        restorer.limit_memory(config.tree_bytes_max);
+        restorer
+    })
+    .map_err(StartError::Snapshot)?;
+    let Some(Loaded { restored, zxid, path, file_bytes, contents, skipped, known }) = loaded else {
+        let failed = |source| StartError::Io { path: paths.logs.clone(), source };
+        if log::has_records(disk, &paths.logs).map_err(failed)? && !config.trust_empty_snapshot {
+            let (logs, snapshots) = (paths.logs.clone(), paths.snapshots.clone());
+            return Err(StartError::NoSnapshot { logs, snapshots });
+        }
+        let mut head = Head::new(settings);
+        head.limit_memory(config.tree_bytes_max);
+        return Ok(Base {
+            head,
+            zxid: Zxid::ZERO,
+            snapshot: None,
+            damaged: None,
+            digests: DigestCheck::default(),
+        });
     };
-    if recorded.version == TxnDigest::VERSION && head.totals().digest != 0 && head.digest() != recorded.value
-    {
-        tracing::error!(
-            "the snapshot at {zxid} records the tree digest {:#x}, its tree has {:#x}: it was written from a tree that had \
-             diverged. Compare it with other servers' by `ostler snapshot compare`",
-            recorded.value,
-            head.digest()
-        );
+    let head = restored
+        .finish()
+        .map_err(|error| StartError::Content { path: path.clone(), reason: error.to_string() })?;
+    let digests = DigestCheck::of_snapshot(&head, recorded_digest(&contents));
+    if ahead {
+        // What was gathered for the index, 8 bytes a znode, would stay in the heap.
+        process::give_back_memory();
     }
+    let damaged = skipped.into_iter().next().map(|error| (known, error));
+    Ok(Base { head, zxid, snapshot: Some((path, file_bytes)), damaged, digests })
+}
+
+/// The txns of a snapshot were in the log before it was taken.
+fn reached_known(damaged: Option<(Zxid, SnapshotError)>, last: Zxid) -> Result<(), StartError> {
+    match damaged {
+        Some((known, damaged)) if last < known => Err(StartError::Lost { known, last, damaged }),
+        _ => Ok(()),
+    }
+}
+
+/// Those of other versions than ours are of other sums.
+fn recorded_digest(contents: &Contents) -> Option<(Zxid, TxnDigest)> {
+    let section = contents.digest?;
+    Some((section.zxid, TxnDigest { version: section.version, tree: section.value }))
+}
+
+/// As Apache: an operator is to hear of it, and a server that does not start would not make it better.
+fn say_mismatches(digests: &DigestCheck) {
+    let Some(Mismatch { zxid, recorded, computed }) = digests.first() else { return };
+    tracing::error!(
+        "at {zxid} the files record the tree digest {recorded:#x}, but the tree has {computed:#x}: the server that wrote \
+         them had another tree, or they are not of one server. {} digests differ in all. Compare snapshots with other \
+         servers' by `ostler snapshot compare`",
+        digests.mismatches()
+    );
 }
 
 fn first_snapshot(
@@ -248,6 +331,111 @@ mod tests {
             log(dir, 10, 12);
         };
         check(only_later, Err("txns are missing: log"));
+    }
+
+    /// As an Apache server leaves it: nothing says behind what an epoch began.
+    fn log_of_two_epochs(dir: &Path, last: u64, next: u64) {
+        snapshot(dir, last - 1, false);
+        log(dir, last, last);
+        log(dir, next, next);
+    }
+
+    #[test]
+    fn an_epoch_ends_behind_any_txn_only_in_an_ensemble() {
+        const EPOCH: u64 = 1 << 32;
+        check(|dir| log_of_two_epochs(dir, 7, EPOCH + 1), Err("txns are missing: log"));
+        check(|dir| log_of_two_epochs(dir, EPOCH - 1, EPOCH), Ok(EPOCH));
+        check(|dir| log_of_two_epochs(dir, EPOCH - 1, EPOCH + 1), Ok(EPOCH + 1));
+        check(|dir| log_of_two_epochs(dir, EPOCH - 1, 2 * EPOCH + 1), Err("txns are missing: log"));
+        for name in ["acceptedEpoch", "currentEpoch"] {
+            let of_ensemble = |dir: &Path| {
+                log_of_two_epochs(dir, 7, EPOCH + 1);
+                std::fs::write(dir.join(name), "1").unwrap();
+            };
+            check(of_ensemble, Ok(EPOCH + 1));
+        }
+    }
+
+    #[test]
+    fn a_digest_that_differs_is_counted_and_keeps_nobody_from_starting() {
+        let start = |digests: [u64; 3]| {
+            let temp = tempfile::tempdir().unwrap();
+            let config = Config::embedded(temp.path());
+            let paths = Paths::of(&config);
+            RealDisk.create_dir(&paths.snapshots).unwrap();
+            snapshot(&paths.snapshots, 0, false);
+            let mut file = file_header(ID).to_vec();
+            for (zxid, digest) in (1..).zip(digests) {
+                let body = match zxid {
+                    2 => TxnBody::Create(crate::wire::Create {
+                        path: "/a".into(),
+                        data: None,
+                        acl: crate::wire::AclBytes::OPEN,
+                        kind: crate::wire::CreateKind::Plain { create2: false, ephemeral: false },
+                        parent_cversion: 1,
+                    }),
+                    _ => TxnBody::CreateSession { timeout_ms: 4000 },
+                };
+                let (session, time) = (SessionId(zxid as i64), WallMillis(1));
+                let header = TxnHeader { session, cxid: Xid(0), zxid: Zxid(zxid), time, kind: body.kind() };
+                let mut entry = Vec::new();
+                TxnEntry { header, body, digest: Some(TxnDigest::of(digest)) }.encode(&mut entry);
+                let at = file.len() as u64;
+                put_record(&mut file, ID, at, true, &entry);
+            }
+            std::fs::write(paths.logs.join("log.1"), file).unwrap();
+            let registry = Registry::default();
+            let recovery = recover(&RealDisk, &paths, &config, [1, 2], false, &registry.thread()).unwrap();
+            assert_eq!(recovery.head.zxid(), Zxid(3));
+            (registry.totals().count(Counter::DigestMismatches), recovery.head.digest())
+        };
+        const EMPTY: u64 = 0x51c6_d660;
+        let (_, with_a) = start([0; 3]);
+        assert_eq!(start([EMPTY, with_a, with_a]).0, 0);
+        assert_eq!(start([EMPTY, with_a + 1, with_a]).0, 1);
+        assert_eq!(start([EMPTY + 1, EMPTY, with_a]).0, 2);
+    }
+
+    #[test]
+    fn a_truncation_leads_to_the_state_that_a_start_finds_then_or_changes_nothing() {
+        let temp = tempfile::tempdir().unwrap();
+        let config = Config::embedded(temp.path());
+        let paths = Paths::of(&config);
+        let dir = &paths.snapshots;
+        RealDisk.create_dir(dir).unwrap();
+        snapshot(dir, 50, false);
+        snapshot(dir, 90, false);
+        log(dir, 1, 100);
+        let path = dir.join("log.1");
+        let record = (std::fs::metadata(&path).unwrap().len() as usize - 16) / 100;
+        let mut damaged = std::fs::read(&path).unwrap();
+        damaged[16 + 19 * record + 20] ^= 1;
+        std::fs::write(&path, &damaged).unwrap();
+        let cut = |to| {
+            let state = Arc::new(Mutex::new(None));
+            let to = Zxid(to);
+            let (disk, paths, config) = (Arc::new(RealDisk), paths.clone(), config.clone());
+            let recover = recover_for_truncation(disk, paths.clone(), config, [1, 2], to, state.clone());
+            let recovered = (recover.0)()?;
+            let what = log::Truncation {
+                log_dir: &paths.logs,
+                snapshot_dir: &paths.snapshots,
+                current_epoch: ostler_replication::Epoch(0),
+                to,
+            };
+            log::truncate(&RealDisk, &what, &recovered).map_err(|error| error.to_string())?;
+            Ok::<_, String>(state.lock().unwrap().take().unwrap())
+        };
+        for to in [101, 40] {
+            assert!(cut(to).is_err());
+        }
+        assert_eq!(std::fs::read(&path).unwrap(), damaged);
+        assert!(dir.join("snapshot.5a").exists());
+        assert_eq!(cut(80).unwrap().zxid(), Zxid(80));
+        assert!(!dir.join("snapshot.5a").exists());
+        let recovery =
+            recover(&RealDisk, &paths, &config, [1, 2], true, &Registry::default().thread()).unwrap();
+        assert_eq!(recovery.head.zxid(), Zxid(80));
     }
 
     #[test]

@@ -3,7 +3,11 @@
 mod crash;
 mod damage;
 mod format;
+mod history;
+mod install;
+mod order;
 mod random;
+mod request;
 mod threads;
 mod turn;
 
@@ -23,6 +27,14 @@ fn entry(zxid: u64, body_bytes: usize) -> Vec<u8> {
     entry.extend_from_slice(&5_i32.to_be_bytes());
     entry.extend((0..body_bytes).map(|at| (zxid as usize * 31 + at * 7) as u8));
     entry
+}
+
+/// The -5 error txn of a request that an Apache leader could not decode.
+fn undecodable(zxid: u64) -> Vec<u8> {
+    let mut bytes = entry(zxid, 0);
+    bytes[28..32].copy_from_slice(&(-1_i32).to_be_bytes());
+    bytes.extend((-5_i32).to_be_bytes());
+    bytes
 }
 
 fn proposal(entries: &[Vec<u8>]) -> Proposal {
@@ -85,6 +97,7 @@ fn replay_by(
     base: u64,
     refused: Option<Zxid>,
 ) -> Result<(Recovered, Replayed), RecoverError> {
+    let settings = RecoverSettings { repair: true, alone: false, until: None };
     let mut seen = Vec::new();
     let mut take = |zxid: Zxid, entry: &[u8]| {
         if Some(zxid) == refused {
@@ -95,10 +108,10 @@ fn replay_by(
     };
     let base = Zxid(base);
     let recovered = if reading == Reading::Single {
-        recover(disk, dir, base, RecoverSettings { repair: true }, &mut take)?
+        recover(disk, dir, base, settings, &mut take)?
     } else {
         let keep = |kept: &mut Kept, entry: &[u8]| kept.0.push(entry.to_vec());
-        super::replay(disk, dir, base, reading == Reading::Ahead, keep, &mut |group| {
+        super::replay(disk, dir, base, settings, reading == Reading::Ahead, keep, &mut |group| {
             group.0.iter().enumerate().try_for_each(|(index, entry)| {
                 let zxid = super::record::entry_zxid(entry).unwrap();
                 take(zxid, entry).map_err(|reason| (index, reason))

@@ -178,6 +178,55 @@ fn stopping_on_a_full_disk_drops_only_what_was_not_acknowledged() {
     assert_eq!(replay(&disk, dir, 0).unwrap().0.last, Zxid(0));
 }
 
+/// A disk whose code has a bug where segments are made.
+struct Buggy(SimDisk);
+
+impl Disk for Buggy {
+    fn open(&self, path: &Path, how: Open) -> std::io::Result<Box<dyn crate::io::disk::DiskFile>> {
+        assert!(how != Open::Create || !path.to_string_lossy().contains("spare."), "a bug");
+        self.0.open(path, how)
+    }
+
+    fn create_dir(&self, dir: &Path) -> std::io::Result<()> {
+        self.0.create_dir(dir)
+    }
+
+    fn list(&self, dir: &Path) -> std::io::Result<Vec<crate::io::disk::Listed>> {
+        self.0.list(dir)
+    }
+
+    fn rename(&self, from: &Path, to: &Path) -> std::io::Result<()> {
+        self.0.rename(from, to)
+    }
+
+    fn unlink(&self, path: &Path) -> std::io::Result<()> {
+        self.0.unlink(path)
+    }
+
+    fn sync_dir(&self, dir: &Path) -> std::io::Result<()> {
+        self.0.sync_dir(dir)
+    }
+
+    fn free_bytes(&self, dir: &Path) -> std::io::Result<u64> {
+        self.0.free_bytes(dir)
+    }
+
+    fn fresh_id(&self) -> [u8; 4] {
+        self.0.fresh_id()
+    }
+}
+
+#[test]
+fn a_panic_where_segments_are_made_ends_the_log() {
+    let (log, events) = start_on(Arc::new(Buggy(SimDisk::new())), Path::new("/log"), 0);
+    assert!(append(&log, batch(1, 3)).is_ok());
+    match events.recv_timeout(Duration::from_secs(20)).expect("the failure is told") {
+        LogEvent::Failed(failure) => assert!(failure.to_string().contains("panicked"), "{failure}"),
+        other => panic!("{other:?}"),
+    }
+    log.stop();
+}
+
 #[test]
 fn an_idle_log_leaves_a_mark() {
     let temp = tempfile::tempdir().unwrap();

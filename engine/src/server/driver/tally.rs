@@ -4,14 +4,16 @@ use crate::admin::{Counter, Counters, Summary};
 use crate::core::Figures;
 use crate::world::Room;
 use crossbeam::utils::CachePadded;
-use ostler_replication::{Moment, Zxid};
+use ostler_replication::{Moment, Number, Zxid};
 use std::collections::VecDeque;
 use std::sync::Arc;
 
 pub(super) struct Tally {
     counters: Arc<CachePadded<Counters>>,
-    /// Last zxids of proposals on their way to the disk, and when they were handed over.
-    underway: VecDeque<(Zxid, Moment)>,
+    /// Numbers and last zxids of proposals on their way to the disk, and when they were handed over.
+    underway: VecDeque<(Number, Zxid, Moment)>,
+    /// Of the last proposal that is there.
+    durable: Number,
     snapshot_begun: Option<Moment>,
     sessions_expired: u64,
     digest_mismatches: u64,
@@ -23,6 +25,7 @@ impl Tally {
         Tally {
             counters,
             underway: VecDeque::new(),
+            durable: Number::default(),
             snapshot_begun: None,
             sessions_expired: 0,
             digest_mismatches: 0,
@@ -30,22 +33,25 @@ impl Tally {
         }
     }
 
-    pub(super) fn proposed(&mut self, last: Zxid, now: Moment) {
-        self.underway.push_back((last, now));
+    pub(super) fn proposed(&mut self, number: Number, last: Zxid, now: Moment) {
+        self.underway.push_back((number, last, now));
     }
 
     /// When the newest proposal on its way was handed over.
     pub(super) fn newest(&self) -> Option<Moment> {
-        self.underway.back().map(|(_, since)| *since)
+        self.underway.back().map(|(_, _, since)| *since)
     }
 
-    pub(super) fn durable(&mut self, zxid: Zxid, now: Moment) {
-        while let Some((last, since)) = self.underway.front()
+    /// The number of the last proposal that this stands for.
+    pub(super) fn durable(&mut self, zxid: Zxid, now: Moment) -> Number {
+        while let Some((number, last, since)) = self.underway.front()
             && *last <= zxid
         {
             self.counters.record(Summary::LogQueueAndSyncTime, now.since(*since));
+            self.durable = *number;
             self.underway.pop_front();
         }
+        self.durable
     }
 
     pub(super) fn snapshot_begins(&mut self, now: Moment) {
