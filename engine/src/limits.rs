@@ -256,6 +256,15 @@ const _: () = assert!(FRAME_BYTES_MAX_DEFAULT <= FRAME_BYTES_MAX_MOST);
 // An entry is at most frame + extra; both at their most must not overflow the u32 lengths of records.
 const _: () = assert!(FRAME_BYTES_MAX_MOST as u64 * 2 <= i32::MAX as u64);
 const _: () = assert!(FRAME_EXTRA_BYTES_LEAST <= FRAME_EXTRA_BYTES_DEFAULT);
+/// Committed txns kept in memory for learners that lag, in bytes: above it fewer are kept than `commitLogCount` says.
+pub const COMMITTED_BYTES_KEPT: usize = 64 << 20;
+/// What may wait for one learner before it is cut off, to be synchronised anew.
+pub const LEARNER_BYTES_MAX: usize = 256 << 20;
+/// What a leader may propose to a learner without committing it: far more than leaders let wait.
+pub const UNCOMMITTED_BYTES_MAX: usize = 1 << 30;
+/// Pieces of history, of a batch's size each at most, read ahead of the learner that they are for.
+pub const HISTORY_PIECES_AHEAD: usize = 4;
+
 const _: () = assert!(CONNECT_BYTES_MAX <= FRAME_BYTES_MAX_DEFAULT);
 const _: () = assert!(RING_EVENTS_MAX.is_power_of_two());
 const _: () = assert!(INTAKE_REQUESTS_MAX.is_power_of_two());

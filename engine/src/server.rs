@@ -11,6 +11,7 @@
 
 mod desk;
 pub mod driver;
+mod ensemble;
 pub mod recovery;
 mod replay;
 mod threads;
@@ -36,7 +37,7 @@ use crate::worker::{AcceptLimits, Acceptor, LISTENER, Mail, Mailbox, Parts, Shar
 use crossbeam::utils::CachePadded;
 use desk::{Desk, DeskClerk};
 use driver::{Driver, DriverMessage, Production, SharedFigures};
-use ostler_replication::{Outputs, Solo, Zxid};
+use ostler_replication::{Broadcast, Ensemble, EpochsLost, Outputs, Recovered, Solo, Zxid};
 use recovery::Paths;
 use std::fmt;
 use std::hash::{BuildHasher, Hasher, RandomState};
@@ -52,10 +53,6 @@ use threads::{CoreThread, JointThread, WorkerThread};
 /// Why a server does not start. Nothing runs then, and no data was changed but for a torn tail of the log.
 #[derive(Debug)]
 pub enum StartError {
-    /// Members of ensembles are not run yet.
-    Ensemble {
-        voters: usize,
-    },
     Directory(DirectoryError),
     /// None of the snapshots loads, or they cannot be read.
     Snapshot(LoadError),
@@ -82,6 +79,7 @@ pub enum StartError {
     /// A snapshot of the leader's was being installed when the process ended, and that cannot be finished.
     Install(log::quarantine::InstallError),
     Epochs(log::epochs::EpochError),
+    EpochsLost(EpochsLost),
     Listen {
         address: SocketAddr,
         source: io::Error,
@@ -98,11 +96,6 @@ pub enum StartError {
 impl fmt::Display for StartError {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         match self {
-            StartError::Ensemble { voters } => write!(
-                f,
-                "{voters} voting servers make an ensemble, which this version cannot join yet. To run this server alone, \
-                 leave one `server.` line or none"
-            ),
             StartError::Directory(error) => error.fmt(f),
             StartError::Snapshot(error) => write!(
                 f,
@@ -135,6 +128,7 @@ impl fmt::Display for StartError {
             StartError::FirstSnapshot(error) => error.fmt(f),
             StartError::Install(error) => error.fmt(f),
             StartError::Epochs(error) => error.fmt(f),
+            StartError::EpochsLost(error) => error.fmt(f),
             StartError::Listen { address, source } => {
                 write!(f, "cannot listen on {address}: {source}. Is another server running there?")
             }
@@ -172,16 +166,13 @@ impl Server {
 
     /// As if the process were allowed so many CPUs.
     fn start_on(config: Config, cpus: usize) -> Result<Server, StartError> {
-        if let Some(ensemble) = &config.ensemble {
-            return Err(StartError::Ensemble { voters: ensemble.voters() });
-        }
         let listener = config.client.ok_or(StartError::NoListener)?;
         let directories = Directories::take(&config).map_err(StartError::Directory)?;
         let paths = Paths::of(&config);
         let disk: Arc<dyn Disk> = Arc::new(RealDisk);
         let registry = Arc::new(Registry::default());
-        let recovery =
-            recovery::recover(&*disk, &paths, &config, [random(), random()], true, &registry.thread())?;
+        let hash_seed = [random(), random()];
+        let mut recovery = recovery::recover(&*disk, &paths, &config, hash_seed, true, &registry.thread())?;
         let backlog = listener.backlog.unwrap_or(limits::BACKLOG_CONNECTIONS_DEFAULT);
         let (socket, address) = poll::bind(listener.address, listener.port, backlog)
             .map_err(|source| StartError::Listen { address: listener.socket_address(), source })?;
@@ -195,20 +186,44 @@ impl Server {
         let wakers =
             |polls: &[MioPoll]| -> Vec<Box<dyn Wake>> { polls.iter().map(|poll| poll.waker()).collect() };
         let parker = crossbeam::sync::Parker::new();
-        let core_waker: Box<dyn Wake> = match plan.joint {
-            true => polls[0].waker(),
-            false => Box::new(ThreadWaker(parker.unparker().clone())),
+        let peer_poll = match &config.ensemble {
+            Some(ensemble) => Some(MioPoll::new(ensemble.settings.keep_alive).map_err(StartError::Threads)?),
+            None => None,
+        };
+        let core_waker: Box<dyn Wake> = match &peer_poll {
+            Some(poll) => poll.waker(),
+            None if plan.joint => polls[0].waker(),
+            None => Box::new(ThreadWaker(parker.unparker().clone())),
         };
         let bell = Arc::new(Bell::new(core_waker));
         let core_mail = Arc::new(driver::Mailbox::new(bell.clone()));
         let (intake, submitters) = intake(bell.clone(), wakers(&polls));
 
         let mut outputs = Outputs::new();
-        let solo = Box::new(Solo::new(recovery.head.zxid(), &mut outputs));
         let now = clock.now();
         let now = Now { mono: now.mono, wall: now.wall };
+        let broadcast: Box<dyn Broadcast> = match &config.ensemble {
+            None => Box::new(Solo::new(recovery.head.zxid(), &mut outputs)),
+            Some(ensemble) => {
+                let epochs = recovery::epochs(&*disk, &paths, recovery.head.zxid())?;
+                driver::show_members(&mut recovery.head, &config, now.wall);
+                let recovered = Recovered { epochs, logged: recovery.head.zxid() };
+                let settings = ensemble::protocol_settings(&config, ensemble);
+                let ensemble = Ensemble::new(settings, recovered, now.mono, &mut outputs);
+                Box::new(ensemble.map_err(StartError::EpochsLost)?)
+            }
+        };
+        let snapshot_bytes = recovery.snapshot_bytes;
+        let membership = match (peer_poll, &config.ensemble) {
+            (Some(poll), Some(members)) => {
+                let files = (&disk, &paths);
+                let found = (bell.clone(), snapshot_bytes, hash_seed);
+                Some(ensemble::membership(&config, members, poll, files, found)?)
+            }
+            _ => None,
+        };
         let settings = Settings::of(&config, random());
-        let core = Core::new(settings, recovery.head, solo, outputs, recovery.snapshot_bytes, now);
+        let core = Core::new(settings, recovery.head, broadcast, outputs, snapshot_bytes, now);
         let first = core.first_event();
         let (publisher, subscribers) = ring(limits::RING_EVENTS_MAX, first, wakers(&polls));
 
@@ -249,6 +264,7 @@ impl Server {
             publisher,
             mailbox: core_mail.clone(),
             log,
+            membership,
             snapshots: snapshotter,
             clock,
             counters: registry.thread(),

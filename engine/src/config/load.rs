@@ -342,7 +342,9 @@ impl Reader {
         let properties = properties::parse(bytes)
             .map_err(|bad| ConfigError::Escape { path: path.to_path_buf(), line: bad.line })?;
         let mut lines: BTreeMap<String, usize> = BTreeMap::new();
-        properties.iter().for_each(|property| drop(lines.insert(property.key.clone(), property.line)));
+        for property in properties.iter() {
+            lines.insert(property.key.clone(), property.line);
+        }
         let mut last = Vec::new();
         for property in properties {
             let origin = Origin::File { path: path.to_path_buf(), line: property.line };

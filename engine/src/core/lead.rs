@@ -96,6 +96,10 @@ impl Learners {
         }
     }
 
+    pub fn syncs(&self) -> usize {
+        self.known.values().map(|learner| learner.syncs).sum()
+    }
+
     pub fn next_answer(&mut self) -> Option<Input> {
         self.answers.pop_front()
     }
@@ -116,6 +120,7 @@ impl Core {
         }
         if self.role != role {
             self.role = role;
+            self.role_since = self.now.mono;
             self.publish(News::Role(role));
         }
     }

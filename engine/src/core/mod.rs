@@ -46,8 +46,8 @@ use lead::Learners;
 use learn::Learning;
 use listing::Listing;
 use ostler_replication::{
-    Broadcast, Epoch, Epochs, History, Input, Link, Moment, Number, Output, Outputs, Port, Proposal, Role,
-    ServerId, Status, Ticket, Zxid,
+    Broadcast, Epoch, Epochs, History, Input, Link, Moment, Number, Outputs, Port, Proposal, Role, ServerId,
+    Status, Ticket, Zxid,
 };
 use owner::{Origin, Owner};
 use reap::Reaper;
@@ -235,6 +235,7 @@ pub struct Core {
     broadcast: Box<dyn Broadcast>,
     broadcast_outputs: Outputs,
     role: Role,
+    role_since: Moment,
     duty: Duty,
     /// Zxids that are given out are above this one: the epoch's, when leading an ensemble.
     epoch_begin: Zxid,
@@ -314,6 +315,7 @@ impl Core {
             broadcast,
             broadcast_outputs: begun,
             role: Role::Looking,
+            role_since: now.mono,
             duty: Duty::None,
             epoch_begin: Zxid::ZERO,
             learners: Learners::default(),
@@ -359,6 +361,16 @@ impl Core {
     /// Where the server stands in its ensemble.
     pub fn status(&self) -> Status {
         self.broadcast.status()
+    }
+
+    /// Syncs of learners that wait for txns before them.
+    pub fn pending_syncs(&self) -> usize {
+        self.learners.syncs()
+    }
+
+    /// For how long the server has had its role, milliseconds.
+    pub fn role_age_ms(&self) -> u64 {
+        self.now.mono.since(self.role_since) / 1_000_000
     }
 
     /// When a turn is wanted at the latest, whatever else happens.

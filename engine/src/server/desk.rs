@@ -9,7 +9,9 @@ use super::recovery::Paths;
 use super::{StartError, threads};
 use crate::admin::process::{self, ProcessFacts};
 use crate::admin::words::{self, FourLetter, TRACE_MASK};
-use crate::admin::{ConnectionFacts, DirectoryFacts, Mode, QuotaFacts, Registry, ServerFacts, WatchFacts};
+use crate::admin::{
+    ConnectionFacts, DirectoryFacts, EnsembleFacts, Mode, QuotaFacts, Registry, ServerFacts, WatchFacts,
+};
 use crate::config::Config;
 use crate::core::Core;
 use crate::io::clock::{Clock, SystemClock};
@@ -23,7 +25,7 @@ use crate::ring::ConnRef;
 use crate::snapshot;
 use crate::worker::watch::Place;
 use crate::worker::{self, Inspection, Mail};
-use ostler_replication::Moment;
+use ostler_replication::{Moment, Role};
 use std::collections::BTreeMap;
 use std::net::SocketAddr;
 use std::sync::mpsc::{Receiver, RecvTimeoutError, Sender, channel, sync_channel};
@@ -201,6 +203,10 @@ impl Clerk {
 
     fn answer(&mut self, word: FourLetter, argument: i64) -> String {
         let totals = self.registry.totals();
+        let is_serving = self.config.ensemble.is_none() || self.ask_core(Core::role) != Some(Role::Looking);
+        if !is_serving && let Some(answer) = word.when_not_serving() {
+            return answer.to_owned();
+        }
         match word {
             FourLetter::Ruok => words::ruok(),
             FourLetter::Isro => words::isro(false),
@@ -217,7 +223,10 @@ impl Clerk {
                 self.ask_workers(|inspection| inspection.reset_connections());
                 words::crst()
             }
-            FourLetter::Conf => words::conf(&self.config, self.address.port(), self.directories(), ""),
+            FourLetter::Conf => {
+                let members = self.ask_core(|core| core.status().members).unwrap_or_default();
+                words::conf(&self.config, self.address.port(), self.directories(), &members)
+            }
             FourLetter::Dirs => words::dirs(self.directories()),
             FourLetter::Envi => words::envi(&ProcessFacts::read()),
             FourLetter::Srvr => words::srvr(&self.server(), &totals),
@@ -250,10 +259,7 @@ impl Clerk {
         std::iter::from_fn(|| inbox.recv_timeout(ANSWER_WITHIN).ok()).collect()
     }
 
-    fn ask_core<T: Send + 'static>(
-        &self,
-        question: impl FnOnce(&Core) -> T + Send + 'static,
-    ) -> Option<T> {
+    fn ask_core<T: Send + 'static>(&self, question: impl FnOnce(&Core) -> T + Send + 'static) -> Option<T> {
         let (answers, inbox) = sync_channel(1);
         self.core.send(DriverMessage::Ask(Box::new(move |core| {
             let _ = answers.send(question(core));
@@ -263,12 +269,16 @@ impl Clerk {
 
     fn server(&self) -> ServerFacts {
         // From the core itself: whoever heard of a write and asks then is to find it counted.
-        let asked = self.ask_core(|core| (core.figures(), core.quotas()));
-        let (figures, quotas) = asked.unwrap_or_else(|| (self.figures.load(), Vec::new()));
+        let asked = self.ask_core(|core| {
+            let ensemble = EnsembleFacts::of(&core.status(), core.pending_syncs() as u64, core.role_age_ms());
+            (core.figures(), core.quotas(), core.role(), ensemble)
+        });
+        let (figures, quotas, role, ensemble) =
+            asked.unwrap_or_else(|| (self.figures.load(), Vec::new(), Role::Standalone, None));
         let counts =
             self.ask_workers(|worker| (worker.open_connections(), watch_count(worker), worker.outstanding));
         ServerFacts {
-            mode: Mode::Standalone,
+            mode: Mode::of(role).unwrap_or(Mode::Standalone),
             zxid: figures.last_committed,
             // Apache counts the root under both of its names.
             znodes: figures.znodes + 1,
@@ -281,7 +291,7 @@ impl Clerk {
             outstanding: counts.iter().map(|(_, _, outstanding)| *outstanding as u64).sum(),
             uptime_ms: self.clock.now().mono.since(self.begun) / 1_000_000,
             drop_probability: self.drop_probability(),
-            ensemble: None,
+            ensemble,
             quotas: by_namespace(quotas),
         }
     }

@@ -6,6 +6,7 @@ mod figures;
 mod heap_trim;
 mod lone_writer;
 mod mailbox;
+mod membership;
 mod outbox;
 mod seams;
 mod space;
@@ -13,6 +14,7 @@ mod tally;
 
 pub use figures::SharedFigures;
 pub use mailbox::{DriverMessage, Mailbox, Question};
+pub use membership::{Membership, MembershipParts, show_members};
 pub use seams::{Log, Production, Seams, Snapshots};
 
 use crate::admin::Counters;
@@ -42,6 +44,12 @@ use tally::Tally;
 pub(super) const PATIENCE: Duration = Duration::from_millis(limits::WAIT_MS_MAX / 2);
 /// While something waits for a thread that rings no bell.
 const PATIENCE_BLOCKED: Duration = Duration::from_millis(1);
+/// Rounds of writing to other servers in one turn.
+const WRITES_IN_TURN_MAX: usize = 4;
+/// Of the process, as Apache's, when a port for other servers cannot be bound.
+const EXIT_NO_PORT: i32 = 14;
+/// Of the process, when something came that cannot be.
+const EXIT_UNEXPECTED: i32 = 1;
 
 /// What a driver is made of.
 pub struct Parts<S: Seams> {
@@ -50,6 +58,8 @@ pub struct Parts<S: Seams> {
     pub publisher: Publisher<Event>,
     pub mailbox: Arc<Mailbox>,
     pub log: S::Log,
+    /// In an ensemble.
+    pub membership: Option<Membership<S::PeerPoll>>,
     pub snapshots: S::Snapshots,
     pub clock: S::Clock,
     pub counters: Arc<CachePadded<Counters>>,
@@ -83,6 +93,7 @@ pub struct Driver<S: Seams> {
     outbox: Outbox,
     mailbox: Arc<Mailbox>,
     log: S::Log,
+    membership: Option<Membership<S::PeerPoll>>,
     /// Decided, but the log's queue was full.
     proposals: VecDeque<Proposal>,
     snapshots: S::Snapshots,
@@ -106,6 +117,7 @@ impl<S: Seams> Driver<S> {
             publisher,
             mailbox,
             log,
+            membership,
             snapshots,
             clock,
             counters,
@@ -120,6 +132,7 @@ impl<S: Seams> Driver<S> {
             outbox: Outbox::new(publisher, settings.ring_bytes_max),
             mailbox,
             log,
+            membership,
             proposals: VecDeque::new(),
             snapshots,
             clock,
@@ -154,6 +167,7 @@ impl<S: Seams> Driver<S> {
         while let Some(message) = self.mailbox.take() {
             self.hear(message, now);
         }
+        self.hear_peers(now);
         self.act();
         for taken in 0..self.settings.turn_requests_max {
             if !self.takes_requests() {
@@ -177,6 +191,7 @@ impl<S: Seams> Driver<S> {
             self.hear(message, now);
             self.act();
         }
+        self.write_to_peers();
         let figures = self.core.figures();
         self.tally.turned(figures);
         self.figures.store(figures);
@@ -216,8 +231,44 @@ impl<S: Seams> Driver<S> {
 
     /// How long the core's clock has nothing to do.
     fn until_next_timeout(&self) -> Duration {
-        let Some(at) = self.core.next_timeout() else { return Duration::MAX };
+        let of_peers = self.membership.as_ref().and_then(Membership::next_timeout);
+        let Some(at) = self.core.next_timeout().into_iter().chain(of_peers).min() else {
+            return Duration::MAX;
+        };
         Duration::from_nanos(at.since(self.clock.now().mono))
+    }
+
+    /// Sleeps until other servers want something, the bell's waker is called, or patience ends. False, and no sleep, without
+    /// an ensemble.
+    pub fn wait_for_peers(&mut self, patience: Duration) -> bool {
+        let Some(membership) = &mut self.membership else { return false };
+        membership.wait(patience);
+        true
+    }
+
+    fn hear_peers(&mut self, now: Now) {
+        let Some(membership) = &mut self.membership else { return };
+        match membership.hear(now.mono) {
+            Ok(heard) => heard.into_iter().for_each(|input| self.core.step(input, now)),
+            Err(error) => {
+                tracing::error!("{error}");
+                std::process::exit(EXIT_NO_PORT);
+            }
+        }
+    }
+
+    /// What came of writing may bring about more to write; what is left then waits for the next turn, which is at once.
+    fn write_to_peers(&mut self) {
+        for _ in 0..WRITES_IN_TURN_MAX {
+            let now = self.now();
+            let Some(membership) = &mut self.membership else { return };
+            let heard = membership.flush(now.mono);
+            if heard.is_empty() {
+                return;
+            }
+            heard.into_iter().for_each(|input| self.core.step(input, now));
+            self.act();
+        }
     }
 
     /// Something that was decided waits for another thread, which will not ring.
@@ -252,6 +303,13 @@ impl<S: Seams> Driver<S> {
                 let number = self.tally.durable(zxid, now.mono);
                 CoreInput::Durable { number, zxid }
             }
+            DriverMessage::Log(answer) => {
+                if matches!(answer, LogAnswer::Truncated { .. } | LogAnswer::Installed { .. }) {
+                    self.tally.turned_back();
+                }
+                let membership = self.membership.as_mut().expect("only an ensemble's member asks for these");
+                membership.answered(answer, now.wall)
+            }
             DriverMessage::Space(space) => {
                 if space == LogSpace::Ok && self.space.is_low() {
                     tracing::info!("the log's disk has room again: writes are served");
@@ -266,6 +324,9 @@ impl<S: Seams> Driver<S> {
             }
             DriverMessage::Snapshot(bytes) => {
                 self.tally.snapshot_ended(bytes.is_some(), now.mono);
+                if let (Some(bytes), Some(membership)) = (bytes, &mut self.membership) {
+                    membership.snapshot_written(bytes);
+                }
                 if bytes.is_some() && self.space.is_low() {
                     // What it makes superfluous gives the log its room back. Fails only while the server stops.
                     let _ = self.purge.send(());
@@ -289,16 +350,51 @@ impl<S: Seams> Driver<S> {
                     self.proposals.push_back(proposal);
                 }
                 CoreOutput::Publish(event) => self.outbox.push(event),
-                CoreOutput::RollLog => {
-                    self.append();
-                    self.log.push(LogCommand::Roll);
+                CoreOutput::RollLog => self.command(LogCommand::Roll),
+                CoreOutput::Persist { number, epochs } => {
+                    self.command(LogCommand::Persist { number, epochs });
+                }
+                CoreOutput::Truncate { number, to } => {
+                    let command = self.membership().truncate(number, to);
+                    self.command(command);
+                    self.tally.turns_back();
+                }
+                CoreOutput::Install { number, link, zxid } => {
+                    let command = self.membership().install(number, link, zxid);
+                    self.command(command);
+                    self.tally.turns_back();
+                }
+                CoreOutput::ReadHistory { number, link, after, to } => {
+                    self.membership().read_history(number, link, after, to);
+                }
+                CoreOutput::Peer(output) => {
+                    let (digest, now) = (self.settings.digest, self.clock.now().mono);
+                    self.membership().act(output, digest, now);
+                }
+                CoreOutput::Report(what) => tracing::info!("{what}"),
+                CoreOutput::Stop(reason) => {
+                    tracing::error!("{reason}: the server ends");
+                    std::process::exit(EXIT_UNEXPECTED);
                 }
                 CoreOutput::TakeSnapshot(view) => self.begin_snapshot(view),
-                CoreOutput::Persist(_) => unreachable!("a server without an ensemble has no epochs to keep"),
             }
         }
         self.append();
         self.outbox.publish();
+    }
+
+    fn membership(&mut self) -> &mut Membership<S::PeerPoll> {
+        self.membership
+            .as_mut()
+            .expect("a server without an ensemble has no peers, and no history but its own")
+    }
+
+    /// Behind everything that was decided before, whatever room the log's queue has: the order is what makes it safe.
+    fn command(&mut self, command: LogCommand) {
+        for proposal in self.proposals.drain(..) {
+            self.log.push(LogCommand::Append(proposal));
+        }
+        self.log.push(command);
     }
 
     fn append(&mut self) {

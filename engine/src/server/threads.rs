@@ -25,7 +25,8 @@ pub struct Plan {
 
 impl Plan {
     pub fn of(config: &Config, cpus: usize) -> Plan {
-        let joint = cpus == 1 && config.workers <= 1;
+        // A member of an ensemble sleeps at the sockets of the other servers, a worker at those of clients.
+        let joint = cpus == 1 && config.workers <= 1 && config.ensemble.is_none();
         let workers = match config.workers {
             // A quarter is left to the core, the log, and the kernel's work for them.
             0 => (cpus - cpus / 4).saturating_sub(usize::from(cpus < 4)).max(1),
@@ -76,11 +77,12 @@ impl CoreThread {
                 }
             }
             if self.driver.has_work() {
+                self.driver.wait_for_peers(Duration::ZERO);
                 continue;
             }
             self.bell.arm();
             let patience = self.driver.patience();
-            if !patience.is_zero() {
+            if !self.driver.wait_for_peers(patience) && !patience.is_zero() {
                 self.parker.park_timeout(patience);
             }
             self.bell.disarm();

@@ -51,7 +51,7 @@ impl Shared {
             schemes: config.auth.schemes(),
             enforced_schemes: config.auth.enforced_schemes.clone(),
             words: config.words.clone(),
-            leader_serves: config.ensemble.as_ref().is_none_or(|ensemble| ensemble.leader_serves),
+            leader_serves: config.ensemble.as_ref().is_none_or(|ensemble| ensemble.settings.leader_serves),
             desk,
             sessionless_ms: config.sessionless_ms_max.max(1),
             outstanding_max: share(config.outstanding_requests_max).max(1),

@@ -6,7 +6,7 @@
 use super::arena::Handle;
 use super::foresight::{Foreseen, ForeseenTxn, Foresight};
 use super::hash::PathHash;
-use super::head::{Head, OpenSession, Writer};
+use super::head::{CONFIG_PATH, Head, OpenSession, Writer};
 use super::quota;
 use super::record::{AclId, Fields, NodeId, Payload};
 use super::retire::Undo;
@@ -14,8 +14,8 @@ use super::view::{Found, Shared, Walk, is_root};
 use super::view::{NEWEST, Node};
 use crate::model::java::Table;
 use crate::model::quota::{QuotaText, stats_path};
-use crate::model::{ErrorCode, Owner, SessionId, Stat, StatPersisted, WallMillis, path};
-use crate::wire::{AclBytes, Create, CreateKind, SubTxn, TxnBody, TxnHeader};
+use crate::model::{ErrorCode, Owner, SessionId, Stat, StatPersisted, WallMillis, Xid, path};
+use crate::wire::{AclBytes, Create, CreateKind, OpCode, SubTxn, TxnBody, TxnHeader};
 use ostler_replication::Zxid;
 use std::borrow::Cow;
 use std::ops::Range;
@@ -201,6 +201,16 @@ impl Head {
             known,
             foreseen: None,
         }
+    }
+}
+
+impl Head {
+    /// `show_members`, for a znode that is there.
+    pub(super) fn set_members(&mut self, text: &[u8], version: Zxid, wall: WallMillis) {
+        // The head of a txn that there is not; the world's zxid stays as it is.
+        let (session, cxid, kind) = (SessionId::NONE, Xid(0), OpCode::SetData.to_i32());
+        let header = TxnHeader { session, cxid, zxid: version, time: wall, kind };
+        self.txn(&header, Known::default(), &mut Changes::default()).set_data(CONFIG_PATH, Some(text), -1);
     }
 }
 

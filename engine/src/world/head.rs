@@ -135,6 +135,9 @@ const ACLS_MAX: usize = super::table::ACLS_MAX / 8 * 7;
 /// What fits one of the blocks that are freed all the time, such as those of a set of children.
 const SMALL_BYTES: usize = 1024;
 
+/// Where Apache shows who is in the ensemble.
+pub(super) const CONFIG_PATH: &str = "/zookeeper/config";
+
 impl Head {
     /// The tree of a new server (storage.md §13), at zxid 0.
     pub fn new(settings: Settings) -> Head {
@@ -195,21 +198,40 @@ impl Head {
 
     /// What the tree of a new server has beside its root.
     fn plant_system(&mut self) {
+        self.plant_one("/zookeeper", AclId::OPEN, 0);
+        // In the order of Apache's first snapshot.
+        self.plant_config();
+        self.plant_one("/zookeeper/quota", AclId::OPEN, 0);
+    }
+
+    fn plant_config(&mut self) {
         let read_only = self.writer.acls.intern(&self.shared, &AclBytes::READ_ONLY);
-        for (path, acl, aversion) in [
-            ("/zookeeper", AclId::OPEN, 0),
-            // In the order of Apache's first snapshot.
-            ("/zookeeper/config", read_only, -1),
-            ("/zookeeper/quota", AclId::OPEN, 0),
-        ] {
-            let mut stat = StatPersisted::created(Zxid::ZERO, WallMillis(0), Owner::Persistent);
-            stat.aversion = aversion;
-            let foreseen = self.foresight().of(path, Some(b""), &stat);
-            let sapling = Sapling { path, data: Some(b""), acl, stat };
-            let planted = self.writer.plant(&self.shared, sapling, None, foreseen);
-            let Planted { id, parent } = planted.expect("parents come first");
-            self.writer.adopt(&self.shared, parent, &[id]);
+        self.plant_one(CONFIG_PATH, read_only, -1);
+    }
+
+    fn plant_one(&mut self, path: &str, acl: AclId, aversion: i32) {
+        let mut stat = StatPersisted::created(Zxid::ZERO, WallMillis(0), Owner::Persistent);
+        stat.aversion = aversion;
+        let foreseen = self.foresight().of(path, Some(b""), &stat);
+        let sapling = Sapling { path, data: Some(b""), acl, stat };
+        let planted = self.writer.plant(&self.shared, sapling, None, foreseen);
+        let Planted { id, parent } = planted.expect("parents come first");
+        self.writer.adopt(&self.shared, parent, &[id]);
+    }
+
+    /// Writes the configuration of the ensemble, which came with the txn `version`, into the tree. It is no txn: each server
+    /// does it by itself, and no digest counts it. For a world of which no View was taken yet.
+    pub fn show_members(&mut self, text: &str, version: Zxid, wall: WallMillis) {
+        if self.get(CONFIG_PATH).is_none() {
+            // A directory that was begun before 3.5.
+            self.close();
+            if self.get("/zookeeper").is_none() {
+                self.plant_one("/zookeeper", AclId::OPEN, 0);
+            }
+            self.plant_config();
+            self.open();
         }
+        self.set_members(text.as_bytes(), version, wall);
     }
 
     /// What `apply_foreseen` wants of each txn; may be computed on any thread.

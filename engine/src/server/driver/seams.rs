@@ -2,6 +2,7 @@
 //! Not here: sockets (workers).
 
 use crate::io::clock::{Clock, SystemClock};
+use crate::io::poll::{MioPoll, Poll};
 use crate::log::{LogCommand, LogThread};
 use crate::snapshot::{Job, Snapshotter};
 use ostler_replication::Proposal;
@@ -12,6 +13,8 @@ pub trait Seams {
     type Log: Log;
     type Snapshots: Snapshots;
     type Clock: Clock;
+    /// For the sockets of other servers.
+    type PeerPoll: Poll;
 }
 
 /// The log as its owner sees it. What becomes of commands comes back as messages of the driver's mailbox.
@@ -43,6 +46,7 @@ impl Seams for Production {
     type Log = LogThread;
     type Snapshots = Snapshotter;
     type Clock = SystemClock;
+    type PeerPoll = MioPoll;
 }
 
 impl Log for LogThread {

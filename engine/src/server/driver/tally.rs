@@ -10,14 +10,24 @@ use std::sync::Arc;
 
 pub(super) struct Tally {
     counters: Arc<CachePadded<Counters>>,
-    /// Numbers and last zxids of proposals on their way to the disk, and when they were handed over.
-    underway: VecDeque<(Number, Zxid, Moment)>,
+    /// On its way through the log.
+    underway: VecDeque<Underway>,
     /// Of the last proposal that is there.
     durable: Number,
     snapshot_begun: Option<Moment>,
     sessions_expired: u64,
     digest_mismatches: u64,
     room: Room,
+}
+
+enum Underway {
+    Proposal {
+        number: Number,
+        last: Zxid,
+        since: Moment,
+    },
+    /// The log is to end elsewhere: what comes behind may have zxids again that stood before.
+    Turn,
 }
 
 impl Tally {
@@ -34,17 +44,20 @@ impl Tally {
     }
 
     pub(super) fn proposed(&mut self, number: Number, last: Zxid, now: Moment) {
-        self.underway.push_back((number, last, now));
+        self.underway.push_back(Underway::Proposal { number, last, since: now });
     }
 
     /// When the newest proposal on its way was handed over.
     pub(super) fn newest(&self) -> Option<Moment> {
-        self.underway.back().map(|(_, _, since)| *since)
+        match self.underway.back()? {
+            Underway::Proposal { since, .. } => Some(*since),
+            Underway::Turn => None,
+        }
     }
 
     /// The number of the last proposal that this stands for.
     pub(super) fn durable(&mut self, zxid: Zxid, now: Moment) -> Number {
-        while let Some((number, last, since)) = self.underway.front()
+        while let Some(Underway::Proposal { number, last, since }) = self.underway.front()
             && *last <= zxid
         {
             self.counters.record(Summary::LogQueueAndSyncTime, now.since(*since));
@@ -52,6 +65,21 @@ impl Tally {
             self.underway.pop_front();
         }
         self.durable
+    }
+
+    /// A TRUNC or an installation goes into the log's queue.
+    pub(super) fn turns_back(&mut self) {
+        self.underway.push_back(Underway::Turn);
+    }
+
+    /// It is answered, and with it all that stood before it.
+    pub(super) fn turned_back(&mut self) {
+        while let Some(passed) = self.underway.pop_front() {
+            if matches!(passed, Underway::Turn) {
+                return;
+            }
+        }
+        unreachable!("the log answers what it was asked");
     }
 
     pub(super) fn snapshot_begins(&mut self, now: Moment) {
@@ -69,8 +97,8 @@ impl Tally {
         self.counters.begin_turn();
         let before = std::mem::replace(&mut self.sessions_expired, figures.sessions_expired);
         self.counters.add(Counter::SessionsExpired, figures.sessions_expired - before);
-        let mismatches =
-            figures.digest_mismatches - std::mem::replace(&mut self.digest_mismatches, figures.digest_mismatches);
+        let mismatches = figures.digest_mismatches
+            - std::mem::replace(&mut self.digest_mismatches, figures.digest_mismatches);
         if let (1.., Some(zxid)) = (mismatches, figures.digest_differs_at) {
             self.counters.add(Counter::DigestMismatches, mismatches);
             tracing::error!(%zxid, mismatches, "the leader's txns say another digest of the tree than ours has");
