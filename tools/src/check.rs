@@ -1,6 +1,6 @@
 //! `ostler check`: says in plain words what a configuration means here, key by key, and starts nothing.
 
-use ostler_engine::config::{self, Config, Environment, Fate, Loaded, Setting, Severity};
+use ostler_engine::config::{self, Config, EnsembleConfig, Environment, Fate, Loaded, Setting, Severity};
 
 use crate::exit;
 
@@ -26,7 +26,8 @@ fn report(loaded: &Loaded) -> String {
             text.push('\n');
         }
     };
-    paragraph("Settings:", loaded.settings.iter().map(explain).collect());
+    let alone = loaded.config.ensemble.is_none();
+    paragraph("Settings:", loaded.settings.iter().map(|setting| explain(setting, alone)).collect());
     for (severity, title) in [
         (Severity::Danger, "Weaker than usual:"),
         (Severity::Warning, "Warnings:"),
@@ -40,16 +41,27 @@ fn report(loaded: &Loaded) -> String {
     text
 }
 
-/// One setting: where, what, and what it does.
-fn explain(setting: &Setting) -> String {
+/// One setting: where, what, and what it does to a server that runs alone, or in an ensemble.
+fn explain(setting: &Setting, alone: bool) -> String {
     let head = format!("{}: {}={}", setting.origin, setting.spelling, setting.value);
     let Some(key) = setting.key else {
-        let server = setting.spelling.starts_with("server.");
-        return format!("{head} - {}", if server { "a member of an ensemble" } else { "see the warnings" });
+        let meaning = match setting.spelling.starts_with("server.") {
+            true if alone => "nothing but where clients connect to a server that runs alone",
+            true => "a member of the ensemble",
+            false => "see the warnings",
+        };
+        return format!("{head} - {meaning}");
     };
     match key.fate {
         Fate::Honoured => format!("{head} - {} (default: {})", key.meaning, key.default),
-        Fate::Ensemble => format!("{head} - {}; nothing to a server that runs alone", key.meaning),
+        Fate::Ensemble | Fate::EnsembleLater(_) | Fate::EnsembleRefused(_) if alone => {
+            format!("{head} - {}; nothing to a server that runs alone", key.meaning)
+        }
+        Fate::Ensemble => format!("{head} - {} (default: {})", key.meaning, key.default),
+        Fate::EnsembleLater(instead) => {
+            format!("{head} - {}; not served yet: {instead}", key.meaning)
+        }
+        Fate::EnsembleRefused(_) => format!("{head} - {}; only as it is by default", key.meaning),
         Fate::Later(reason) => format!("{head} - {}; no effect: {reason}", key.meaning),
         Fate::Ignored(reason) => format!("{head} - no effect: {reason}"),
     }
@@ -60,6 +72,9 @@ fn summary(config: &Config) -> Vec<String> {
     let limit =
         |number: u32| if number == 0 { "any number of".to_owned() } else { format!("at most {number}") };
     let mut lines = Vec::new();
+    if let Some(ensemble) = &config.ensemble {
+        lines.extend(in_ensemble(ensemble, config.tick_ms));
+    }
     if let Some(client) = config.client {
         let host = client.address.map_or("all interfaces".to_owned(), |address| address.to_string());
         lines.push(format!("listen for clients on port {} of {host}", client.port));
@@ -88,6 +103,50 @@ fn summary(config: &Config) -> Vec<String> {
         None => "never purge old files".to_owned(),
     });
     lines.push(format!("answer these four-letter words: {}", words(config)));
+    lines
+}
+
+/// "server 2 of an ensemble of 3 voters and 1 observer, as a voter"
+pub fn place_in(ensemble: &EnsembleConfig) -> String {
+    let count = |number: usize, what: &str| format!("{number} {what}{}", if number == 1 { "" } else { "s" });
+    let observers = match ensemble.observers() {
+        0 => String::new(),
+        number => format!(" and {}", count(number, "observer")),
+    };
+    let role = if ensemble.own().is_observer { "an observer" } else { "a voter" };
+    format!(
+        "server {} of an ensemble of {}{observers}, {role}",
+        ensemble.me.0,
+        count(ensemble.voters(), "voter")
+    )
+}
+
+fn in_ensemble(ensemble: &EnsembleConfig, tick_ms: u32) -> Vec<String> {
+    let settings = &ensemble.settings;
+    let ms = |ticks: u32| u64::from(ticks) * u64::from(tick_ms);
+    let mut lines = vec![format!("be {}", place_in(ensemble))];
+    lines.push(match (ensemble.voters() - 1) / 2 {
+        0 => "stop serving when any voter fails".to_owned(),
+        failures => format!("serve on while no more than {failures} of the voters fail"),
+    });
+    for address in &ensemble.own().addresses {
+        let host = if settings.listen_everywhere { "all interfaces" } else { &address.host };
+        lines.push(format!(
+            "listen for other servers on ports {} and {} of {host}",
+            address.quorum_port, address.election_port
+        ));
+    }
+    lines.push(format!(
+        "let a learner take {} ms to come into sync, and be silent for {} ms afterwards",
+        ms(settings.init_ticks),
+        ms(settings.sync_ticks)
+    ));
+    if !settings.leader_serves {
+        lines.push("serve no clients while it leads".to_owned());
+    }
+    if !settings.empty_votes {
+        lines.push("not vote with an empty data directory before it has been in sync".to_owned());
+    }
     lines
 }
 
@@ -125,6 +184,33 @@ mod tests {
                 "acknowledge writes BEFORE they are on disk",
                 "never purge",
                 "four-letter words: srvr\n",
+                "Valid.\n",
+            ],
+        );
+    }
+
+    #[test]
+    fn reports_of_an_ensemble() {
+        let home = tempfile::tempdir().expect("a directory");
+        std::fs::write(home.path().join("myid"), "2\n").expect("written");
+        let head = format!(
+            "clientPort=2181\ndataDir={}\ntickTime=2000\ninitLimit=10\nsyncLimit=5\n",
+            home.path().display()
+        );
+        check(
+            &format!(
+                "{head}leaderServes=no\nlocalSessionsEnabled=true\nserver.1=a:2888:3888\nserver.2=b:2888:3888\n\
+                 server.3=c:2888:3888\nserver.4=d:2888:3888:observer\n"
+            ),
+            &[
+                "zoo.cfg:4: initLimit=10 - ticks a learner may take to connect and sync (default: must be set",
+                "zoo.cfg:7: localSessionsEnabled=true - sessions start on one server, not replicated; not served yet: every",
+                "zoo.cfg:8: server.1=a:2888:3888 - a member of the ensemble",
+                "be server 2 of an ensemble of 3 voters and 1 observer, a voter",
+                "serve on while no more than 1 of the voters fail",
+                "listen for other servers on ports 2888 and 3888 of b",
+                "take 20000 ms to come into sync, and be silent for 10000 ms",
+                "serve no clients while it leads",
                 "Valid.\n",
             ],
         );

@@ -64,8 +64,12 @@ fn first_line(config: &Config) -> String {
         Some(every) => format!("purge every {} h keeping {}", every / 3_600_000, config.purge_keep),
         None => "no purge".to_owned(),
     };
+    let role = config
+        .ensemble
+        .as_ref()
+        .map_or("standalone".to_owned(), |ensemble| format!("as {}", check::place_in(ensemble)));
     format!(
-        "Ostler {} (ZooKeeper {}) starts standalone with its data in {}{logs}; configuration {}; clients on {listen}; \
+        "Ostler {} (ZooKeeper {}) starts {role} with its data in {}{logs}; configuration {}; clients on {listen}; \
          tickTime {} ms, sessions {} to {} ms; requests up to {} bytes; {} connections per address; writes acknowledged \
          {}; snapshot after {} txns, {purge}; four-letter words: {}",
         env!("CARGO_PKG_VERSION"),
@@ -139,7 +143,7 @@ fn tell_starter(environment: &Environment) {
 fn code(error: &StartError) -> i32 {
     match error {
         StartError::Directory(_) => exit::DATA_DIR,
-        StartError::NoListener => exit::CONFIG,
+        StartError::NoListener | StartError::Ensemble { .. } => exit::CONFIG,
         _ => exit::ERROR,
     }
 }

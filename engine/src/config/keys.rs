@@ -2,6 +2,7 @@
 //! name, system property, accepted values, default, meaning, fate. A table, read by `load` and by `ostler check`.
 //! Not here: reading files, precedence, checks that span several keys.
 
+use super::ensemble::{COMMITTED_TXNS_KEPT_LEAST, HISTORY_SHARE_DEFAULT};
 use super::load::Draft;
 use super::{Compression, DigestAlgorithm};
 use crate::limits;
@@ -38,8 +39,12 @@ pub enum Property {
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
 pub enum Fate {
     Honoured,
-    /// Of an ensemble: checked, but a standalone server does nothing with it, as Apache's does nothing.
+    /// Of an ensemble: honoured there; a standalone server checks it and does nothing with it, as Apache's does.
     Ensemble,
+    /// Of an ensemble, and not served yet; the text says what holds instead.
+    EnsembleLater(&'static str),
+    /// Of an ensemble, which is not joined with it switched on, for this reason.
+    EnsembleRefused(&'static str),
     /// Known, and not served yet; the text says what that means for who set it.
     Later(&'static str),
     /// Accepted and without effect, for this reason.
@@ -235,6 +240,27 @@ const fn ensemble(
     Key { name, property, take, default, meaning, fate: Fate::Ensemble }
 }
 
+const fn ensemble_later(
+    name: &'static str,
+    property: Property,
+    default: &'static str,
+    meaning: &'static str,
+    take: Take,
+    instead: &'static str,
+) -> Key {
+    Key { name, property, take, default, meaning, fate: Fate::EnsembleLater(instead) }
+}
+
+const fn ensemble_refused(
+    name: &'static str,
+    property: Property,
+    meaning: &'static str,
+    take: Take,
+    reason: &'static str,
+) -> Key {
+    Key { name, property, take, default: "false", meaning, fate: Fate::EnsembleRefused(reason) }
+}
+
 const fn later(
     name: &'static str,
     property: Property,
@@ -269,10 +295,28 @@ fn positive(number: i64) -> Option<u64> {
     u64::try_from(number).ok().filter(|&n| n > 0)
 }
 
+/// As Apache has it: a factor below 0 switches this off, one above 1 is taken for the default.
+fn history_share(factor: f64) -> Option<f64> {
+    match factor {
+        ..0.0 => None,
+        0.0..=1.0 => Some(factor),
+        _ => Some(HISTORY_SHARE_DEFAULT),
+    }
+}
+
 use Property::{Bare, Beside, FileOnly, Named, Prefixed};
 use Take::{AnyCaseOf, Exactly, Loose, Number, OneOf, Ratio, Strict, Text, Unless};
 
 const NO_TLS: &str = "TLS is not served yet: this server listens in plain text only";
+const NO_PEER_TLS: &str =
+    "TLS between servers is not served yet, and without it what they send each other can be read and forged";
+const NO_PEER_SASL: &str =
+    "SASL between servers is not served yet, so whoever reaches the peer ports could join";
+const PLAIN_PEERS: &str = "the peer ports take plain text only";
+const NO_LOCAL: &str = "every session is known to the whole ensemble";
+const NO_OBSERVER_MASTER: &str = "observers are served by the leader alone";
+const NO_PROBE: &str = "the addresses of a server are tried in turn and never probed";
+const NO_DELAY: &str = "connections between servers never wait to fill a packet";
 const NO_SASL: &str = "SASL is not served yet: clients that insist on it cannot authenticate";
 const NO_HTTP: &str = "the admin HTTP server is not served yet: use the four-letter words";
 const NO_METRICS: &str = "the metrics endpoint is not served yet: use the four-letter word mntr";
@@ -284,7 +328,7 @@ const PIPELINE: &str = "a matter of Apache's internal pipeline; ours has no such
 static FAMILIES: &[(&str, Key)] = &[
     ("ssl.quorum.", later("ssl.quorum.*", Named, "TLS between servers", NO_TLS)),
     ("ssl.", later("ssl.*", Named, "TLS for clients", NO_TLS)),
-    ("quorum.auth.", later("quorum.auth.*", FileOnly, "SASL between servers", "there is no ensemble to authenticate")),
+    ("quorum.auth.", later("quorum.auth.*", FileOnly, "SASL between servers", "SASL between servers is not served yet")),
     ("superUser", later("superUser.*", Named, "SASL principals treated as super", NO_SASL)),
     ("kerberos.", later("kerberos.*", Named, "Kerberos names", NO_SASL)),
     ("admin.", later("admin.*", Named, "the admin HTTP server", NO_HTTP)),
@@ -305,9 +349,9 @@ pub static KEYS: &[Key] = &[
     honoured("secureClientPort", FileOnly, "none", "port of the TLS client listener", Number(0, 65535, |d, n| d.secure_port = n as u16)),
     honoured("dataDir", FileOnly, "must be set", "directory of snapshots, myid and, unless split, txn logs", Text(|d, t| d.data_dir = Some(t.to_owned()))),
     honoured("tickTime", FileOnly, "3000", "ms; base unit of session bounds and expiry", Number(1, INT_MAX, |d, n| d.config.tick_ms = n as u32)),
-    ensemble("initLimit", FileOnly, "must be set in an ensemble", "ticks a learner may take to connect and sync", Number(i32::MIN as i64, INT_MAX, no_number)),
-    ensemble("syncLimit", FileOnly, "must be set in an ensemble", "ticks a learner may be silent or behind", Number(i32::MIN as i64, INT_MAX, no_number)),
-    ensemble("observerMasterPort", FileOnly, "0 = off", "port on which followers feed observers", Number(0, 65535, no_number)),
+    ensemble("initLimit", FileOnly, "must be set in an ensemble", "ticks a learner may take to connect and sync", Number(i32::MIN as i64, INT_MAX, |d, n| d.ensemble.init_ticks = n.max(0) as u32)),
+    ensemble("syncLimit", FileOnly, "must be set in an ensemble", "ticks a learner may be silent or behind", Number(i32::MIN as i64, INT_MAX, |d, n| d.ensemble.sync_ticks = n.max(0) as u32)),
+    ensemble_later("observerMasterPort", FileOnly, "0 = off", "port on which followers feed observers", Number(0, 65535, no_number), NO_OBSERVER_MASTER),
     // --- listeners, sessions, admission
     honoured("clientPortAddress", FileOnly, "all interfaces", "address or name the client listener binds", Text(|d, t| d.client_host = set(t))),
     honoured("secureClientPortAddress", FileOnly, "all interfaces", "address or name the TLS listener binds", Text(|d, t| d.secure_host = set(t))),
@@ -317,8 +361,8 @@ pub static KEYS: &[Key] = &[
     honoured("maxClientCnxns", FileOnly, "60", "connections from one address; 0 = no limit", Number(i32::MIN as i64, INT_MAX, |d, n| d.config.address_connections_max = positive(n).unwrap_or(0) as u32)),
     honoured("maxCnxns", Named, "0 = no limit", "connections to one listener", Number(i32::MIN as i64, INT_MAX, |d, n| d.config.connections_max = positive(n).unwrap_or(0) as u32)),
     honoured("globalOutstandingLimit", Named, "1000", "requests in flight before connections that have one are not read", Number(0, INT_MAX, |d, n| d.config.outstanding_requests_max = n as u32)),
-    ensemble("localSessionsEnabled", FileOnly, "false", "sessions start on one server, not replicated", Strict(no_flag)),
-    ensemble("localSessionsUpgradingEnabled", FileOnly, "false", "such sessions become global when they need to", Strict(no_flag)),
+    ensemble_later("localSessionsEnabled", FileOnly, "false", "sessions start on one server, not replicated", Strict(no_flag), NO_LOCAL),
+    ensemble_later("localSessionsUpgradingEnabled", FileOnly, "false", "such sessions become global when they need to", Strict(no_flag), NO_LOCAL),
     honoured("clientTcpKeepAlive", Named, "false", "SO_KEEPALIVE on client sockets", Loose(|d, b| d.config.keep_alive = b)),
     honoured("nio.sessionlessCnxnTimeout", Named, "10000", "ms before a socket without a connect request is closed", Number(1, INT_MAX, |d, n| d.config.sessionless_ms_max = n as u64)),
     honoured("connectionMaxTokens", Prefixed("connection_throttle_tokens"), "0 = off", "token bucket for new sessions", Number(0, INT_MAX, |d, n| d.config.connection_throttle.tokens = n as u32)),
@@ -348,9 +392,9 @@ pub static KEYS: &[Key] = &[
     honoured("snapCount", Named, "100000", "txns before the next snapshot", Number(i32::MIN as i64, INT_MAX, |d, n| d.snap_count = n)),
     honoured("snapSizeLimitInKb", Named, "4194304", "KiB of log before the next snapshot; 0 and less = off", Number(i64::MIN >> 11, i64::MAX >> 11, |d, n| d.config.snap_log_bytes = positive(n).map(|n| n * 1024))),
     honoured("txnLogSizeLimitInKb", Named, "-1 = off", "KiB at which a log file is closed and a new one begun", Number(i64::MIN >> 11, i64::MAX >> 11, |d, n| d.config.log_bytes_roll = positive(n).map(|n| n * 1024))),
-    ensemble("commitLogCount", Named, "500", "committed proposals kept in memory for learners", Number(i32::MIN as i64, INT_MAX, no_number)),
-    ensemble("snapshotSizeFactor", Named, "0.33", "how much log, next to a snapshot's size, may serve a learner", Ratio(f64::MIN, f64::MAX, |_, _| {})),
-    ensemble("forceSnapshotSync", Named, "false", "learners always get a snapshot", Loose(no_flag)),
+    ensemble("commitLogCount", Named, "500", "committed proposals kept in memory for learners", Number(i32::MIN as i64, INT_MAX, |d, n| d.ensemble.committed_txns_kept = n.max(COMMITTED_TXNS_KEPT_LEAST.into()) as u32)),
+    ensemble("snapshotSizeFactor", Named, "0.33", "how much log, next to a snapshot's size, may serve a learner", Ratio(f64::MIN, f64::MAX, |d, r| d.ensemble.history_share = history_share(r))),
+    ensemble("forceSnapshotSync", Named, "false", "learners always get a snapshot", Loose(|d, b| d.ensemble.always_snapshot = b)),
     honoured("autopurge.snapRetainCount", FileOnly, "3", "snapshots the purge keeps; less than 3 becomes 3", Number(i32::MIN as i64, INT_MAX, |d, n| d.purge_keep = n)),
     honoured("autopurge.purgeInterval", FileOnly, "0 = never", "hours between purges", Number(i32::MIN as i64, INT_MAX, |d, n| d.config.purge_every_ms = positive(n).map(|n| n * 3_600_000))),
     honoured("fsync.warningthresholdms", Named, "1000", "ms; a slower sync is logged", Number(0, i64::MAX, |d, n| d.config.sync_warning_ms = n as u64)),
@@ -366,11 +410,11 @@ pub static KEYS: &[Key] = &[
     })),
     honoured("snapshot.trust.empty", Beside("zookeeper.snapshot.trust.empty"), "false", "accept logs that have no snapshot before them", Loose(|d, b| d.config.trust_empty_snapshot = b)),
     honoured("datadir.autocreate", Named, "true", "make missing data directories", Loose(|d, b| d.config.data_dir_create = b)),
-    ensemble("db.autocreate", Named, "true", "false: an unexpectedly empty server joins without a vote", Loose(no_flag)),
+    ensemble("db.autocreate", Named, "true", "false: an unexpectedly empty server joins without a vote", Loose(|d, b| d.ensemble.empty_votes = b)),
     honoured("digest.enabled", Named, "true", "keep the digest of the whole tree in txns and snapshots", Loose(|d, b| d.config.digest = b)),
     ignored("serializeLastProcessedZxid.enabled", Named, "snapshots always carry it, and are read with or without"),
     ignored("closeSessionTxn.enabled", Named, "ephemerals are always listed; a log without the list is read, too"),
-    ensemble("syncEnabled", Beside("zookeeper.observer.syncEnabled"), "true", "observers write log and snapshots", Strict(no_flag)),
+    ensemble_later("syncEnabled", Beside("zookeeper.observer.syncEnabled"), "true", "observers write log and snapshots", Strict(no_flag), "observers write what they are sent to disk, too"),
     honoured("extendedTypesEnabled", Named, "false", "TTL znodes are allowed", Loose(|d, b| d.config.extended_types = b)),
     later("emulate353TTLNodes", Named, "read TTL znodes as ZooKeeper 3.5.3 laid them out", "TTL znodes written by 3.5.3 are read as ephemerals of sessions that do not exist"),
     honoured("znode.container.checkIntervalMs", Bare, "60000", "ms between sweeps for containers and TTL znodes", Number(1, INT_MAX, |d, n| d.config.containers.check_ms = n as u64)),
@@ -388,45 +432,48 @@ pub static KEYS: &[Key] = &[
     ignored("bitHashCacheSize", Named, "watches need no cleaning thread"),
     // --- ensemble
     honoured("dynamicConfigFile", FileOnly, "none", "file with the server lines", Text(|d, t| d.dynamic_file = set(t))),
-    ensemble("peerType", FileOnly, "participant", "role of this server", AnyCaseOf(&["participant", "observer"], none)),
+    ensemble("peerType", FileOnly, "participant", "role of this server", AnyCaseOf(&["participant", "observer"], |d, t| d.is_observer = t == "observer")),
     ensemble("electionAlg", FileOnly, "3", "election algorithm; there is one", Number(3, 3, no_number)),
     honoured("standaloneEnabled", FileOnly, "true", "a single server may run without an ensemble", Strict(|d, b| d.standalone = b)),
     honoured("reconfigEnabled", FileOnly, "false", "reconfig is not refused as switched off", Strict(|d, b| d.config.reconfig_enabled = b)),
-    ensemble("connectToLearnerMasterLimit", FileOnly, "0 = initLimit", "ticks to connect to a leader", Number(i32::MIN as i64, INT_MAX, no_number)),
-    ensemble("leaderServes", Named, "yes", "the leader takes clients", Unless("no", no_flag)),
-    ensemble("cnxTimeout", Named, "5000", "ms to connect for an election", Number(0, INT_MAX, no_number)),
-    ensemble("quorumCnxnTimeoutMs", Named, "-1 = syncLimit ticks", "ms of silence on an election socket", Number(-1, INT_MAX, no_number)),
+    ensemble("connectToLearnerMasterLimit", FileOnly, "0 = initLimit", "ticks to connect to a leader", Number(i32::MIN as i64, INT_MAX, |d, n| d.ensemble.connect_ticks = n.max(0) as u32)),
+    ensemble("leaderServes", Named, "yes", "the leader takes clients", Unless("no", |d, b| d.ensemble.leader_serves = b)),
+    ensemble("cnxTimeout", Named, "5000", "ms to connect for an election", Number(1, INT_MAX, |d, n| d.ensemble.election_connect_ms = n as u64)),
+    ensemble("quorumCnxnTimeoutMs", Named, "-1 = syncLimit ticks", "ms of silence on an election socket", Number(-1, INT_MAX, |d, n| d.ensemble.election_handshake_ms = positive(n))),
     ignored("quorum.cnxn.threads.size", FileOnly, "a matter of a Java thread pool"),
-    ensemble("electionPortBindRetry", Named, "3; 0 = for ever", "tries to bind the election port", Number(0, INT_MAX, no_number)),
-    ensemble("quorumListenOnAllIPs", FileOnly, "false", "peer ports bind all interfaces", Strict(no_flag)),
-    ensemble("tcpKeepAlive", Named, "false", "SO_KEEPALIVE on election sockets", Loose(no_flag)),
-    ensemble("multiAddress.enabled", Beside("zookeeper.multiAddress.enabled"), "false", "several addresses in one server line", Strict(no_flag)),
-    ensemble("multiAddress.reachabilityCheckEnabled", Beside("zookeeper.multiAddress.reachabilityCheckEnabled"), "true", "probe those addresses", Strict(no_flag)),
-    ensemble("multiAddress.reachabilityCheckTimeoutMs", Beside("zookeeper.multiAddress.reachabilityCheckTimeoutMs"), "1000", "ms of such a probe", Number(0, INT_MAX, no_number)),
-    ensemble("observer.reconnectDelayMs", Named, "0", "ms an observer waits before it reconnects", Number(0, INT_MAX, no_number)),
-    ensemble("observer.election.DelayMs", Named, "200", "ms an observer waits before it looks for a leader", Number(0, INT_MAX, no_number)),
-    ensemble("observerMaster.sizeLimit", Named, "33554432", "bytes kept for observers that catch up", Number(0, INT_MAX, no_number)),
-    ensemble("fastleader.minNotificationInterval", Named, "200", "ms; shortest pause between votes", Number(0, INT_MAX, no_number)),
-    ensemble("fastleader.maxNotificationInterval", Named, "60000", "ms; longest pause between votes", Number(0, INT_MAX, no_number)),
-    ensemble("maxTimeToWaitForEpoch", Prefixed("leader.maxTimeToWaitForEpoch"), "-1 = off", "ms before discovery is given up", Number(-1, INT_MAX, no_number)),
-    ensemble("maxConcurrentSnapSyncs", Prefixed("leader.maxConcurrentSnapSyncs"), "10", "learners sent a snapshot at once", Number(1, INT_MAX, no_number)),
-    ensemble("maxConcurrentDiffSyncs", Prefixed("leader.maxConcurrentDiffSyncs"), "100", "learners sent a DIFF at once", Number(1, INT_MAX, no_number)),
+    ensemble("electionPortBindRetry", Named, "3; 0 = for ever", "tries to bind the election port", Number(0, INT_MAX, |d, n| d.ensemble.bind_tries = positive(n).map(|n| n as u32))),
+    ensemble("quorumListenOnAllIPs", FileOnly, "false", "peer ports bind all interfaces", Strict(|d, b| d.ensemble.listen_everywhere = b)),
+    ensemble("tcpKeepAlive", Named, "false", "SO_KEEPALIVE on election sockets", Loose(|d, b| d.ensemble.keep_alive = b)),
+    ensemble("multiAddress.enabled", Beside("zookeeper.multiAddress.enabled"), "false", "several addresses in one server line", Strict(|d, b| d.ensemble.multi_address = b)),
+    ensemble_later("multiAddress.reachabilityCheckEnabled", Beside("zookeeper.multiAddress.reachabilityCheckEnabled"), "true", "probe those addresses", Strict(no_flag), NO_PROBE),
+    ensemble_later("multiAddress.reachabilityCheckTimeoutMs", Beside("zookeeper.multiAddress.reachabilityCheckTimeoutMs"), "1000", "ms of such a probe", Number(0, INT_MAX, no_number), NO_PROBE),
+    ensemble("observer.reconnectDelayMs", Named, "0", "ms an observer waits before it reconnects", Number(0, INT_MAX, |d, n| d.ensemble.observer_reconnect_ms = n as u64)),
+    ensemble("observer.election.DelayMs", Named, "200", "ms an observer waits before it looks for a leader", Number(0, INT_MAX, |d, n| d.ensemble.observer_election_ms = n as u64)),
+    ensemble_later("observerMaster.sizeLimit", Named, "33554432", "bytes kept for observers that catch up", Number(0, INT_MAX, no_number), NO_OBSERVER_MASTER),
+    ensemble("fastleader.minNotificationInterval", Named, "200", "ms; shortest pause between votes", Number(1, INT_MAX, |d, n| d.ensemble.notification_ms_least = n as u64)),
+    ensemble("fastleader.maxNotificationInterval", Named, "60000", "ms; longest pause between votes", Number(1, INT_MAX, |d, n| d.ensemble.notification_ms_most = n as u64)),
+    ensemble("maxTimeToWaitForEpoch", Prefixed("leader.maxTimeToWaitForEpoch"), "-1 = off", "ms before discovery is given up", Number(-1, INT_MAX, |d, n| d.ensemble.epoch_wait_ms = u64::try_from(n).ok())),
+    ensemble("maxConcurrentSnapSyncs", Prefixed("leader.maxConcurrentSnapSyncs"), "10", "learners sent a snapshot at once", Number(1, INT_MAX, |d, n| d.ensemble.snapshot_syncs_max = n as u32)),
+    ensemble("maxConcurrentDiffSyncs", Prefixed("leader.maxConcurrentDiffSyncs"), "100", "learners sent a DIFF at once", Number(1, INT_MAX, |d, n| d.ensemble.diff_syncs_max = n as u32)),
     ignored("leader.closeSocketAsync", Named, "closing a socket never blocks us"),
     ignored("learner.closeSocketAsync", Named, "closing a socket never blocks us"),
     ignored("learner.asyncSending", Named, "sending never blocks us"),
     ignored("forward_learner_requests_to_commit_processor_disabled", Named, PIPELINE),
     ignored("follower.skipLearnerRequestToNextProcessor", Named, PIPELINE),
-    ensemble("leader.nodelay", Bare, "true", "TCP_NODELAY on the leader's sockets", Loose(no_flag)),
-    ensemble("follower.nodelay", Bare, "true", "TCP_NODELAY on a follower's socket", Loose(no_flag)),
+    ensemble_later("leader.nodelay", Bare, "true", "TCP_NODELAY on the leader's sockets", Loose(no_flag), NO_DELAY),
+    ensemble_later("follower.nodelay", Bare, "true", "TCP_NODELAY on a follower's socket", Loose(no_flag), NO_DELAY),
     ignored("leader.ackLoggingFrequency", Named, "our figures are not sampled"),
-    ensemble("leaderConnectDelayDuringRetryMs", Named, "100", "ms between tries to connect to a leader", Number(0, INT_MAX, no_number)),
-    ignored("oraclePath", FileOnly, "an oracle decides between two servers, and this is one"),
+    ensemble("leaderConnectDelayDuringRetryMs", Named, "100", "ms between tries to connect to a leader", Number(0, INT_MAX, |d, n| d.ensemble.leader_retry_ms = n as u64)),
+    ensemble_refused("oraclePath", FileOnly, "file that breaks the tie between two servers", Text(none), "an oracle that decides between two servers is not served; use three servers"),
     honoured("4lw.commands.whitelist", Named, "srvr", "four-letter words that are answered; * = all", Text(|d, t| d.set_words(t))),
-    ensemble("readonlymode.enabled", Bare, "false", "serve read-only clients without a quorum", Loose(|d, b| d.read_only_mode = b)),
+    ensemble_later("readonlymode.enabled", Bare, "false", "serve read-only clients without a quorum", Loose(|d, b| d.read_only_mode = b), "a server without a quorum serves nobody"),
     // --- encryption
-    ensemble("sslQuorum", FileOnly, "false", "TLS between servers", Strict(no_flag)),
-    ensemble("portUnification", FileOnly, "false", "peer ports take TLS and plain text", Strict(no_flag)),
-    ensemble("sslQuorumReloadCertFiles", FileOnly, "false", "reload the certificates between servers", Strict(no_flag)),
+    ensemble_refused("sslQuorum", FileOnly, "TLS between servers", Strict(no_flag), NO_PEER_TLS),
+    ensemble_later("portUnification", FileOnly, "false", "peer ports take TLS and plain text", Strict(no_flag), PLAIN_PEERS),
+    ensemble_later("sslQuorumReloadCertFiles", FileOnly, "false", "reload the certificates between servers", Strict(no_flag), PLAIN_PEERS),
+    ensemble_refused("quorum.auth.enableSasl", FileOnly, "SASL between servers", Strict(no_flag), NO_PEER_SASL),
+    ensemble_refused("quorum.auth.learnerRequireSasl", FileOnly, "learners insist on it", Strict(no_flag), NO_PEER_SASL),
+    ensemble_refused("quorum.auth.serverRequireSasl", FileOnly, "leaders insist on it", Strict(no_flag), NO_PEER_SASL),
     later("client.certReload", Named, "reload the certificates for clients", NO_TLS),
     later("client.portUnification", Named, "clientPort takes TLS too", NO_TLS),
     ignored("ssl.sslProvider", Named, "the TLS library is ours to choose"),
@@ -477,8 +524,8 @@ pub static KEYS: &[Key] = &[
     ignored("commitProcessor.maxCommitBatchSize", Named, PIPELINE),
     ignored("commitProcessor.shutdownTimeout", Named, "see request_throttler.shutdownTimeout"),
     // --- debugging
-    ensemble("messageTracker.Enabled", Named, "false", "log the last peer messages on a disconnect", Loose(no_flag)),
-    ensemble("messageTracker.BufferSize", Named, "10", "how many of them", Number(1, INT_MAX, no_number)),
+    ensemble_later("messageTracker.Enabled", Named, "false", "log the last peer messages on a disconnect", Loose(no_flag), "not served yet"),
+    ensemble_later("messageTracker.BufferSize", Named, "10", "how many of them", Number(1, INT_MAX, no_number), "not served yet"),
     later("jvm.pause.monitor", FileOnly, "the pause monitor", "not served yet"),
     // --- audit, quota, the rest
     later("audit.enable", Named, "log who changed what", "no audit log is written yet"),

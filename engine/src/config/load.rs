@@ -1,7 +1,7 @@
 //! From a command line, a `zoo.cfg`, `-D` flags and the environment to one validated `Config` and a list of notices.
 //! The only module that reads the environment. Precedence is Apache's: keys in the file overwrite `-D` flags; keys the
 //! file parser knows by name have no flag at all.
-//! Not here: the grammar (`properties`) and the table of keys (`keys`).
+//! Not here: the grammar (`properties`), the table of keys (`keys`), what server lines make of a server (`membership`).
 
 use std::collections::BTreeMap;
 use std::fmt;
@@ -9,11 +9,11 @@ use std::io;
 use std::net::{IpAddr, ToSocketAddrs};
 use std::path::{Path, PathBuf};
 
-use ostler_replication::ServerId;
+use ostler_replication::{BadMembers, Members, ServerId};
 
+use super::ensemble::EnsembleSettings;
 use super::keys::{self, Fate, Key, Property};
 use super::properties;
-use super::servers::{self, ServerLine};
 use super::{Config, Listener, Words};
 use crate::limits;
 
@@ -116,11 +116,6 @@ pub enum ConfigError {
     /// Settings that are valid one by one and not together.
     #[error("{place}: {problem}")]
     Contradiction { place: String, problem: String },
-    #[error(
-        "{place}: {voters} voting servers make an ensemble, which this version cannot join yet. To run this server \
-         alone, leave one `server.` line or none"
-    )]
-    Ensemble { place: String, voters: usize },
     #[error("usage: {0}")]
     Usage(String),
 }
@@ -194,10 +189,27 @@ pub struct Draft {
     pub(super) read_only_mode: bool,
     pub(super) require_sasl: bool,
     pub(super) enforce_auth: bool,
+    pub(super) ensemble: EnsembleSettings,
+    /// `peerType=observer`.
+    pub(super) is_observer: bool,
     providers: Vec<(String, String)>,
-    servers: Vec<(Origin, ServerLine)>,
-    /// `group.*` and `weight.*` lines.
-    hierarchical: bool,
+    /// Each is right by itself.
+    pub(super) servers: Vec<ServerLine>,
+    /// The first `group.*` or `weight.*` line.
+    pub(super) hierarchical: Option<Origin>,
+}
+
+/// A `server.N` line as it stands somewhere.
+pub(super) struct ServerLine {
+    pub origin: Origin,
+    pub key: String,
+    pub value: String,
+}
+
+impl ServerLine {
+    pub fn id(&self) -> Option<ServerId> {
+        self.key.strip_prefix("server.")?.parse().ok().map(ServerId)
+    }
 }
 
 impl Draft {
@@ -223,9 +235,11 @@ impl Draft {
             read_only_mode: false,
             require_sasl: false,
             enforce_auth: false,
+            ensemble: EnsembleSettings::default(),
+            is_observer: false,
             providers: Vec::new(),
             servers: Vec::new(),
-            hierarchical: false,
+            hierarchical: None,
         }
     }
 
@@ -241,10 +255,10 @@ impl Draft {
     }
 }
 
-struct Reader {
-    draft: Draft,
+pub(super) struct Reader {
+    pub(super) draft: Draft,
     notices: Vec<Notice>,
-    settings: Vec<Setting>,
+    pub(super) settings: Vec<Setting>,
     /// True when there is no file and no positional form: `draft.config` already says everything.
     embedded: bool,
     flags: Vec<(Origin, String, String)>,
@@ -296,7 +310,7 @@ impl Reader {
         self.flags.push((Origin::Flag { place: place.to_owned() }, name.to_owned(), value.to_owned()));
     }
 
-    fn say(&mut self, severity: Severity, text: impl Into<String>) {
+    pub(super) fn say(&mut self, severity: Severity, text: impl Into<String>) {
         self.notices.push(Notice { severity, text: text.into() });
     }
 
@@ -313,13 +327,28 @@ impl Reader {
     fn read_file(&mut self, path: &Path, bytes: &[u8]) -> Result<(), ConfigError> {
         let flags = std::mem::take(&mut self.flags);
         self.apply_flags(flags)?;
+        for (property, origin) in self.properties(path, bytes)? {
+            self.file_property(&property.key, &property.value, origin)?;
+        }
+        Ok(())
+    }
+
+    /// What a file sets, in its order; of a key that is set again the last one.
+    pub(super) fn properties(
+        &mut self,
+        path: &Path,
+        bytes: &[u8],
+    ) -> Result<Vec<(properties::Property, Origin)>, ConfigError> {
         let properties = properties::parse(bytes)
             .map_err(|bad| ConfigError::Escape { path: path.to_path_buf(), line: bad.line })?;
-        for (at, property) in properties.iter().enumerate() {
+        let lines: BTreeMap<String, usize> =
+            properties.iter().map(|property| (property.key.clone(), property.line)).collect();
+        let mut last = Vec::new();
+        for property in properties {
             let origin = Origin::File { path: path.to_path_buf(), line: property.line };
-            if let Some(later) = properties[at + 1..].iter().find(|later| later.key == property.key) {
-                let text =
-                    format!("{origin}: {} is set again in line {}, which wins", property.key, later.line);
+            let wins = lines[&property.key];
+            if wins != property.line {
+                let text = format!("{origin}: {} is set again in line {wins}, which wins", property.key);
                 self.say(Severity::Warning, text);
                 continue;
             }
@@ -330,12 +359,17 @@ impl Reader {
                 );
                 self.say(Severity::Warning, text);
             }
-            self.file_property(&property.key, &property.value, origin)?;
+            last.push((property, origin));
         }
-        Ok(())
+        Ok(last)
     }
 
-    fn file_property(&mut self, spelling: &str, value: &str, origin: Origin) -> Result<(), ConfigError> {
+    pub(super) fn file_property(
+        &mut self,
+        spelling: &str,
+        value: &str,
+        origin: Origin,
+    ) -> Result<(), ConfigError> {
         if spelling.starts_with("server.") && spelling[7..].starts_with(|c: char| c.is_ascii_digit()) {
             self.settings.push(Setting {
                 origin: origin.clone(),
@@ -343,17 +377,16 @@ impl Reader {
                 value: value.into(),
                 key: None,
             });
-            let line = servers::parse(spelling, value).ok_or_else(|| ConfigError::Value {
-                origin: origin.clone(),
-                key: spelling.to_owned(),
-                value: value.to_owned(),
-                wanted: servers::WANTED.to_owned(),
-            })?;
-            self.draft.servers.push((origin, line));
+            match Members::from_entries([(spelling, value)]) {
+                // By itself an observer's line is no ensemble.
+                Ok(_) | Err(BadMembers::NoParticipant) => {}
+                Err(bad) => return Self::contradiction(&origin.to_string(), bad.to_string()),
+            }
+            self.draft.servers.push(ServerLine { origin, key: spelling.to_owned(), value: value.to_owned() });
             return Ok(());
         }
         if spelling.starts_with("group") || spelling.starts_with("weight") {
-            self.draft.hierarchical = true;
+            self.draft.hierarchical.get_or_insert_with(|| origin.clone());
             self.settings.push(Setting { origin, spelling: spelling.into(), value: value.into(), key: None });
             return Ok(());
         }
@@ -399,7 +432,8 @@ impl Reader {
             wanted,
         })?;
         match key.fate {
-            Fate::Honoured | Fate::Ensemble => {}
+            // What is of an ensemble is judged when it is clear whether this is one.
+            Fate::Honoured | Fate::Ensemble | Fate::EnsembleLater(_) | Fate::EnsembleRefused(_) => {}
             Fate::Later(consequence) => {
                 // Switched off is what we do anyway.
                 if !value.eq_ignore_ascii_case("false") {
@@ -519,7 +553,7 @@ impl Reader {
         Ok(Loaded { config: self.draft.config, notices: self.notices, settings: self.settings })
     }
 
-    fn contradiction<T>(place: &str, problem: impl Into<String>) -> Result<T, ConfigError> {
+    pub(super) fn contradiction<T>(place: &str, problem: impl Into<String>) -> Result<T, ConfigError> {
         Err(ConfigError::Contradiction { place: place.to_owned(), problem: problem.into() })
     }
 
@@ -559,76 +593,6 @@ impl Reader {
         let fit = |ms: i64| ms.clamp(0, i64::from(i32::MAX)) as u32;
         self.draft.config.session_timeout_ms_least = fit(least);
         self.draft.config.session_timeout_ms_most = fit(most);
-        Ok(())
-    }
-
-    /// One voter is a standalone server, more are an ensemble.
-    fn membership(&mut self, place: &str) -> Result<(), ConfigError> {
-        if let Some(dynamic) = self.draft.dynamic_file.take() {
-            if !self.draft.servers.is_empty() || self.draft.hierarchical {
-                return Self::contradiction(
-                    place,
-                    "server.*, group.* and weight.* lines belong into the dynamicConfigFile, not beside it",
-                );
-            }
-            self.read_dynamic(Path::new(&dynamic))?;
-        }
-        let voters = self.draft.servers.iter().filter(|(_, line)| line.votes).count();
-        let observers = self.draft.servers.len() - voters;
-        if voters <= 1 && observers > 0 {
-            let problem = "observers need an ensemble of voters, and fewer than two servers vote";
-            return Self::contradiction(place, problem);
-        }
-        if voters > 1 || !self.draft.standalone {
-            return Err(ConfigError::Ensemble { place: place.to_owned(), voters });
-        }
-        if let Some((origin, line)) = self.draft.servers.first().cloned() {
-            let text = format!(
-                "{origin}: only one server votes, so this is a standalone server; its server line is ignored"
-            );
-            self.say(Severity::Warning, text);
-            self.adopt_client_address(&origin, line)?;
-        }
-        Ok(())
-    }
-
-    /// Apache takes the client address of its own `server.` line, found by `myid`, even when it then runs alone.
-    fn adopt_client_address(&mut self, origin: &Origin, line: ServerLine) -> Result<(), ConfigError> {
-        let Some((host, port)) = line.client.filter(|_| self.draft.config.myid == Some(ServerId(line.id)))
-        else {
-            return Ok(());
-        };
-        let draft = &mut self.draft;
-        if draft.client_port != 0 && draft.client_port != port {
-            let problem = format!(
-                "the client port {port} in server.{} differs from clientPort={}",
-                line.id, draft.client_port
-            );
-            return Self::contradiction(&origin.to_string(), problem);
-        }
-        draft.client_port = port;
-        draft.client_host =
-            host.filter(|host| host != "0.0.0.0" && host != "::").or(draft.client_host.take());
-        Ok(())
-    }
-
-    fn read_dynamic(&mut self, path: &Path) -> Result<(), ConfigError> {
-        let bytes =
-            std::fs::read(path).map_err(|source| ConfigError::Unreadable { path: path.into(), source })?;
-        let properties = properties::parse(&bytes)
-            .map_err(|bad| ConfigError::Escape { path: path.into(), line: bad.line })?;
-        for property in properties {
-            let origin = Origin::File { path: path.into(), line: property.line };
-            let member = ["server.", "group", "weight"].iter().any(|prefix| property.key.starts_with(prefix));
-            if !member {
-                let problem = format!(
-                    "{} does not belong into a dynamic file: only server.N, group.N and weight.N do",
-                    property.key
-                );
-                return Self::contradiction(&origin.to_string(), problem);
-            }
-            self.file_property(&property.key, &property.value, origin)?;
-        }
         Ok(())
     }
 
@@ -792,7 +756,7 @@ fn read_myid(data_dir: &Path, place: &str) -> Result<Option<ServerId>, ConfigErr
     }
 }
 
-fn resolve(host: &str) -> Option<IpAddr> {
+pub(super) fn resolve(host: &str) -> Option<IpAddr> {
     let host = host.trim_start_matches('[').trim_end_matches(']');
     host.parse().ok().or_else(|| (host, 0).to_socket_addrs().ok()?.next().map(|address| address.ip()))
 }

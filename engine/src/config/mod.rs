@@ -2,13 +2,15 @@
 //! `zoo.cfg`, `-D` flags and the environment become one in `load`; this is the only module that reads the environment.
 //! Not here: what the settings do. Bounds that no operator can change are in `limits`.
 
+mod ensemble;
 mod keys;
 mod load;
+mod membership;
 mod properties;
-mod servers;
 #[cfg(test)]
 mod tests;
 
+pub use ensemble::{EnsembleConfig, EnsembleSettings};
 pub use keys::{Fate, KEYS, Key, Property, Take, by_property, by_spelling};
 pub use load::{ConfigError, Environment, Loaded, Notice, Origin, Setting, Severity, load, load_file};
 
@@ -26,10 +28,13 @@ pub use crate::model::auth::DigestAlgorithm;
 #[derive(Clone, PartialEq, Debug)]
 pub struct Config {
     // --- who and where
-    /// The top byte of session ids: 1 when standalone, whatever `myid` says, as Apache's standalone server has it.
+    /// The top byte of session ids: what `myid` says in an ensemble, and 1 when standalone, whatever `myid` says, as
+    /// Apache's standalone server has it.
     pub server: ServerId,
     /// What `dataDir/myid` says, if there is one: in log lines; an ensemble's server id.
     pub myid: Option<ServerId>,
+    /// The ensemble that this server is a member of; `None` = it is standalone.
+    pub ensemble: Option<EnsembleConfig>,
     /// The plaintext listener; `None` when `clientPort` is not set.
     pub client: Option<Listener>,
     /// `clientTcpKeepAlive`: SO_KEEPALIVE on client sockets.
@@ -300,6 +305,7 @@ impl Default for Config {
         Config {
             server: ServerId(1),
             myid: None,
+            ensemble: None,
             client: None,
             keep_alive: false,
             data_dir: PathBuf::new(),

@@ -221,9 +221,9 @@ fn malformed_values_name_line_key_and_what_would_be_right() {
     refused("dataDir=/d\nclientPort=--1", &["zoo.cfg:2"]);
     refused("dataDir=/d\nclientPort=2181\nlocalSessionsEnabled=yes", &["true or false"]);
     refused("dataDir=/d\na=\\u00", &["zoo.cfg:2", "four hexadecimal digits"]);
-    refused("dataDir=/d\nserver.1=host:2888", &["zoo.cfg:2", "host:quorumPort:electionPort"]);
+    refused("dataDir=/d\nserver.1=host:2888", &["zoo.cfg:2", "server.1=host:2888", "host:port:port"]);
     refused(&format!("{BASE}electionAlg=1"), &["electionAlg=1", "from 3 to 3"]);
-    refused(&format!("{BASE}server.1=h:1:1"), &["host:quorumPort"]);
+    refused(&format!("{BASE}server.1=h:1:1"), &["zoo.cfg:4", "server.1", "must differ"]);
 }
 
 #[test]
@@ -280,16 +280,21 @@ fn what_belongs_together() {
 }
 
 #[test]
-fn one_voter_runs_alone_and_more_are_refused() {
+fn one_voter_runs_alone() {
     let notices = check("server.1=h:2888:3888\n", "", |_| {});
     warned(&notices, Severity::Warning, &["zoo.cfg:4", "standalone"]);
     refused(
-        &format!("{BASE}server.1=a:1:2\nserver.2=b:1:2\nserver.3=c:1:2"),
-        &["3 voting servers", "cannot join yet"],
+        &format!("{BASE}server.1=a:1:2\nserver.2=b:1:2:observer"),
+        &["observers need", "standaloneEnabled=false"],
     );
-    refused(&format!("{BASE}standaloneEnabled=false\nserver.1=a:1:2"), &["1 voting servers"]);
-    refused(&format!("{BASE}server.1=a:1:2\nserver.2=b:1:2:observer"), &["observers need"]);
     refused(&format!("{BASE}server.1=a:1:2:observer"), &["observers need"]);
+    refused(&format!("{BASE}standaloneEnabled=false"), &["standaloneEnabled=false", "no server votes"]);
+    warned(&check("weight.1=2", "", |_| {}), Severity::Warning, &["zoo.cfg:4", "standalone"]);
+    // What only an ensemble cares about is said there only.
+    for line in ["sslQuorum=true", "oraclePath=/o", "observerMasterPort=2191", "quorum.auth.enableSasl=true"]
+    {
+        assert_eq!(check(line, "", |_| {}), [], "{line}");
+    }
 }
 
 #[test]
@@ -396,4 +401,240 @@ fn command_lines() {
     assert!(error.contains("/no/such/zoo.cfg"));
     let error = load(&words("port /d"), &home).err().unwrap().to_string();
     assert!(error.contains("command line") && error.contains("clientPort=port"));
+}
+
+// --- ensembles ---------------------------------------------------------------------------------------------------
+
+const THREE: &str = "server.1=a:2888:3888\nserver.2=b:2888:3888\nserver.3=c:2888:3888\n";
+const LIMITS: &str = "initLimit=10\nsyncLimit=5\n";
+
+/// A member's data directory, which says that it is server 2.
+fn home() -> tempfile::TempDir {
+    let home = tempfile::tempdir().expect("temp dir");
+    std::fs::write(home.path().join("myid"), "2\n").unwrap();
+    home
+}
+
+fn text_in(home: &tempfile::TempDir, lines: &str) -> String {
+    format!("clientPort=2181\ndataDir={}\nautopurge.purgeInterval=1\n{lines}", home.path().display())
+}
+
+/// `lines` for server 2 make a member; what is said of it.
+#[track_caller]
+fn joined(lines: &str) -> (EnsembleConfig, Config, Vec<Notice>) {
+    let home = home();
+    let loaded = loaded(&text_in(&home, lines), &[]).unwrap_or_else(|error| panic!("{lines}: {error}"));
+    let ensemble = loaded.config.ensemble.clone().unwrap_or_else(|| panic!("{lines}: runs alone"));
+    (ensemble, loaded.config, loaded.notices)
+}
+
+/// Without remarks on keys that Apache would have ignored there.
+fn but_infos(notices: Vec<Notice>) -> Vec<Notice> {
+    notices.into_iter().filter(|notice| notice.severity > Severity::Info).collect()
+}
+
+#[track_caller]
+fn not_joined(lines: &str, parts: &[&str]) {
+    refused(&text_in(&home(), lines), parts);
+}
+
+#[test]
+fn a_member_of_three() {
+    let (ensemble, config, notices) = joined(&format!("{LIMITS}{THREE}"));
+    assert_eq!(notices, []);
+    assert_eq!((ensemble.me, config.server), (ServerId(2), ServerId(2)));
+    assert_eq!((ensemble.voters(), ensemble.observers(), ensemble.own().is_observer), (3, 0, false));
+    let settings =
+        EnsembleSettings { init_ticks: 10, sync_ticks: 5, connect_ticks: 10, ..Default::default() };
+    assert_eq!(ensemble.settings, settings);
+    let text = "server.1=a:2888:3888:participant\nserver.2=b:2888:3888:participant\n\
+                server.3=c:2888:3888:participant\nversion=0";
+    assert_eq!(ensemble.members.text(), text);
+    // The limit of requests in flight is shared as Apache shares it.
+    assert_eq!(config.outstanding_requests_max, 500);
+}
+
+type EnsembleChange = fn(&mut EnsembleSettings);
+
+/// Every key that an ensemble honours, with a value of its own, and what that does.
+const IN_ENSEMBLE: &[(&str, &str, EnsembleChange)] = &[
+    ("initLimit", "7", |s| (s.init_ticks, s.connect_ticks) = (7, 7)),
+    ("syncLimit", "7", |s| s.sync_ticks = 7),
+    ("connectToLearnerMasterLimit", "3", |s| s.connect_ticks = 3),
+    ("peerType", "participant", |_| {}),
+    ("electionAlg", "3", |_| {}),
+    ("leaderServes", "no", |s| s.leader_serves = false),
+    ("cnxTimeout", "9", |s| s.election_connect_ms = 9),
+    ("quorumCnxnTimeoutMs", "9", |s| s.election_handshake_ms = Some(9)),
+    ("electionPortBindRetry", "0", |s| s.bind_tries = None),
+    ("quorumListenOnAllIPs", "true", |s| s.listen_everywhere = true),
+    ("tcpKeepAlive", "true", |s| s.keep_alive = true),
+    ("multiAddress.enabled", "true", |s| s.multi_address = true),
+    ("commitLogCount", "600", |s| s.committed_txns_kept = 600),
+    ("commitLogCount", "9", |_| {}),
+    ("snapshotSizeFactor", "0.5", |s| s.history_share = Some(0.5)),
+    ("snapshotSizeFactor", "-1", |s| s.history_share = None),
+    ("snapshotSizeFactor", "1.5", |_| {}),
+    ("forceSnapshotSync", "true", |s| s.always_snapshot = true),
+    ("db.autocreate", "false", |s| s.empty_votes = false),
+    ("observer.reconnectDelayMs", "9", |s| s.observer_reconnect_ms = 9),
+    ("observer.election.DelayMs", "9", |s| s.observer_election_ms = 9),
+    ("fastleader.minNotificationInterval", "9", |s| s.notification_ms_least = 9),
+    ("fastleader.maxNotificationInterval", "9999", |s| s.notification_ms_most = 9999),
+    ("maxTimeToWaitForEpoch", "9", |s| s.epoch_wait_ms = Some(9)),
+    ("maxConcurrentSnapSyncs", "9", |s| s.snapshot_syncs_max = 9),
+    ("maxConcurrentDiffSyncs", "9", |s| s.diff_syncs_max = 9),
+    ("leaderConnectDelayDuringRetryMs", "9", |s| s.leader_retry_ms = 9),
+];
+
+#[test]
+fn every_key_that_an_ensemble_honours_does_its_work_there() {
+    let (plain, ..) = joined(&format!("{LIMITS}{THREE}"));
+    for (name, value, change) in IN_ENSEMBLE {
+        let limits = if LIMITS.contains(name) {
+            "initLimit=10\nsyncLimit=5\n".replace(name, "#")
+        } else {
+            LIMITS.into()
+        };
+        let (ensemble, _, notices) = joined(&format!("{limits}{THREE}{name}={value}\n"));
+        let mut expected = plain.settings.clone();
+        change(&mut expected);
+        assert_eq!(ensemble.settings, expected, "{name}={value}");
+        assert_eq!(but_infos(notices), [], "{name}={value}");
+        let alone = check(&format!("{name}={value}\n"), "", |_| {});
+        assert_eq!(but_infos(alone), [], "{name}={value}");
+    }
+    let tested: BTreeSet<_> = IN_ENSEMBLE.iter().map(|(name, ..)| *name).collect();
+    let known: BTreeSet<_> =
+        KEYS.iter().filter(|key| key.fate == Fate::Ensemble).map(|key| key.name).collect();
+    assert_eq!(tested, known);
+}
+
+#[test]
+fn keys_that_an_ensemble_lacks_or_cannot_do_without_are_named() {
+    for key in KEYS {
+        let value = match key.take {
+            Take::Strict(_) | Take::Loose(_) if key.default == "true" => "false",
+            Take::Strict(_) | Take::Loose(_) => "true",
+            _ => "77",
+        };
+        let lines = format!("{LIMITS}{THREE}{}={value}\n", key.name);
+        let usual = format!("{LIMITS}{THREE}{}={}\n", key.name, key.default.split(' ').next().unwrap());
+        match key.fate {
+            Fate::EnsembleLater(instead) => {
+                let (_, _, notices) = joined(&lines);
+                warned(&notices, Severity::Warning, &["zoo.cfg:9", key.name, instead]);
+                assert_eq!(but_infos(joined(&usual).2), [], "{usual}");
+            }
+            Fate::EnsembleRefused(reason) => {
+                not_joined(&lines, &["zoo.cfg:9", key.name, reason]);
+                assert_eq!(but_infos(joined(&usual).2), [], "{usual}");
+            }
+            _ => {}
+        }
+    }
+    not_joined(&format!("{LIMITS}{THREE}reconfigEnabled=true"), &["reconfigEnabled=true", "Set it to false"]);
+    not_joined(&format!("{LIMITS}{THREE}group.1=1:2:3"), &["zoo.cfg:9", "groups and weights"]);
+    // The last setting of a key counts.
+    joined(&format!("{LIMITS}{THREE}sslQuorum=true\nsslQuorum=false"));
+}
+
+#[test]
+fn numbers_of_voters() {
+    let two = "server.1=a:1:2\nserver.2=b:1:2\n";
+    let (_, config, notices) = joined(&format!("{LIMITS}{two}"));
+    warned(&notices, Severity::Warning, &["2 voting servers", "no failure is tolerated"]);
+    assert_eq!(config.outstanding_requests_max, 1000);
+    let (_, _, notices) = joined(&format!("{LIMITS}{THREE}server.4=d:1:2"));
+    warned(&notices, Severity::Warning, &["4 voting servers", "odd number"]);
+    let (one, ..) =
+        joined(&format!("{LIMITS}standaloneEnabled=false\nserver.2=b:1:2\nserver.9=i:1:2:observer"));
+    assert_eq!((one.voters(), one.observers()), (1, 1));
+}
+
+#[test]
+fn roles() {
+    let lines = "server.1=a:1:2\nserver.2=b:1:2:observer\nserver.3=c:1:2\nserver.4=d:1:2\n";
+    let (ensemble, config, notices) = joined(&format!("{LIMITS}{lines}peerType=observer"));
+    assert!(ensemble.own().is_observer);
+    assert_eq!(notices, []);
+    // Apache's observers do not share the limit.
+    assert_eq!(config.outstanding_requests_max, 1000);
+    let (_, _, notices) = joined(&format!("{LIMITS}{lines}"));
+    warned(&notices, Severity::Warning, &["zoo.cfg:7", "is observer there", "peerType says participant"]);
+    let (_, _, notices) = joined(&format!("{LIMITS}{THREE}peerType=observer"));
+    warned(&notices, Severity::Warning, &["is participant there", "peerType says observer"]);
+}
+
+#[test]
+fn what_makes_no_member() {
+    not_joined(&format!("syncLimit=5\n{THREE}"), &["initLimit is not set", "initLimit=10"]);
+    not_joined(&format!("initLimit=5\n{THREE}"), &["syncLimit is not set"]);
+    not_joined(&format!("{LIMITS}server.1=a:1:2\nserver.3=c:1:2"), &["myid says 2", "no line server.2"]);
+    refused(&format!("{BASE}{LIMITS}{THREE}"), &["myid file is missing", "/nowhere/data/myid"]);
+    not_joined(
+        &format!("{LIMITS}{THREE}server.4=A:2888:9:observer"),
+        &["server.1 and server.4", "port 2888"],
+    );
+    not_joined(
+        &format!("{LIMITS}server.1=a:1:2\nserver.2=b:1:2181\n"),
+        &["client port 2181 is the election port"],
+    );
+    let two_ways = "server.1=a:1:2|aa:1:2\nserver.2=b:1:2\n";
+    not_joined(&format!("{LIMITS}{two_ways}"), &["zoo.cfg:6", "multiAddress.enabled=true"]);
+    let (ensemble, ..) = joined(&format!("{LIMITS}{two_ways}multiAddress.enabled=true"));
+    assert_eq!(ensemble.members.get(ServerId(1)).unwrap().addresses.len(), 2);
+    not_joined(&format!("{LIMITS}{THREE}clientPort=2182\nserver.2=b:1:2;2183"), &["2183", "clientPort=2182"]);
+}
+
+#[test]
+fn where_clients_connect() {
+    let own = |client: &str| format!("{LIMITS}server.1=a:1:2\nserver.2=b:1:2;{client}\n");
+    assert_eq!(joined(&own("2181")).1.client.unwrap().address, None);
+    assert_eq!(joined(&own("127.0.0.1:2181")).1.client, Some(Listener::loopback(2181)));
+    let bound = format!("{}clientPortAddress=127.0.0.1\n", own("127.0.0.1:2181"));
+    assert_eq!(joined(&bound).1.client, Some(Listener::loopback(2181)));
+    let bound = format!("{}clientPortAddress=127.0.0.1\n", own("2181"));
+    not_joined(&bound, &["client address 2181", "clientPort=127.0.0.1:2181"]);
+    // Another server's client port is none of our business.
+    joined(&format!("{LIMITS}server.1=a:1:2;9999\nserver.2=b:1:2\n"));
+}
+
+#[test]
+fn ids_of_servers() {
+    let far = format!("{LIMITS}{THREE}server.258=d:1:2:observer");
+    warned(&joined(&far).2, Severity::Danger, &["servers 2 and 258", "same id to two sessions"]);
+    let home = home();
+    std::fs::write(home.path().join("myid"), "255").unwrap();
+    let lines = format!("{LIMITS}server.1=a:1:2\nserver.255=b:1:2\nextendedTypesEnabled=true\n");
+    refused(&text_in(&home, &lines), &["at most 254", "server 255"]);
+}
+
+#[test]
+fn an_empty_directory_that_is_meant_to_be_empty() {
+    let home = home();
+    let lines = text_in(&home, &format!("{LIMITS}{THREE}db.autocreate=false"));
+    let votes = || loaded(&lines, &[]).unwrap().config.ensemble.unwrap().settings.empty_votes;
+    assert!(!votes());
+    std::fs::write(home.path().join("initialize"), "").unwrap();
+    assert!(votes());
+}
+
+#[test]
+fn members_in_a_dynamic_file() {
+    let home = home();
+    let dynamic = home.path().join("zoo.cfg.dynamic.100000004");
+    std::fs::write(&dynamic, THREE).unwrap();
+    let lines = text_in(&home, &format!("{LIMITS}dynamicConfigFile={}\n", dynamic.display()));
+    let file = home.path().join("zoo.cfg");
+    let load_it = || load_file(&file, lines.as_bytes(), &environment(&[]));
+    let ensemble = load_it().unwrap().config.ensemble.unwrap();
+    assert_eq!((ensemble.members.version(), ensemble.voters()), (0x1_0000_0004, 3));
+    std::fs::write(home.path().join("zoo.cfg.dynamic.next"), THREE).unwrap();
+    let error = load_it().err().unwrap().to_string();
+    assert!(error.contains("zoo.cfg.dynamic.next holds a change"), "{error}");
+    std::fs::write(&dynamic, "server.1=a:1:2\nserver.1=b:1:2\n").unwrap();
+    std::fs::remove_file(home.path().join("zoo.cfg.dynamic.next")).unwrap();
+    let notices = load_it().unwrap().notices;
+    warned(&notices, Severity::Warning, &["100000004:1", "set again in line 2"]);
 }
