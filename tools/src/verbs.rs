@@ -97,9 +97,21 @@ pub fn status(place: &Place, words: &[String]) -> i32 {
         }
         None => {
             println!("Error contacting service. It is probably not running.");
+            if let Some(reason) = without_mode(&answer) {
+                eprintln!("{reason}");
+            }
             exit::ERROR
         }
     }
+}
+
+/// What an answer to `srvr` without a mode means, if there was one.
+fn without_mode(answer: &str) -> Option<&'static str> {
+    let not_serving = answer.contains("not currently serving requests");
+    not_serving.then_some(
+        "It runs, and serves no clients at the moment: it looks for a leader or comes into sync with one, or it leads and \
+         leaderServes=no keeps clients away from the leader",
+    )
 }
 
 pub fn version() -> i32 {
@@ -231,4 +243,17 @@ fn reach(listener: &Listener) -> (String, u16) {
         _ => "localhost".to_owned(),
     };
     (host, listener.port)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use ostler_engine::admin::words::NOT_SERVING;
+
+    #[test]
+    fn a_server_that_looks_for_a_leader_is_not_called_dead() {
+        assert!(without_mode(NOT_SERVING).is_some());
+        assert_eq!(without_mode(""), None);
+        assert_eq!(without_mode("srvr is not executed because it is not in the whitelist.\n"), None);
+    }
 }

@@ -48,6 +48,8 @@ catalogue! {
         ConnectionsDropped "connection_drop_count"
         /// Sockets closed because no connect request came.
         SessionlessExpired "sessionless_connections_expired"
+        /// Connect requests refused because the server's role does not serve.
+        ConnectsNotServed "cnxn_closed_without_zk_server_running"
         SessionsExpired "stale_sessions_expired"
         StaleRequests "stale_requests"
         StaleRequestsDropped "stale_requests_dropped"
@@ -109,6 +111,8 @@ catalogue! {
         ChildrenWatches "node_children_watch_count"
         /// Bytes of a reply.
         ReplyBytes "client_response_size"
+        /// Bytes of a txn that was proposed as leader of an ensemble.
+        ProposalBytes "proposal_size"
     }
 }
 
@@ -172,6 +176,8 @@ pub struct Counters {
     buckets: [[AtomicU64; BUCKETS]; Summary::DISTRIBUTED],
     /// Bytes of the newest reply; 0 = none yet.
     reply_bytes_last: AtomicU64,
+    /// Bytes of the newest txn proposed; 0 = none yet.
+    proposal_bytes_last: AtomicU64,
     /// Generation these cells belong to.
     seen: AtomicU64,
     generation: Arc<CachePadded<AtomicU64>>,
@@ -184,6 +190,7 @@ impl Counters {
             cells: std::array::from_fn(|_| Cells::new()),
             buckets: std::array::from_fn(|_| std::array::from_fn(|_| AtomicU64::new(0))),
             reply_bytes_last: AtomicU64::new(0),
+            proposal_bytes_last: AtomicU64::new(0),
             seen: AtomicU64::new(generation.load(Relaxed)),
             generation,
         }
@@ -199,6 +206,7 @@ impl Counters {
         self.cells.iter().for_each(Cells::clear);
         self.buckets.iter().flatten().for_each(|count| count.store(0, Relaxed));
         self.reply_bytes_last.store(0, Relaxed);
+        self.proposal_bytes_last.store(0, Relaxed);
         self.seen.store(generation, Relaxed);
     }
 
@@ -258,6 +266,14 @@ impl Counters {
     }
 }
 
+impl Counters {
+    /// A txn of so many bytes, as the log has it, was proposed to an ensemble.
+    pub fn proposed(&self, bytes: u64) {
+        self.record(Summary::ProposalBytes, bytes);
+        self.proposal_bytes_last.store(bytes, Relaxed);
+    }
+}
+
 /// For a cell with one writer: no read-modify-write needed.
 fn bump(cell: &AtomicU64, number: u64) {
     cell.store(cell.load(Relaxed).wrapping_add(number), Relaxed);
@@ -308,6 +324,8 @@ pub struct Totals {
     buckets: [[u64; BUCKETS]; Summary::DISTRIBUTED],
     /// Bytes of a newest reply, of some thread that sent one; `None` before the first.
     pub reply_bytes_last: Option<u64>,
+    /// Bytes of the newest txn proposed; `None` before the first.
+    pub proposal_bytes_last: Option<u64>,
 }
 
 /// `least` is `u64::MAX` as long as `count` is 0.
@@ -326,6 +344,7 @@ impl Default for Totals {
             distributions: [Distribution { count: 0, sum: 0, least: u64::MAX, most: 0 }; Summary::ALL.len()],
             buckets: [[0; BUCKETS]; Summary::DISTRIBUTED],
             reply_bytes_last: None,
+            proposal_bytes_last: None,
         }
     }
 }
@@ -348,6 +367,9 @@ impl Totals {
             0 => self.reply_bytes_last,
             bytes => Some(bytes),
         };
+        // Only the core proposes.
+        let proposed = thread.proposal_bytes_last.load(Relaxed);
+        self.proposal_bytes_last = self.proposal_bytes_last.or((proposed > 0).then_some(proposed));
     }
 
     pub fn count(&self, counter: Counter) -> u64 {

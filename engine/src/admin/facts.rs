@@ -3,7 +3,7 @@
 
 use std::net::SocketAddr;
 
-use ostler_replication::Zxid;
+use ostler_replication::{Phase, Role, ServerId, Status, Zxid};
 
 use crate::model::{SessionId, WallMillis};
 
@@ -30,6 +30,82 @@ impl Mode {
     }
 }
 
+impl Mode {
+    /// `None` while the server looks for a leader: then no word shows its mode.
+    pub fn of(role: Role) -> Option<Mode> {
+        match role {
+            Role::Standalone => Some(Mode::Standalone),
+            Role::Looking => None,
+            Role::Leading => Some(Mode::Leader),
+            Role::Following(_) => Some(Mode::Follower),
+            Role::Observing(_) => Some(Mode::Observer),
+        }
+    }
+}
+
+/// A member of an ensemble that serves clients.
+#[derive(Clone, PartialEq, Eq, Debug)]
+pub struct EnsembleFacts {
+    /// As Apache names state and phase: `leading - broadcast`.
+    pub peer_state: String,
+    /// Servers that vote.
+    pub voters: u64,
+    /// Whom an observer follows.
+    pub observed: Option<ServerId>,
+    pub leading: Option<LeaderFacts>,
+}
+
+/// What only a leader knows.
+#[derive(Clone, Copy, PartialEq, Eq, Debug, Default)]
+pub struct LeaderFacts {
+    /// Connected, in sync or not.
+    pub learners: u64,
+    /// In sync and no observers, those that do not vote included.
+    pub followers: u64,
+    /// Those among them that the members do not name as voters.
+    pub followers_without_vote: u64,
+    pub observers: u64,
+    /// Syncs that wait for txns before them.
+    pub pending_syncs: u64,
+    /// Since this epoch was established.
+    pub leading_ms: u64,
+}
+
+impl EnsembleFacts {
+    /// `pending_syncs` and `leading_ms` are asked for at a leader only. `None` without an ensemble, and while it looks for
+    /// a leader.
+    pub fn of(status: &Status, pending_syncs: u64, leading_ms: u64) -> Option<EnsembleFacts> {
+        let state = match status.role {
+            Role::Standalone | Role::Looking => return None,
+            Role::Leading => "leading",
+            Role::Following(_) => "following",
+            Role::Observing(_) => "observing",
+        };
+        let phase = match status.phase {
+            Phase::Election => "",
+            Phase::Discovery => " - discovery",
+            Phase::Synchronization => " - synchronization",
+            Phase::Broadcast => " - broadcast",
+        };
+        let synced = || status.learners.iter().filter(|learner| learner.is_synced);
+        let followers = || synced().filter(|learner| !learner.is_observer);
+        let leading = (status.role == Role::Leading).then(|| LeaderFacts {
+            learners: status.learners.len() as u64,
+            followers: followers().count() as u64,
+            followers_without_vote: followers().filter(|learner| !learner.is_voter).count() as u64,
+            observers: synced().filter(|learner| learner.is_observer).count() as u64,
+            pending_syncs,
+            leading_ms,
+        });
+        let observed = match status.role {
+            Role::Observing(leader) => Some(leader),
+            _ => None,
+        };
+        let peer_state = format!("{state}{phase}");
+        Some(EnsembleFacts { peer_state, voters: status.quorum_size as u64, observed, leading })
+    }
+}
+
 /// The server as a whole, at about one moment.
 #[derive(Clone, Debug, Default)]
 pub struct ServerFacts {
@@ -52,6 +128,8 @@ pub struct ServerFacts {
     pub uptime_ms: u64,
     /// Of the connection throttle, 0 to 1.
     pub drop_probability: f64,
+    /// `None` = standalone.
+    pub ensemble: Option<EnsembleFacts>,
     pub quotas: Vec<QuotaFacts>,
 }
 
@@ -138,8 +216,9 @@ pub struct WatchFacts {
 }
 
 #[cfg(test)]
-mod tests {
+pub(super) mod tests {
     use super::*;
+    use ostler_replication::{Epochs, LearnerStatus, Link};
 
     #[test]
     fn quotas_below_one_znode_add_up() {
@@ -150,5 +229,73 @@ mod tests {
         facts.add_limits(5, 10);
         facts.add_usage(1, i64::MAX);
         assert_eq!((facts.count_limit, facts.bytes_limit, facts.count, facts.bytes), (5, 20, 4, i64::MAX));
+    }
+
+    /// Server 1 of three voters as its leader has it, with learners of each kind.
+    pub(in crate::admin) fn leader() -> Status {
+        let learner = |peer, is_voter, is_observer, is_synced| LearnerStatus {
+            link: Link { peer: ServerId(peer), number: peer },
+            is_voter,
+            is_observer,
+            is_synced,
+            acked: Zxid(7),
+            queued_bytes: 0,
+        };
+        Status {
+            role: Role::Leading,
+            phase: Phase::Broadcast,
+            leader: Some(ServerId(1)),
+            epochs: Epochs::default(),
+            logged: Zxid(7),
+            committed: Zxid(7),
+            members: "server.1=a:2888:3888:participant\nversion=0".to_owned(),
+            quorum_size: 3,
+            learners: vec![
+                learner(2, true, false, true),
+                learner(3, true, false, false),
+                learner(4, false, true, true),
+                learner(5, false, true, true),
+                learner(6, false, true, false),
+                learner(7, false, false, true),
+            ],
+            election_ms: Some(20),
+            waiting_for: String::new(),
+        }
+    }
+
+    #[test]
+    fn a_leader_counts_its_learners_as_apache_does() {
+        let leading = LeaderFacts {
+            learners: 6,
+            followers: 2,
+            followers_without_vote: 1,
+            observers: 2,
+            pending_syncs: 3,
+            leading_ms: 40,
+        };
+        let expected = EnsembleFacts {
+            peer_state: "leading - broadcast".to_owned(),
+            voters: 3,
+            observed: None,
+            leading: Some(leading),
+        };
+        assert_eq!(EnsembleFacts::of(&leader(), 3, 40), Some(expected));
+    }
+
+    #[test]
+    fn learners_and_those_who_look() {
+        let check = |role, mode, peer_state: Option<&str>, observed| {
+            let status = Status { role, learners: Vec::new(), ..leader() };
+            let facts = EnsembleFacts::of(&status, 0, 0);
+            assert_eq!(Mode::of(role), mode);
+            assert_eq!(facts.as_ref().map(|facts| &*facts.peer_state), peer_state);
+            assert_eq!(facts.as_ref().and_then(|facts| facts.observed), observed);
+            assert!(facts.is_none_or(|facts| facts.leading.is_none()));
+        };
+        let two = ServerId(2);
+        check(Role::Following(two), Some(Mode::Follower), Some("following - broadcast"), None);
+        check(Role::Observing(two), Some(Mode::Observer), Some("observing - broadcast"), Some(two));
+        check(Role::Looking, None, None, None);
+        check(Role::Standalone, Some(Mode::Standalone), None, None);
     }
 }

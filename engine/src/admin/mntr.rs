@@ -1,13 +1,13 @@
-//! The text of `mntr`: every line a standalone Apache 3.9.5 prints, under the same names.
-//! Not here: where figures come from. What cannot occur here (stages of a pipeline we do not have, an ensemble) is
-//! printed as Apache prints what has not occurred: 0.
+//! The text of `mntr`: every line that Apache 3.9.5 prints in the same role, under the same names.
+//! Not here: where figures come from. What cannot occur here (stages of a pipeline we do not have) is printed as Apache
+//! prints what has not occurred: 0.
 
 use std::fmt::Write;
 
 use super::counters::{Counter, Summary, Totals};
-use super::facts::ServerFacts;
+use super::facts::{EnsembleFacts, ServerFacts};
 use super::process::ProcessFacts;
-use super::words::{Milliseconds, decimal};
+use super::words::{Milliseconds, ProposalSizes, decimal};
 use crate::limits::METRIC_KEYS_MAX;
 use crate::version;
 
@@ -15,6 +15,9 @@ pub(super) fn text(server: &ServerFacts, totals: &Totals, process: &ProcessFacts
     let mut lines = Lines { text: String::with_capacity(20_000) };
     lines.put("version", version::FULL);
     lines.put("server_state", server.mode.name());
+    if let Some(ensemble) = &server.ensemble {
+        of_ensemble(&mut lines, ensemble, totals);
+    }
     gauges(&mut lines, server, totals, process);
     quotas(&mut lines, server);
     for name in COUNTERS {
@@ -68,6 +71,28 @@ fn gauges(lines: &mut Lines, server: &ServerFacts, totals: &Totals, process: &Pr
     lines.put("auth_failed_count", totals.count(Counter::AuthFailed));
     lines.put("non_mtls_local_conn_count", 0);
     lines.put("non_mtls_remote_conn_count", 0);
+}
+
+/// The lines that a standalone server does not have.
+fn of_ensemble(lines: &mut Lines, ensemble: &EnsembleFacts, totals: &Totals) {
+    lines.put("peer_state", &ensemble.peer_state);
+    if let Some(leader) = ensemble.observed {
+        lines.put("observer_master_id", leader.0);
+    }
+    lines.put("quorum_size", ensemble.voters);
+    let Some(leading) = &ensemble.leading else { return };
+    let sizes = ProposalSizes::of(totals);
+    lines.put("learners", leading.learners);
+    lines.put("synced_followers", leading.followers);
+    lines.put("synced_non_voting_followers", leading.followers_without_vote);
+    lines.put("synced_observers", leading.observers);
+    // Gone from Apache's since 3.6, and still asked for by old dashboards.
+    lines.put("followers", leading.followers);
+    lines.put("pending_syncs", leading.pending_syncs);
+    lines.put("leader_uptime", leading.leading_ms);
+    lines.put("last_proposal_size", sizes.last);
+    lines.put("min_proposal_size", sizes.least);
+    lines.put("max_proposal_size", sizes.most);
 }
 
 /// Keyed by the first component of the path. Apache writes it raw, which breaks strict parsers of `mntr`.
@@ -150,8 +175,10 @@ const DISTRIBUTED: &[&str] = &[
 mod tests {
     use std::collections::BTreeSet;
 
-    use super::super::{QuotaFacts, Registry};
+    use super::super::facts::tests::leader;
+    use super::super::{Mode, QuotaFacts, Registry};
     use super::*;
+    use ostler_replication::{Role, ServerId, Status};
 
     fn lines(text: &str) -> Vec<(&str, &str)> {
         text.lines().map(|line| line.split_once('\t').expect("name, tab, value")).collect()
@@ -189,7 +216,8 @@ mod tests {
         for counter in Counter::ALL {
             assert!(printed(counter.name()), "{counter:?}");
         }
-        for summary in Summary::ALL {
+        // What only a leader prints is shown below.
+        for summary in Summary::ALL.iter().filter(|summary| **summary != Summary::ProposalBytes) {
             let name = summary.name();
             assert!(printed(&format!("max_{name}")), "{summary:?}");
         }
@@ -231,5 +259,48 @@ mod tests {
         check(&found, "zk_min_client_response_size", "-1");
         check(&found, "zk_p999_updatelatency", "0");
         check(&found, "zk_connection_drop_probability", "0.0");
+    }
+
+    #[test]
+    fn lines_of_an_ensemble() {
+        let registry = Registry::default();
+        registry.thread().proposed(77);
+        let show = |status: &Status, mode| {
+            let ensemble = EnsembleFacts::of(status, 2, 1500);
+            let server = ServerFacts { mode, ensemble, ..ServerFacts::default() };
+            text(&server, &registry.totals(), &ProcessFacts::default())
+        };
+        let plain = text(&ServerFacts::default(), &Totals::default(), &ProcessFacts::default());
+        let more = |text: &str| -> Vec<String> {
+            let names: BTreeSet<&str> = lines(&plain).into_iter().map(|(name, _)| name).collect();
+            let more = lines(text).into_iter().filter(|(name, _)| !names.contains(name));
+            more.map(|(name, value)| format!("{name} {value}")).collect()
+        };
+        let leading = show(&leader(), Mode::Leader);
+        assert_eq!(
+            lines(&leading)[1..3],
+            [("zk_server_state", "leader"), ("zk_peer_state", "leading - broadcast")]
+        );
+        let expected = [
+            "zk_peer_state leading - broadcast",
+            "zk_quorum_size 3",
+            "zk_learners 6",
+            "zk_synced_followers 2",
+            "zk_synced_non_voting_followers 1",
+            "zk_synced_observers 2",
+            "zk_followers 2",
+            "zk_pending_syncs 2",
+            "zk_leader_uptime 1500",
+            "zk_last_proposal_size 77",
+            "zk_min_proposal_size 77",
+            "zk_max_proposal_size 77",
+        ];
+        assert_eq!(more(&leading), expected);
+        let follower = Status { role: Role::Following(ServerId(2)), ..leader() };
+        let expected = ["zk_peer_state following - broadcast", "zk_quorum_size 3"];
+        assert_eq!(more(&show(&follower, Mode::Follower)), expected);
+        let observer = Status { role: Role::Observing(ServerId(2)), ..leader() };
+        let expected = ["zk_peer_state observing - broadcast", "zk_observer_master_id 2", "zk_quorum_size 3"];
+        assert_eq!(more(&show(&observer, Mode::Observer)), expected);
     }
 }

@@ -9,5 +9,8 @@ pub mod process;
 pub mod words;
 
 pub use counters::{Counter, Counters, Registry, Summary, Totals};
-pub use facts::{ConnectionFacts, DirectoryFacts, Mode, QuotaFacts, ServerFacts, SessionFacts, WatchFacts};
+pub use facts::{
+    ConnectionFacts, DirectoryFacts, EnsembleFacts, LeaderFacts, Mode, QuotaFacts, ServerFacts, SessionFacts,
+    WatchFacts,
+};
 pub use words::FourLetter;

@@ -5,13 +5,13 @@ use std::collections::{BTreeMap, BTreeSet};
 use std::fmt::Write;
 use std::net::{IpAddr, SocketAddr};
 
-use ostler_replication::Zxid;
+use ostler_replication::{Address, Zxid};
 
 use super::counters::{Counter, Summary, Totals};
 use super::facts::{ConnectionFacts, DirectoryFacts, ServerFacts, WatchFacts};
 use super::process::ProcessFacts;
 use super::{date, mntr};
-use crate::config::{Config, Words};
+use crate::config::{Config, EnsembleConfig, Words};
 use crate::limits::WORD_REPLY_BYTES_MAX;
 use crate::model::{SessionId, WallMillis};
 use crate::version;
@@ -170,7 +170,7 @@ fn version_lines(server: &ServerFacts) -> String {
 
 fn server_lines(server: &ServerFacts, totals: &Totals) -> String {
     let latency = Milliseconds::of(totals, Summary::Latency);
-    format!(
+    let mut text = format!(
         "Latency min/avg/max: {}/{}/{}\nReceived: {}\nSent: {}\nConnections: {}\nOutstanding: {}\nZxid: 0x{:x}\n\
          Mode: {}\nNode count: {}\n",
         latency.least,
@@ -183,7 +183,32 @@ fn server_lines(server: &ServerFacts, totals: &Totals) -> String {
         server.zxid.0,
         server.mode.name(),
         server.znodes,
-    )
+    );
+    if server.ensemble.as_ref().is_some_and(|ensemble| ensemble.leading.is_some()) {
+        let ProposalSizes { last, least, most } = ProposalSizes::of(totals);
+        let _ = writeln!(text, "Proposal sizes last/min/max: {last}/{least}/{most}");
+    }
+    text
+}
+
+/// Bytes of txns that this server proposed as a leader; -1 before the first.
+pub(super) struct ProposalSizes {
+    pub last: i64,
+    pub least: i64,
+    pub most: i64,
+}
+
+impl ProposalSizes {
+    pub fn of(totals: &Totals) -> ProposalSizes {
+        let sizes = totals.distribution(Summary::ProposalBytes);
+        let size = |bytes: Option<u64>| bytes.and_then(|bytes| i64::try_from(bytes).ok()).unwrap_or(-1);
+        let some = |bytes: u64| size((sizes.count > 0).then_some(bytes));
+        ProposalSizes {
+            last: size(totals.proposal_bytes_last),
+            least: some(sizes.least),
+            most: some(sizes.most),
+        }
+    }
 }
 
 /// A distribution of times in whole milliseconds, as ZooKeeper prints them; all 0 when empty.
@@ -219,15 +244,18 @@ pub fn dirs(sizes: DirectoryFacts) -> String {
     format!("datadir_size: {}\nlogdir_size: {}\n", sizes.data_bytes, sizes.log_bytes)
 }
 
-/// `port` is the one that is bound, which differs from the configured one when that is 0.
-pub fn conf(config: &Config, port: u16, sizes: DirectoryFacts) -> String {
+/// `port` is the one that is bound, which differs from the configured one when that is 0. `members`: the text of the
+/// ensemble's configuration that holds now, as `/zookeeper/config` shows it; not looked at without an ensemble.
+pub fn conf(config: &Config, port: u16, sizes: DirectoryFacts, members: &str) -> String {
     let version_dir = |dir: &std::path::Path| {
         std::path::absolute(dir).unwrap_or_else(|_| dir.to_path_buf()).join("version-2").display().to_string()
     };
     let backlog = config.client.and_then(|client| client.backlog).map_or(-1, i64::from);
-    format!(
+    let server = config.ensemble.as_ref().map_or(0, |ensemble| ensemble.me.0);
+    let mut text = format!(
         "clientPort={port}\nsecureClientPort=-1\ndataDir={}\ndataDirSize={}\ndataLogDir={}\ndataLogSize={}\ntickTime={}\n\
-         maxClientCnxns={}\nminSessionTimeout={}\nmaxSessionTimeout={}\nclientPortListenBacklog={backlog}\nserverId=0\n",
+         maxClientCnxns={}\nminSessionTimeout={}\nmaxSessionTimeout={}\nclientPortListenBacklog={backlog}\n\
+         serverId={server}\n",
         version_dir(&config.data_dir),
         sizes.data_bytes,
         version_dir(&config.data_log_dir),
@@ -236,6 +264,32 @@ pub fn conf(config: &Config, port: u16, sizes: DirectoryFacts) -> String {
         config.address_connections_max,
         config.session_timeout_ms_least,
         config.session_timeout_ms_most,
+    );
+    if let Some(ensemble) = &config.ensemble {
+        text.push_str(&ensemble_lines(ensemble, members));
+    }
+    text
+}
+
+/// Without a line end, as the text of the members has none.
+fn ensemble_lines(ensemble: &EnsembleConfig, members: &str) -> String {
+    let own = ensemble.own();
+    let ports = |port: fn(&Address) -> u16| {
+        let mut ports: Vec<u16> = Vec::new();
+        own.addresses.iter().map(port).for_each(|port| {
+            if !ports.contains(&port) {
+                ports.push(port);
+            }
+        });
+        ports.iter().map(u16::to_string).collect::<Vec<_>>().join("|")
+    };
+    format!(
+        "initLimit={}\nsyncLimit={}\nelectionAlg=3\nelectionPort={}\nquorumPort={}\npeerType={}\nmembership: \n{members}",
+        ensemble.settings.init_ticks,
+        ensemble.settings.sync_ticks,
+        ports(|address| address.election_port),
+        ports(|address| address.quorum_port),
+        u8::from(own.is_observer),
     )
 }
 
@@ -459,9 +513,11 @@ impl Bounded {
 
 #[cfg(test)]
 mod tests {
-    use super::super::{Mode, Registry, SessionFacts};
+    use super::super::{EnsembleFacts, Mode, Registry, SessionFacts, facts};
     use super::*;
-    use crate::config::Listener;
+    use crate::config::{EnsembleSettings, Listener};
+    use ostler_replication::{Members, Role, ServerId, Status};
+    use std::sync::Arc;
 
     fn totals() -> Totals {
         let registry = Registry::default();
@@ -526,6 +582,32 @@ mod tests {
     }
 
     #[test]
+    fn server_words_of_an_ensemble() {
+        let registry = Registry::default();
+        let counters = registry.thread();
+        let ensemble = EnsembleFacts::of(&facts::tests::leader(), 0, 0);
+        let leader = ServerFacts { mode: Mode::Leader, ensemble, ..server() };
+        assert!(
+            srvr(&leader, &registry.totals())
+                .ends_with("Mode: leader\nNode count: 10\nProposal sizes last/min/max: -1/-1/-1\n")
+        );
+        [88, 48, 90, 60].into_iter().for_each(|bytes| counters.proposed(bytes));
+        let text = stat(&leader, &registry.totals(), &[]);
+        assert!(text.ends_with("Node count: 10\nProposal sizes last/min/max: 60/48/90\n"), "{text}");
+        // `srst` counts them anew.
+        registry.reset();
+        counters.begin_turn();
+        assert!(srvr(&leader, &registry.totals()).ends_with("last/min/max: -1/-1/-1\n"));
+        for mode in [Mode::Follower, Mode::Observer] {
+            let role = if mode == Mode::Follower { Role::Following } else { Role::Observing };
+            let status = Status { role: role(ServerId(2)), ..facts::tests::leader() };
+            let learner = ServerFacts { mode, ensemble: EnsembleFacts::of(&status, 0, 0), ..server() };
+            let text = srvr(&learner, &registry.totals());
+            assert!(text.ends_with(&format!("Mode: {}\nNode count: 10\n", mode.name())), "{text}");
+        }
+    }
+
+    #[test]
     fn connection_words() {
         check(
             cons(&connections()),
@@ -582,10 +664,26 @@ mod tests {
             ..Config::default()
         };
         check(
-            conf(&config, 32181, DirectoryFacts { data_bytes: 478, log_bytes: 0 }),
+            conf(&config, 32181, DirectoryFacts { data_bytes: 478, log_bytes: 0 }, ""),
             "clientPort=32181\nsecureClientPort=-1\ndataDir=/d/version-2\ndataDirSize=478\ndataLogDir=/l/version-2\n\
              dataLogSize=0\ntickTime=2000\nmaxClientCnxns=60\nminSessionTimeout=4000\nmaxSessionTimeout=40000\n\
              clientPortListenBacklog=-1\nserverId=0\n",
+        );
+    }
+
+    #[test]
+    fn conf_word_of_an_ensemble() {
+        let members =
+            Members::parse("server.1=a:2888:3888:observer|aa:2889:3888\nserver.2=b:1:2").expect("valid");
+        let settings = EnsembleSettings { init_ticks: 10, sync_ticks: 5, ..EnsembleSettings::default() };
+        let ensemble = EnsembleConfig { me: ServerId(1), members: Arc::new(members), settings };
+        let config = Config { ensemble: Some(ensemble), ..Config::default() };
+        let text = conf(&config, 2181, DirectoryFacts::default(), "server.1=a:2888:3888:observer\nversion=0");
+        let (_, behind) = text.split_once("clientPortListenBacklog=-1\n").expect("there");
+        check(
+            behind.to_owned(),
+            "serverId=1\ninitLimit=10\nsyncLimit=5\nelectionAlg=3\nelectionPort=3888\nquorumPort=2888|2889\n\
+             peerType=1\nmembership: \nserver.1=a:2888:3888:observer\nversion=0",
         );
     }
 

@@ -217,7 +217,7 @@ impl Clerk {
                 self.ask_workers(|inspection| inspection.reset_connections());
                 words::crst()
             }
-            FourLetter::Conf => words::conf(&self.config, self.address.port(), self.directories()),
+            FourLetter::Conf => words::conf(&self.config, self.address.port(), self.directories(), ""),
             FourLetter::Dirs => words::dirs(self.directories()),
             FourLetter::Envi => words::envi(&ProcessFacts::read()),
             FourLetter::Srvr => words::srvr(&self.server(), &totals),
@@ -281,6 +281,7 @@ impl Clerk {
             outstanding: counts.iter().map(|(_, _, outstanding)| *outstanding as u64).sum(),
             uptime_ms: self.clock.now().mono.since(self.begun) / 1_000_000,
             drop_probability: self.drop_probability(),
+            ensemble: None,
             quotas: by_namespace(quotas),
         }
     }
