@@ -99,6 +99,8 @@ pub const EPHEMERALS_PORTION: usize = 4096;
 pub const REPLY_BYTES_MAX: usize = 1 << 30;
 /// Writes of one turn for connections that were not served in it, such as those of a large fan-out.
 pub const TURN_FLUSHES_MAX: usize = 512;
+/// Connections that a worker closes in one turn when the server's role changes: one or two milliseconds.
+pub const TURN_CLOSES_MAX: u32 = 256;
 /// Length of one wait for readiness when nothing is due, in milliseconds: how late a clock-driven duty may be.
 pub const WAIT_MS_MAX: u64 = 100;
 

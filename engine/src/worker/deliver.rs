@@ -47,7 +47,10 @@ impl Approached {
 impl<P: Poll> State<P> {
     /// Delivers the event, or as much of it as one turn may; true when it is delivered to its end.
     pub(super) fn deliver(&mut self, event: &Event) -> bool {
-        let News::Batch(batch) = &event.news else { return true };
+        let batch = match &event.news {
+            News::Batch(batch) => batch,
+            News::Role(role) => return self.change_role(*role),
+        };
         let changes = &batch.changes.list;
         if self.watches.is_empty() {
             self.change_at = changes.len();

@@ -17,6 +17,8 @@ pub struct Shared {
     /// Without an id of one of these schemes a request is refused; empty = no such rule.
     pub enforced_schemes: Vec<String>,
     pub words: Words,
+    /// `leaderServes`: clients are let in while this server leads an ensemble.
+    pub leader_serves: bool,
     pub desk: Arc<dyn Desk>,
     pub sessionless_ms: u64,
     /// This worker's share of `globalOutstandingLimit`.
@@ -49,6 +51,7 @@ impl Shared {
             schemes: config.auth.schemes(),
             enforced_schemes: config.auth.enforced_schemes.clone(),
             words: config.words.clone(),
+            leader_serves: config.ensemble.as_ref().is_none_or(|ensemble| ensemble.settings.leader_serves),
             desk,
             sessionless_ms: config.sessionless_ms_max.max(1),
             outstanding_max: share(config.outstanding_requests_max).max(1),

@@ -19,10 +19,10 @@ use crate::limits::{
 };
 use crate::model::auth::ip_identity;
 use crate::model::{Identity, SessionId};
-use crate::ring::{ConnRef, Event, Subscriber};
+use crate::ring::{ConnRef, Event, News, Subscriber};
 use crate::world::{Ahead, ChildOrder, PathHash};
 use crossbeam::utils::CachePadded;
-use ostler_replication::Moment;
+use ostler_replication::{Moment, Role};
 use std::collections::VecDeque;
 use std::io;
 use std::net::{IpAddr, SocketAddr};
@@ -127,6 +127,11 @@ pub(super) struct State<P: Poll> {
     pub strangers_logged: Option<Moment>,
     pub accept_failure_logged: Option<Moment>,
     pub questions: Vec<Question>,
+    /// As far as it has been taken over: all connections are of it.
+    pub role: Role,
+    pub is_serving: bool,
+    /// While a change of role is under way: connections before this slot are closed.
+    pub role_slot: u32,
     pub draining: bool,
     /// The connection heard from last, and when another one was before it.
     pub caller: u32,
@@ -179,6 +184,10 @@ const ARENA_BYTES: usize = 1 << 20;
 impl<P: Poll> Worker<P> {
     pub fn new(parts: Parts<P>) -> Worker<P> {
         let now = parts.clock.now();
+        let role = match parts.ring.current().news {
+            News::Role(role) => role,
+            News::Batch(_) => Role::Standalone,
+        };
         let state = State {
             index: parts.index,
             poll: parts.poll,
@@ -187,6 +196,9 @@ impl<P: Poll> Worker<P> {
             departures: parts.departures,
             accept_ready: parts.acceptor.is_some(),
             acceptor: parts.acceptor,
+            role,
+            is_serving: parts.shared.serves(role),
+            role_slot: 0,
             shared: parts.shared,
             counters: parts.counters,
             tally: Tally::default(),

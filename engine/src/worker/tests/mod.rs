@@ -2,9 +2,10 @@
 
 mod order;
 mod rig;
+mod role;
 
 use super::Mail;
-use crate::admin::{FourLetter, Summary};
+use crate::admin::{Counter, FourLetter, Summary};
 use crate::config::{Auth, Config, RequestThrottle};
 use crate::intake::CoreRequest;
 use crate::model::{Acl, Identity, Xid};

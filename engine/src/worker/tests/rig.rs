@@ -13,7 +13,7 @@ use crate::wire::{ConnectRequest, ConnectResponse, CreateKind, JutePut, TxnBody,
 use crate::worker::watch::HashKey;
 use crate::worker::{AcceptLimits, Acceptor, Departures, Desk, Mail, Mailbox, Parts, Shared, Worker};
 use crate::world::{self, Head};
-use ostler_replication::{Moment, Zxid};
+use ostler_replication::{Moment, Role, Zxid};
 use std::collections::{BTreeMap, VecDeque};
 use std::io;
 use std::net::SocketAddr;
@@ -356,6 +356,19 @@ impl Rig {
         if !self.held {
             self.settle();
         }
+    }
+
+    pub fn change_role(&mut self, role: Role) {
+        let event = Event { view: self.head.seal(), news: News::Role(role) };
+        assert!(self.publisher.publish(event, |_, _, _| true).is_ok());
+        if !self.held {
+            self.settle();
+        }
+    }
+
+    /// What is committed from here on stands in another tree, as after a snapshot was received.
+    pub fn new_world(&mut self) {
+        self.head = Head::new(world::Settings { hash_seed: [3, 4], digests: true });
     }
 
     fn apply(&mut self, batch: &mut Batch, body: &TxnBody<'_>) {
