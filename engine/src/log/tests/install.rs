@@ -98,10 +98,11 @@ fn every_crash_leaves_the_old_history_or_the_new_one() {
             let again = left.copy();
             finish_interrupted(&again, logs(), snapshots())
                 .unwrap_or_else(|error| panic!("{story}: {error}"));
+            let calls = again.calls();
             let new = is_new(&again, &story);
             assert!(new || !committed, "{story}");
             seen[usize::from(new)] += 1;
-            for second in 0..again.calls() {
+            for second in 0..calls {
                 let again = left.copy();
                 again.stop_at(second);
                 assert!(finish_interrupted(&again, logs(), snapshots()).is_err());
