@@ -244,6 +244,25 @@ mod tests {
     }
 
     #[test]
+    fn a_world_holds_the_znodes_of_its_snapshot_and_no_other() {
+        // As a server of 3.4 wrote them, which knew no /zookeeper/config.
+        let nodes = [("", 0), ("/zookeeper", -1), ("/zookeeper/quota", 0), ("/t", 0)];
+        for holds in [nodes.as_slice(), &nodes[..1]] {
+            let mut restorer = Restorer::new(SETTINGS, Zxid(1));
+            for &(path, cversion) in holds {
+                let owner = crate::model::Owner::Persistent;
+                let stat = crate::model::StatPersisted::created(Zxid::ZERO, WallMillis(0), owner);
+                restorer.node(path, Some(b""), -1, crate::model::StatPersisted { cversion, ..stat }).unwrap();
+            }
+            let head = restorer.finish().unwrap();
+            assert_eq!(head.totals().znodes, holds.len() as u64);
+            for &(path, cversion) in &holds[1..] {
+                assert_eq!(head.get(path).unwrap().persisted().cversion, cversion, "{path}");
+            }
+        }
+    }
+
+    #[test]
     fn an_acl_that_is_not_utf8_does_not_make_a_snapshot_unusable() {
         // A supplementary character as Apache's writer encodes it: two surrogates of three bytes.
         let mut acl = b"\0\0\0\x01\0\0\0\x1f\0\0\0\x04auth\0\0\0\x06".to_vec();

@@ -142,7 +142,7 @@ impl Head {
         head.writer.unread = true;
         let stat = StatPersisted::created(Zxid::ZERO, WallMillis(0), Owner::Persistent);
         head.writer.plant_root(&head.shared, Some(b""), AclId::OPEN, stat);
-        head.plant_missing();
+        head.plant_system();
         head.open();
         head
     }
@@ -193,8 +193,8 @@ impl Head {
         Head { shared: Arc::new(shared), writer }
     }
 
-    /// Adds what every tree has and this one lacks.
-    pub(super) fn plant_missing(&mut self) {
+    /// What the tree of a new server has beside its root.
+    fn plant_system(&mut self) {
         let read_only = self.writer.acls.intern(&self.shared, &AclBytes::READ_ONLY);
         for (path, acl, aversion) in [
             ("/zookeeper", AclId::OPEN, 0),
@@ -202,15 +202,13 @@ impl Head {
             ("/zookeeper/config", read_only, -1),
             ("/zookeeper/quota", AclId::OPEN, 0),
         ] {
-            if self.shared.find_newest(path).is_none() {
-                let mut stat = StatPersisted::created(Zxid::ZERO, WallMillis(0), Owner::Persistent);
-                stat.aversion = aversion;
-                let foreseen = self.foresight().of(path, Some(b""), &stat);
-                let sapling = Sapling { path, data: Some(b""), acl, stat };
-                let planted = self.writer.plant(&self.shared, sapling, None, foreseen);
-                let Planted { id, parent } = planted.expect("parents come first");
-                self.writer.adopt(&self.shared, parent, &[id]);
-            }
+            let mut stat = StatPersisted::created(Zxid::ZERO, WallMillis(0), Owner::Persistent);
+            stat.aversion = aversion;
+            let foreseen = self.foresight().of(path, Some(b""), &stat);
+            let sapling = Sapling { path, data: Some(b""), acl, stat };
+            let planted = self.writer.plant(&self.shared, sapling, None, foreseen);
+            let Planted { id, parent } = planted.expect("parents come first");
+            self.writer.adopt(&self.shared, parent, &[id]);
         }
     }
 

@@ -260,7 +260,8 @@ impl Restorer {
         }
     }
 
-    /// The world, with usage of quotas counted afresh.
+    /// The world with the znodes that the file holds and no other, so that servers with one history have one tree; usage of
+    /// quotas is counted afresh. A directory that was begun before 3.5 has no `/zookeeper/config`.
     pub fn finish(mut self) -> Result<Head, RestoreError> {
         if self.line.is_empty() {
             return Err(RestoreError::Empty);
@@ -269,7 +270,6 @@ impl Restorer {
         self.shorten(0);
         self.head.writer.mark(&self.marks);
         self.marks.give_back(&self.head.shared);
-        self.head.plant_missing();
         for subject in self.quotas() {
             let Head { shared, writer } = &mut self.head;
             writer.quotas.activate(&subject);
