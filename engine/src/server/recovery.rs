@@ -2,14 +2,14 @@
 //! Not here: the formats (snapshot, log), applying (world).
 
 use super::{StartError, replay};
-use crate::admin::{Counters, Summary};
+use crate::admin::{Counter, Counters, Summary};
 use crate::config::Config;
 use crate::io::disk::Disk;
 use crate::io::process;
 use crate::log;
 use crate::snapshot::{self, Contents, Loaded, Pinned, Progress, ReadOptions};
 use crate::wire::txn::TxnDigest;
-use crate::world::{Head, Restorer, Settings};
+use crate::world::{DigestCheck, Head, Mismatch, Restorer, Settings};
 use ostler_replication::Zxid;
 use std::ops::ControlFlow;
 use std::path::PathBuf;
@@ -65,18 +65,18 @@ pub fn recover(
     }
     let mut damaged = None;
     let snapshot_loaded = begun.elapsed();
-    let (mut head, base, snapshot) = match loaded {
+    let (mut head, base, snapshot, mut digests) = match loaded {
         Some(Loaded { restored, zxid, path, file_bytes, contents, skipped, known }) => {
             let head = restored
                 .finish()
                 .map_err(|error| StartError::Content { path: path.clone(), reason: error.to_string() })?;
-            check_digest(&head, zxid, &contents);
+            let digests = DigestCheck::of_snapshot(&head, recorded_digest(&contents));
             if ahead {
                 // What was gathered for the index, 8 bytes a znode, would stay in the heap.
                 process::give_back_memory();
             }
             damaged = skipped.into_iter().next().map(|error| (known, error));
-            (head, zxid, Some((path, file_bytes)))
+            (head, zxid, Some((path, file_bytes)), digests)
         }
         None => {
             let failed = |source| StartError::Io { path: paths.logs.clone(), source };
@@ -88,11 +88,14 @@ pub fn recover(
             }
             let mut head = Head::new(settings);
             head.limit_memory(config.tree_bytes_max);
-            (head, Zxid::ZERO, None)
+            (head, Zxid::ZERO, None, DigestCheck::default())
         }
     };
     let replay_begun = Instant::now();
-    let recovered = replay::replay(disk, &paths.logs, base, &mut head, ahead).map_err(StartError::Log)?;
+    let recovered = replay::replay(disk, &paths.logs, base, &mut head, ahead, &mut digests)
+        .map_err(StartError::Log)?;
+    say_mismatches(&digests);
+    counters.add(Counter::DigestMismatches, digests.mismatches());
     if let Some((known, damaged)) = damaged
         && recovered.last < known
     {
@@ -128,21 +131,21 @@ pub fn recover(
     Ok(Recovery { head, snapshot_bytes })
 }
 
-/// A snapshot of ours is exact at its zxid, so its digest is that of its tree. Apache's go on changing while they are
-/// written, and only say so by naming another zxid.
-fn check_digest(head: &Head, zxid: Zxid, contents: &Contents) {
-    let Some(recorded) = contents.digest.filter(|digest| digest.zxid == zxid && zxid != Zxid::ZERO) else {
-        return;
-    };
-    if recorded.version == TxnDigest::VERSION && head.totals().digest != 0 && head.digest() != recorded.value
-    {
-        tracing::error!(
-            "the snapshot at {zxid} records the tree digest {:#x}, its tree has {:#x}: it was written from a tree that had \
-             diverged. Compare it with other servers' by `ostler snapshot compare`",
-            recorded.value,
-            head.digest()
-        );
-    }
+/// Those of other versions than ours are of other sums.
+fn recorded_digest(contents: &Contents) -> Option<(Zxid, TxnDigest)> {
+    let section = contents.digest?;
+    Some((section.zxid, TxnDigest { version: section.version, tree: section.value }))
+}
+
+/// As Apache: an operator is to hear of it, and a server that does not start would not make it better.
+fn say_mismatches(digests: &DigestCheck) {
+    let Some(Mismatch { zxid, recorded, computed }) = digests.first() else { return };
+    tracing::error!(
+        "at {zxid} the files record the tree digest {recorded:#x}, but the tree has {computed:#x}: the server that wrote \
+         them had another tree, or they are not of one server. {} digests differ in all. Compare snapshots with other \
+         servers' by `ostler snapshot compare`",
+        digests.mismatches()
+    );
 }
 
 fn first_snapshot(

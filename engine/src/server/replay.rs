@@ -3,9 +3,9 @@
 
 use crate::io::disk::Disk;
 use crate::log::{self, Content, RecoverError, Recovered};
-use crate::wire::txn::{AclBytes, TxnHeader};
+use crate::wire::txn::{AclBytes, TxnDigest, TxnHeader};
 use crate::wire::{Create, CreateKind, TxnBody, TxnEntry};
-use crate::world::{Ahead, Changes, ForeseenTxn, Foresight, Head, Known, Marks, NodeId, PathHash};
+use crate::world::{Ahead, Changes, DigestCheck, ForeseenTxn, Foresight, Head, Known, Marks, NodeId, PathHash};
 use ostler_replication::Zxid;
 use std::borrow::Cow;
 use std::path::Path;
@@ -16,13 +16,15 @@ const FETCHED: usize = 32;
 /// Bytes of creates after which the memory for more is made ready.
 const PAGES_STEP_BYTES: u64 = 64 << 10;
 
-/// Applies all that the log in `dir` holds behind `base`; `ahead` as in [`log::replay`]. Nobody has seen this world yet.
+/// Applies all that the log in `dir` holds behind `base`, and compares the digests recorded there; `ahead` as in
+/// [`log::replay`]. Nobody has seen this world yet.
 pub(super) fn replay(
     disk: &dyn Disk,
     dir: &Path,
     base: Zxid,
     head: &mut Head,
     ahead: bool,
+    digests: &mut DigestCheck,
 ) -> Result<Recovered, RecoverError> {
     let marks = Arc::<Marks>::default();
     let foresight = head.foresight();
@@ -41,6 +43,7 @@ pub(super) fn replay(
     head.close();
     let mut replay = Replay {
         head,
+        digests,
         marks,
         changes: Changes::default(),
         found: Vec::new(),
@@ -81,6 +84,7 @@ enum What {
 
 struct CreateAhead {
     header: TxnHeader,
+    digest: Option<TxnDigest>,
     kind: CreateKind,
     parent_cversion: i32,
     path_bytes: usize,
@@ -105,8 +109,8 @@ impl Txns {
         let decoded = TxnEntry::decode(entry).ok().filter(|(_, taken)| *taken == entry_bytes);
         let foreseen = decoded.as_ref().and_then(|(entry, _)| foresight.of_txn(&entry.header, &entry.body));
         let what = match (decoded, foreseen) {
-            (Some((TxnEntry { header, body: TxnBody::Create(create), .. }, _)), Some(foreseen)) => {
-                What::Create(self.keep_create(header, &create, foreseen))
+            (Some((TxnEntry { header, body: TxnBody::Create(create), digest }, _)), Some(foreseen)) => {
+                What::Create(self.keep_create(header, &create, digest, foreseen))
             }
             _ => {
                 self.bytes.extend_from_slice(entry);
@@ -116,7 +120,13 @@ impl Txns {
         self.list.push(Txn { foreseen, entry_bytes, what });
     }
 
-    fn keep_create(&mut self, header: TxnHeader, create: &Create<'_>, foreseen: ForeseenTxn) -> CreateAhead {
+    fn keep_create(
+        &mut self,
+        header: TxnHeader,
+        create: &Create<'_>,
+        digest: Option<TxnDigest>,
+        foreseen: ForeseenTxn,
+    ) -> CreateAhead {
         let parent = |foreseen: ForeseenTxn, path| foreseen.split(path).map(|(parent, _)| parent);
         let is_sibling = match self.list.last() {
             Some(Txn { foreseen: Some(before), what: What::Create(last), .. }) => {
@@ -131,6 +141,7 @@ impl Txns {
         self.bytes.extend_from_slice(create.data.as_deref().unwrap_or_default());
         CreateAhead {
             header,
+            digest,
             kind: create.kind,
             parent_cversion: create.parent_cversion,
             path_bytes: create.path.len(),
@@ -143,6 +154,7 @@ impl Txns {
 
 struct Replay<'a> {
     head: &'a mut Head,
+    digests: &'a mut DigestCheck,
     marks: Arc<Marks>,
     changes: Changes,
     /// Paths that the txns which come next will find, and those behind them.
@@ -169,18 +181,20 @@ impl Replay<'_> {
                 let reason = "the tree is larger than this server holds: see ostler.treeMemory";
                 return Err((index, reason.into()));
             }
-            match &txn.what {
+            let digest = match &txn.what {
                 What::Create(create) => {
                     let path;
                     (path, paths) = paths.split_at(create.path_bytes);
                     self.create(create, path, &mut bytes, txn.foreseen);
+                    create.digest
                 }
                 What::Entry => {
                     let entry;
                     (entry, bytes) = bytes.split_at(txn.entry_bytes);
-                    self.entry(entry, txn.foreseen).map_err(|reason| (index, reason))?;
+                    self.entry(entry, txn.foreseen).map_err(|reason| (index, reason))?
                 }
-            }
+            };
+            self.digests.applied(self.head, digest);
             self.changes.list.clear();
             self.changes.text.clear();
         }
@@ -234,7 +248,12 @@ impl Replay<'_> {
         self.head.apply_foreseen(&create.header, &body, (known, foreseen), &mut self.changes);
     }
 
-    fn entry(&mut self, entry: &[u8], foreseen: Option<ForeseenTxn>) -> Result<(), String> {
+    /// The digest that the entry records.
+    fn entry(
+        &mut self,
+        entry: &[u8],
+        foreseen: Option<ForeseenTxn>,
+    ) -> Result<Option<TxnDigest>, String> {
         self.parent = None;
         let bytes = entry.len();
         let (entry, taken) = TxnEntry::decode(entry).map_err(|error| error.to_string())?;
@@ -242,7 +261,7 @@ impl Replay<'_> {
             return Err(format!("{} bytes stand behind the txn, which are no digest", bytes - taken));
         }
         self.head.apply_foreseen(&entry.header, &entry.body, (Known::default(), foreseen), &mut self.changes);
-        Ok(())
+        Ok(entry.digest)
     }
 }
 
@@ -336,6 +355,10 @@ mod tests {
         entry
     }
 
+    fn run(dir: &Path, head: &mut Head, ahead: bool) -> Result<Recovered, RecoverError> {
+        replay(&RealDisk, dir, Zxid::ZERO, head, ahead, &mut DigestCheck::default())
+    }
+
     #[test]
     fn what_is_refused_among_decoded_creates_is_named_with_its_place() {
         for damaged in [9, 10, 11] {
@@ -351,7 +374,7 @@ mod tests {
             std::fs::write(temp.path().join("log.1"), file).unwrap();
             for ahead in [false, true] {
                 let mut head = Head::new(SETTINGS);
-                let error = replay(&RealDisk, temp.path(), Zxid::ZERO, &mut head, ahead).unwrap_err();
+                let error = run(temp.path(), &mut head, ahead).unwrap_err();
                 let text = error.to_string();
                 let named = text.contains("log.1") && text.contains(&places[damaged].to_string());
                 assert!(named && text.contains("6 bytes stand behind the txn"), "{text}");
@@ -374,7 +397,7 @@ mod tests {
         std::fs::write(temp.path().join("log.1"), file).unwrap();
         for ahead in [false, true] {
             let mut replayed = Head::new(SETTINGS);
-            replay(&RealDisk, temp.path(), Zxid::ZERO, &mut replayed, ahead).unwrap();
+            run(temp.path(), &mut replayed, ahead).unwrap();
             assert_eq!(text(&mut replayed), text(&mut head));
         }
     }

@@ -1,5 +1,5 @@
 //! The tree's digest (storage.md §12): what one znode adds to it.
-//! Not here: summing up (apply), comparing (core, peers).
+//! Not here: summing up (apply), comparing (compare).
 
 use crate::model::StatPersisted;
 use crc32fast::Hasher;

@@ -245,6 +245,11 @@ impl Head {
         self.writer.totals.digest
     }
 
+    /// Whether `digest` means anything.
+    pub fn keeps_digests(&self) -> bool {
+        self.writer.digests
+    }
+
     pub fn totals(&self) -> Totals {
         self.writer.totals
     }

@@ -11,6 +11,7 @@ mod acl;
 mod apply;
 mod arena;
 mod children;
+mod compare;
 mod digest;
 mod foresight;
 mod hash;
@@ -27,6 +28,7 @@ mod tests;
 mod view;
 
 pub use apply::{Change, ChangeKind, Changes, ChangesMark, Known, TxnReply, TxnResult};
+pub use compare::{DigestCheck, Mismatch};
 pub use foresight::{Foreseen, ForeseenTxn, Foresight};
 pub use hash::PathHash;
 pub use head::{Ephemeral, Head, NotRetained, Quota, Room, Savepoint, Settings, Usage};
