@@ -10,12 +10,13 @@
 //!   torn bytes behind and goes on in a new file),
 //! - or the side mark, for the very last batch; and always when it is the first record of a file of ours.
 //!
-//! Otherwise it is torn: cut there, say so, remove later files that hold nothing, sync.
+//! Otherwise it is torn: cut there, say so, remove later files that hold nothing, sync. A file with a name that the log will
+//! want is given the name of its first record.
 
 use super::mark::{self, Mark};
 use super::record::{At, FILE_HEADER_BYTES, Origin, Problem, Record, origin, record_at};
 use super::scan::{find_record, is_zero, plausible};
-use super::segments::{LogFile, log_files};
+use super::segments::{LogFile, log_files, log_name};
 use crate::io::disk::{Contents, Disk, Open};
 use ostler_replication::Zxid;
 use std::fmt;
@@ -48,6 +49,9 @@ pub struct Recovered {
     pub cut: Option<Cut>,
     /// Log files without a record that were removed (or would be).
     pub removed: Vec<PathBuf>,
+    /// Log files whose name promised a later txn than any there is, and what they are called by their first record now (or
+    /// would be).
+    pub renamed: Vec<(PathBuf, PathBuf)>,
     /// Sentences for the server's log.
     pub notes: Vec<String>,
 }
@@ -106,6 +110,12 @@ pub enum RecoverError {
         zxid: Zxid,
         reason: String,
     },
+    /// The next log file would have this one's name.
+    InTheWay {
+        segment: PathBuf,
+        /// Of the first record, when it is a log file: then the name that it ought to have is taken, too.
+        first: Option<Zxid>,
+    },
     Io {
         segment: PathBuf,
         source: io::Error,
@@ -154,6 +164,19 @@ impl fmt::Display for RecoverError {
                 f,
                 "log {} holds txn {zxid} at offset {offset_bytes} with correct checksums, but it cannot be applied: \
                  {reason}. See it with `ostler log dump`; a newer release may have written it",
+                segment.display()
+            ),
+            RecoverError::InTheWay { segment, first: Some(first) } => write!(
+                f,
+                "log {} is in the way of one that has yet to be written: its name says that it begins with a later txn than \
+                 any there is, but it begins with {first}, and {} is there as well. See by `ostler log dump` what both \
+                 hold, and move away what does not belong there",
+                segment.display(),
+                log_name(*first)
+            ),
+            RecoverError::InTheWay { segment, first: None } => write!(
+                f,
+                "{} is no log file, and in the way of the next one, which will be called so. Move it away",
                 segment.display()
             ),
             RecoverError::Io { segment, source } => {
@@ -213,7 +236,7 @@ pub(super) fn read(
         move |source| RecoverError::Io { segment, source }
     };
     let mut files = log_files(disk, dir).map_err(io_at(dir))?;
-    files.drain(..first_file(disk, &files, base)?);
+    let earlier: Vec<LogFile> = files.drain(..first_file(disk, &files, base)?).collect();
     if settings.repair {
         settle(disk, dir, &files)?;
     }
@@ -222,6 +245,7 @@ pub(super) fn read(
         Replay { base, last: base, seen: Zxid::ZERO, records: 0, bytes: 0, notes: Vec::new(), take };
     let mut end: Option<End> = None;
     let mut blank: Vec<&LogFile> = Vec::new();
+    let mut begun: Vec<(&LogFile, Zxid)> = Vec::new();
     let mut ahead: Option<Contents> = None;
     for (index, file) in files.iter().enumerate() {
         let contents = match ahead.take() {
@@ -242,6 +266,7 @@ pub(super) fn read(
                 {
                     return Err(end.broken_before(file, &first, &replay));
                 }
+                begun.push((file, first.zxid));
                 origin
             }
         };
@@ -282,6 +307,14 @@ pub(super) fn read(
         ));
     }
     let removed: Vec<PathBuf> = blank.iter().map(|file| file.path.clone()).collect();
+    let others = earlier.iter().chain(begun.iter().map(|(file, _)| *file));
+    let renamed = misnamed(dir, replay.last, &begun, &others.map(|file| &*file.path).collect::<Vec<_>>())?;
+    let next = dir.join(log_name(Zxid(replay.last.0.saturating_add(1))));
+    let is_known =
+        |path: &Path| removed.iter().chain(renamed.iter().map(|(from, _)| from)).any(|it| it == path);
+    if !is_known(&next) && disk.exists(&next).map_err(io_at(&next))? {
+        return Err(RecoverError::InTheWay { segment: next, first: None });
+    }
     // Unmaps the files: one of them may be cut.
     drop(end);
     drop(ahead);
@@ -291,6 +324,7 @@ pub(super) fn read(
         bytes: replay.bytes,
         cut,
         removed,
+        renamed,
         notes: replay.notes,
     };
     recovered.say(settings.repair);
@@ -314,6 +348,25 @@ fn first_file(disk: &dyn Disk, files: &[LogFile], base: Zxid) -> Result<usize, R
         At::Record(record) if record.is_undecodable_request() => Ok(first - 1),
         _ => Ok(first),
     }
+}
+
+/// Log files whose name promises a txn behind `last`, with the path that they are to have. The log will come to want such a
+/// name: Apache cuts the file that has it to nothing, and loses what no snapshot holds.
+fn misnamed(
+    dir: &Path,
+    last: Zxid,
+    begun: &[(&LogFile, Zxid)],
+    others: &[&Path],
+) -> Result<Vec<(PathBuf, PathBuf)>, RecoverError> {
+    let mut renamed: Vec<(PathBuf, PathBuf)> = Vec::new();
+    for (file, first) in begun.iter().filter(|(file, _)| file.first > last) {
+        let to = dir.join(log_name(*first));
+        if others.contains(&&*to) || renamed.iter().any(|(_, taken)| *taken == to) {
+            return Err(RecoverError::InTheWay { segment: file.path.clone(), first: Some(*first) });
+        }
+        renamed.push((file.path.clone(), to));
+    }
+    Ok(renamed)
 }
 
 fn load(disk: &dyn Disk, file: &LogFile) -> Result<Contents, RecoverError> {
@@ -575,6 +628,11 @@ impl Recovered {
             let done = tense("removed", "it would be removed");
             self.notes.push(format!("log {} holds no txn; {done}", path.display()));
         }
+        for (from, to) in &self.renamed {
+            let done = tense("renamed", "it would be renamed");
+            let (from, to) = (from.display(), to.display());
+            self.notes.push(format!("log {from} does not begin with the txn in its name; {done} to {to}"));
+        }
     }
 }
 
@@ -615,6 +673,9 @@ pub(super) fn repair(disk: &dyn Disk, dir: &Path, recovered: &Recovered) -> Resu
             file.sync_data()
         };
         cut().map_err(|source| failed(segment, source))?;
+    }
+    for (from, to) in &recovered.renamed {
+        disk.rename(from, to).and_then(|()| disk.sync_dir(dir)).map_err(|source| failed(from, source))?;
     }
     Ok(())
 }

@@ -92,8 +92,8 @@ pub fn recover(
         }
     };
     let replay_begun = Instant::now();
-    let recovered = replay::replay(disk, &paths.logs, base, &mut head, ahead, &mut digests)
-        .map_err(StartError::Log)?;
+    let recovered =
+        replay::replay(disk, &paths.logs, base, &mut head, ahead, &mut digests).map_err(StartError::Log)?;
     say_mismatches(&digests);
     counters.add(Counter::DigestMismatches, digests.mismatches());
     if let Some((known, damaged)) = damaged

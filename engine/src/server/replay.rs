@@ -5,7 +5,9 @@ use crate::io::disk::Disk;
 use crate::log::{self, Content, RecoverError, Recovered};
 use crate::wire::txn::{AclBytes, TxnDigest, TxnHeader};
 use crate::wire::{Create, CreateKind, TxnBody, TxnEntry};
-use crate::world::{Ahead, Changes, DigestCheck, ForeseenTxn, Foresight, Head, Known, Marks, NodeId, PathHash};
+use crate::world::{
+    Ahead, Changes, DigestCheck, ForeseenTxn, Foresight, Head, Known, Marks, NodeId, PathHash,
+};
 use ostler_replication::Zxid;
 use std::borrow::Cow;
 use std::path::Path;
@@ -249,11 +251,7 @@ impl Replay<'_> {
     }
 
     /// The digest that the entry records.
-    fn entry(
-        &mut self,
-        entry: &[u8],
-        foreseen: Option<ForeseenTxn>,
-    ) -> Result<Option<TxnDigest>, String> {
+    fn entry(&mut self, entry: &[u8], foreseen: Option<ForeseenTxn>) -> Result<Option<TxnDigest>, String> {
         self.parent = None;
         let bytes = entry.len();
         let (entry, taken) = TxnEntry::decode(entry).map_err(|error| error.to_string())?;

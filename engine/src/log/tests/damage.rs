@@ -300,6 +300,49 @@ fn files_of_apache_are_read_by_its_rules_made_safe() {
 }
 
 #[test]
+fn a_file_with_a_name_that_the_log_will_want_gets_that_of_its_first_record() {
+    let (one, three) = (|| apache(&tiny(1..=2), 9), || apache(&tiny([3]), 9));
+    check(&[("log.1", one()), ("log.4", three())], 0, "3 after 3 in log.1 log.3");
+    check(&[("log.1", one()), ("log.4", three())], 3, "3 after 0 in log.1 log.3");
+    check(&[("log.1", one()), ("log.400", three())], 0, "3 after 3 in log.1 log.3");
+    check(&[("log.9", one()), ("log.a", three())], 0, "3 after 3 in log.1 log.3");
+    check(&[("log.1", one()), ("log.4.old", three())], 0, "3 after 3 in log.1 log.3");
+    // Torn as well.
+    let mut torn = apache(&tiny(3..=4), 0);
+    torn.truncate(torn.len() - 3);
+    check(&[("log.1", one()), ("log.5", torn)], 0, "3 after 3 in log.1 log.3");
+    // Not where another file has that name.
+    let told = |files: &[(&str, Vec<u8>)], base: u64, expected: &str| {
+        let disk = SimDisk::new();
+        files.iter().for_each(|(name, bytes)| disk.put(&dir().join(name), bytes));
+        let error = replay(&disk, dir(), base).unwrap_err().to_string();
+        assert!(error.starts_with(&format!("log /data/version-2/{expected} is in the way of")), "{error}");
+    };
+    told(&[("log.1", one()), ("log.7", one())], 5, "log.7");
+}
+
+#[test]
+fn what_is_no_file_is_in_the_way_too() {
+    let temp = tempfile::tempdir().unwrap();
+    std::fs::write(temp.path().join("log.1"), apache(&tiny(1..=2), 9)).unwrap();
+    std::fs::create_dir(temp.path().join("log.3")).unwrap();
+    let error = replay(&crate::io::disk::RealDisk, temp.path(), 0).unwrap_err().to_string();
+    assert!(error.contains("log.3 is no log file, and in the way"), "{error}");
+}
+
+#[test]
+fn the_log_goes_on_where_a_file_had_the_next_name() {
+    let disk = SimDisk::new();
+    disk.put(&dir().join("log.1"), &apache(&tiny(1..=2), 9));
+    disk.put(&dir().join("log.4"), &apache(&tiny([3]), 9));
+    let (recovered, _) = replay(&disk, dir(), 0).unwrap();
+    let shared: Arc<dyn Disk> = Arc::new(disk.clone());
+    let mut log = writer(&shared, settings(dir(), Method::Mapped), recovered.last).unwrap();
+    log.append(std::iter::once(&batch(4, 5))).unwrap();
+    assert_eq!(replay(&disk, dir(), 0).unwrap().0.last, Zxid(5));
+}
+
+#[test]
 fn torn_files_of_apache_are_cut() {
     let three = apache(&tiny(1..=3), 0);
     let record = 12 + 52 + 1;

@@ -25,9 +25,15 @@ fn a_zxid_that_an_apache_leader_used_twice_is_logged_once() {
     let plain = |zxid| entry(zxid, 20);
     assert_eq!(logged(&[&[plain(1), plain(2), undecodable(2), undecodable(2), plain(3)]]), [1, 2, 3]);
     // At the end of a group, alone, and where a new file begins.
-    assert_eq!(logged(&[&[plain(1), undecodable(1)], &[undecodable(1)], &[undecodable(1), plain(2)]]), [1, 2]);
+    assert_eq!(
+        logged(&[&[plain(1), undecodable(1)], &[undecodable(1)], &[undecodable(1), plain(2)]]),
+        [1, 2]
+    );
     let large = || entry(2, 40 << 10);
-    assert_eq!(logged(&[&[plain(1), large(), undecodable(2), entry(3, 40 << 10)], &[undecodable(3)]]), [1, 2, 3]);
+    assert_eq!(
+        logged(&[&[plain(1), large(), undecodable(2), entry(3, 40 << 10)], &[undecodable(3)]]),
+        [1, 2, 3]
+    );
 }
 
 #[test]
