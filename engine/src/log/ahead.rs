@@ -65,24 +65,27 @@ type Apply<'a, C> = dyn FnMut(&C) -> Result<(), (usize, String)> + 'a;
 /// Where a group that is full goes; leaves an empty one.
 type PassOn<'a, C> = dyn FnMut(&mut Group<C>) -> Result<(), RecoverError> + 'a;
 
-/// As [`recover::recover`] with repair, in groups. `keep` takes each entry, without its trailer, when it is read. If
+/// As [`recover::recover`] with `settings`, in groups. `keep` takes each entry, without its trailer, when it is read. If
 /// `ahead`, that is done on a thread of its own; off where everything must happen on one thread in one order (simulation).
 pub fn replay<C: Content>(
     disk: &dyn Disk,
     dir: &Path,
     base: Zxid,
+    settings: RecoverSettings,
     ahead: bool,
     mut keep: impl FnMut(&mut C, &[u8]) + Send,
     apply: &mut Apply<'_, C>,
 ) -> Result<Recovered, RecoverError> {
     let recovered = if ahead {
-        read_ahead(disk, dir, base, keep, apply)?
+        read_ahead(disk, dir, base, settings, keep, apply)?
     } else {
         let pass_on = &mut |group: &mut Group<C>| group.apply(apply).map(|()| group.clear());
-        read_groups(disk, dir, base, &mut keep, pass_on)?
+        read_groups(disk, dir, base, settings, &mut keep, pass_on)?
     };
     // Only now: nothing is cut or removed when an entry is refused.
-    recover::repair(disk, dir, &recovered)?;
+    if settings.repair {
+        recover::repair(disk, dir, &recovered)?;
+    }
     Ok(recovered)
 }
 
@@ -90,11 +93,12 @@ fn read_groups<C: Content>(
     disk: &dyn Disk,
     dir: &Path,
     base: Zxid,
+    settings: RecoverSettings,
     keep: &mut dyn FnMut(&mut C, &[u8]),
     pass_on: &mut PassOn<'_, C>,
 ) -> Result<Recovered, RecoverError> {
     let mut open = Group::new();
-    let read = recover::read(disk, dir, base, RecoverSettings { repair: true }, &mut |segment, record| {
+    let read = recover::read(disk, dir, base, settings, &mut |segment, record| {
         if !open.takes(segment) {
             pass_on(&mut open)?;
         }
@@ -114,6 +118,7 @@ fn read_ahead<C: Content>(
     disk: &dyn Disk,
     dir: &Path,
     base: Zxid,
+    settings: RecoverSettings,
     mut keep: impl FnMut(&mut C, &[u8]) + Send,
     apply: &mut Apply<'_, C>,
 ) -> Result<Recovered, RecoverError> {
@@ -122,7 +127,7 @@ fn read_ahead<C: Content>(
         let (emptied, empty) = channel();
         let reading = std::thread::Builder::new().name("ostler-replay".into());
         let reading = reading.spawn_scoped(scope, move || {
-            read_groups(disk, dir, base, &mut keep, &mut |group| send_on(group, &send, &empty))
+            read_groups(disk, dir, base, settings, &mut keep, &mut |group| send_on(group, &send, &empty))
         });
         let reading = reading.map_err(|source| RecoverError::Io { segment: dir.to_path_buf(), source })?;
         let applied = groups.iter().try_for_each(|mut group: Group<C>| {

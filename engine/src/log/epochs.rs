@@ -148,6 +148,11 @@ impl<'a> EpochFiles<'a> {
     }
 }
 
+/// Whether a `version-2` directory under dataDir is that of a server of an ensemble: only those have epoch files.
+pub fn is_of_ensemble(disk: &dyn Disk, dir: &Path) -> io::Result<bool> {
+    Ok(disk.exists(&dir.join(CURRENT))? || disk.exists(&dir.join(ACCEPTED))?)
+}
+
 /// `myid` of a data directory; `None` when there is none: then the server has no ensemble.
 pub fn my_id(disk: &dyn Disk, data_dir: &Path) -> Result<Option<ServerId>, EpochError> {
     let path = data_dir.join("myid");

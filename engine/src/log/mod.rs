@@ -22,8 +22,8 @@ pub use ahead::{Content, replay};
 pub use mapping::EXIT_DISK;
 pub use mark::Mark;
 pub use record::{
-    At, FILE_HEADER_BYTES, FileId, Origin, Problem, RECORD_EXTRA_BYTES, Record, TRAILER_BYTES, file_header,
-    origin, put_record, record_at,
+    At, Behind, FILE_HEADER_BYTES, FileId, Origin, Problem, RECORD_EXTRA_BYTES, Record, TRAILER_BYTES,
+    file_header, origin, put_epoch_record, put_record, record_at,
 };
 pub use recover::{Apply, Cut, Proof, RecoverError, RecoverSettings, Recovered, has_records, recover};
 pub use scan::{Found, Scan, find_record, scan};

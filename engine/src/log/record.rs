@@ -17,6 +17,9 @@ const FILE_VERSION: [u8; 4] = [0, 0, 0, 2];
 pub const MARKER: [u8; 4] = [0xd6, b'O', b'S', b'T'];
 /// A trailer's magic on the first record of a batch.
 pub const MARKER_BATCH: [u8; 4] = [0xd6, b'O', b'S', b'B'];
+/// A trailer's magic on the first record of an epoch, which is the first of a file, too: its CRC covers what it stands
+/// behind as well.
+pub const MARKER_EPOCH: [u8; 4] = [0xd6, b'O', b'S', b'E'];
 const END_BYTE: u8 = b'B';
 /// Session, cxid, zxid, time, type: what every entry begins with.
 const TXN_HEADER_BYTES: usize = 32;
@@ -82,15 +85,30 @@ pub struct Record<'a> {
     pub entry: &'a [u8],
     /// First record of what was stored after one sync; always false in Apache's files.
     pub begins_batch: bool,
+    /// For the first record of an epoch in a file of ours: what it was written behind.
+    pub behind: Option<Behind>,
     /// Offset behind the end byte.
     pub next_bytes: u64,
 }
 
-impl Record<'_> {
-    /// The error txn -5 that an Apache leader logs under the previous record's zxid (storage.md §15).
-    pub fn is_undecodable_request(&self) -> bool {
-        self.entry.get(28..36) == Some(&[0xff, 0xff, 0xff, 0xff, 0xff, 0xff, 0xff, 0xfb])
+/// What a record was written behind, as far as its checksum tells.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub struct Behind {
+    /// Over all but the zxid of the record before.
+    crc: u32,
+    stored: u32,
+}
+
+impl Behind {
+    /// Whether it was this one.
+    pub fn is(self, last: Zxid) -> bool {
+        crc32c::crc32c_append(self.crc, &last.0.to_be_bytes()) == self.stored
     }
+}
+
+/// The error txn -5 that an Apache leader logs under the previous record's zxid (storage.md §15).
+pub fn is_undecodable_request(entry: &[u8]) -> bool {
+    entry.get(28..36) == Some(&[0xff, 0xff, 0xff, 0xff, 0xff, 0xff, 0xff, 0xfb])
 }
 
 /// What is found where a record may begin.
@@ -140,22 +158,42 @@ pub fn entry_zxid(entry: &[u8]) -> Option<Zxid> {
     Some(Zxid(u64::from_be_bytes(*raw)))
 }
 
-/// Whether `next` can stand behind `last` in a log: it is the next one, or the first of a later epoch.
-pub fn is_next(last: Zxid, next: Zxid) -> bool {
-    last.0.checked_add(1) == Some(next.0) || (next.epoch() > last.epoch() && next.counter() == 1)
+/// Whether the entry `zxid` can stand behind `last` in a log: it is the next one, or the first of a later epoch. That also
+/// covers the wrap of a counter without an ensemble, ours to (e+1, 1) and Apache's to (e+1, 0).
+pub fn follows(last: Zxid, zxid: Zxid, entry: &[u8]) -> bool {
+    last.0.checked_add(1) == Some(zxid.0)
+        || (opens_epoch(last, zxid) && {
+            // What an Apache leader cannot decode has the previous zxid, which is (e, 0) at first.
+            zxid.counter() == 1 || (zxid.counter() == 0 && is_undecodable_request(entry))
+        })
+}
+
+/// Whether `zxid` leaves out what might still have come behind `last` in its epoch.
+pub fn opens_epoch(last: Zxid, zxid: Zxid) -> bool {
+    zxid.epoch() > last.epoch() && last.0.checked_add(1) != Some(zxid.0)
 }
 
 /// Appends to `out` the record that will stand at `offset` of the file `id`.
 pub fn put_record(out: &mut Vec<u8>, id: FileId, offset: u64, begins_batch: bool, entry: &[u8]) {
+    let magic = if begins_batch { MARKER_BATCH } else { MARKER };
+    put(out, id, offset, magic, &[], entry);
+}
+
+/// The same for the first record of an epoch, which will be the first of its file: `behind` is the last zxid before.
+pub fn put_epoch_record(out: &mut Vec<u8>, id: FileId, offset: u64, behind: Zxid, entry: &[u8]) {
+    put(out, id, offset, MARKER_EPOCH, &behind.0.to_be_bytes(), entry);
+}
+
+fn put(out: &mut Vec<u8>, id: FileId, offset: u64, magic: [u8; 4], covered_too: &[u8], entry: &[u8]) {
     let length = (entry.len() + TRAILER_BYTES) as u32;
     let start = out.len();
     out.reserve(entry.len() + RECORD_EXTRA_BYTES);
     out.extend_from_slice(&[0; 8]);
     out.extend_from_slice(&length.to_be_bytes());
     out.extend_from_slice(entry);
-    out.extend_from_slice(if begins_batch { &MARKER_BATCH } else { &MARKER });
+    out.extend_from_slice(&magic);
     let covered = &out[start + RECORD_HEADER_BYTES..];
-    let crc = trailer_crc(id, offset, length, covered);
+    let crc = crc32c::crc32c_append(trailer_crc(id, offset, length, covered), covered_too);
     out.extend_from_slice(&crc.to_be_bytes());
     let adler = simd_adler32::adler32(&&out[start + RECORD_HEADER_BYTES..]);
     out[start..start + 8].copy_from_slice(&u64::from(adler).to_be_bytes());
@@ -203,8 +241,8 @@ fn parse<'a>(
     if end != END_BYTE {
         return Err(Problem::EndByte);
     }
-    let (entry, begins_batch) = match origin {
-        Origin::Apache => (whole, false),
+    let (entry, begins_batch, behind) = match origin {
+        Origin::Apache => (whole, false, None),
         Origin::Ostler(id) => check_trailer(whole, id, offset, length as u32)?,
     };
     if u64::from(simd_adler32::adler32(&whole)) != checksum {
@@ -212,21 +250,24 @@ fn parse<'a>(
     }
     let zxid = entry_zxid(entry).ok_or(Problem::Length(length))?;
     let next_bytes = offset + (RECORD_HEADER_BYTES + bytes + 1) as u64;
-    Ok(Record { offset_bytes: offset, zxid, entry, begins_batch, next_bytes })
+    Ok(Record { offset_bytes: offset, zxid, entry, begins_batch, behind, next_bytes })
 }
 
-fn check_trailer(whole: &[u8], id: FileId, offset: u64, length: u32) -> Result<(&[u8], bool), Problem> {
+/// The entry without it, whether it begins a batch, and what its first record of an epoch was written behind.
+type Trailed<'a> = (&'a [u8], bool, Option<Behind>);
+
+fn check_trailer(whole: &[u8], id: FileId, offset: u64, length: u32) -> Result<Trailed<'_>, Problem> {
     let (covered, crc) = whole.split_last_chunk::<4>().ok_or(Problem::NoTrailer)?;
     let (entry, magic) = covered.split_last_chunk::<4>().ok_or(Problem::NoTrailer)?;
-    let begins_batch = match *magic {
-        MARKER => false,
-        MARKER_BATCH => true,
-        _ => return Err(Problem::NoTrailer),
-    };
-    if trailer_crc(id, offset, length, covered) != u32::from_be_bytes(*crc) {
-        return Err(Problem::TrailerChecksum);
+    let (stored, crc) = (u32::from_be_bytes(*crc), trailer_crc(id, offset, length, covered));
+    match *magic {
+        // Adler-32 covers all of it but the file's id and the offset, and only at the first one of the file.
+        MARKER_EPOCH if offset == FILE_HEADER_BYTES as u64 => Ok((entry, true, Some(Behind { crc, stored }))),
+        MARKER | MARKER_BATCH if crc != stored => Err(Problem::TrailerChecksum),
+        MARKER => Ok((entry, false, None)),
+        MARKER_BATCH => Ok((entry, true, None)),
+        _ => Err(Problem::NoTrailer),
     }
-    Ok((entry, begins_batch))
 }
 
 /// Over file id, offset, length and the entry up to and including the trailer's magic.

@@ -10,11 +10,18 @@
 //!   torn bytes behind and goes on in a new file),
 //! - or the side mark, for the very last batch; and always when it is the first record of a file of ours.
 //!
+//! Whole? Within an epoch each zxid is the last one plus 1. Where an epoch begins, our own first record of it says behind
+//! which zxid it was written. Apache's says nothing: where an ensemble may have written, any end of the epoch before is
+//! taken, as Apache does; elsewhere only the counter's wrap is.
+//!
 //! Otherwise it is torn: cut there, say so, remove later files that hold nothing, sync. A file with a name that the log will
 //! want is given the name of its first record.
 
 use super::mark::{self, Mark};
-use super::record::{At, FILE_HEADER_BYTES, Origin, Problem, Record, origin, record_at};
+use super::record::{
+    At, FILE_HEADER_BYTES, Origin, Problem, Record, follows, is_undecodable_request, opens_epoch, origin,
+    record_at,
+};
 use super::scan::{find_record, is_zero, plausible};
 use super::segments::{LogFile, log_files, log_name};
 use crate::io::disk::{Contents, Disk, Open};
@@ -35,6 +42,8 @@ pub struct RecoverSettings {
     /// Sync what lies there, cut a torn tail and remove log files that hold no record. False, for tools: change nothing and
     /// only say what would be done.
     pub repair: bool,
+    /// No ensemble has written here: an epoch ends when its counter is spent, and at no other txn.
+    pub alone: bool,
 }
 
 /// What was found.
@@ -155,10 +164,17 @@ impl fmt::Display for RecoverError {
             RecoverError::Gap { segment, offset_bytes, last_good, found } => write!(
                 f,
                 "txns are missing: log {} goes on with {found} at offset {offset_bytes}, but the last one before it is \
-                 {last_good}. A log file or a snapshot has been removed; put it back, or, with other servers in the \
+                 {last_good}{}. A log file or a snapshot has been removed; put it back, or, with other servers in the \
                  ensemble, move the data directory away and let this server fetch everything from them; or give up what \
                  follows with `ostler log recover`",
-                segment.display()
+                segment.display(),
+                match found.epoch() == last_good.epoch() {
+                    true => "",
+                    false =>
+                        ", which is not where that epoch ended (only an ensemble ends one before its counter is spent: if \
+                         these are the files of a server of one, its acceptedEpoch and currentEpoch belong beside the \
+                         snapshots)",
+                }
             ),
             RecoverError::Refused { segment, offset_bytes, zxid, reason } => write!(
                 f,
@@ -241,8 +257,16 @@ pub(super) fn read(
         settle(disk, dir, &files)?;
     }
     let mark = mark::read(disk, dir).map_err(io_at(dir))?;
-    let mut replay =
-        Replay { base, last: base, seen: Zxid::ZERO, records: 0, bytes: 0, notes: Vec::new(), take };
+    let mut replay = Replay {
+        base,
+        alone: settings.alone,
+        last: base,
+        seen: Zxid::ZERO,
+        records: 0,
+        bytes: 0,
+        notes: Vec::new(),
+        take,
+    };
     let mut end: Option<End> = None;
     let mut blank: Vec<&LogFile> = Vec::new();
     let mut begun: Vec<(&LogFile, Zxid)> = Vec::new();
@@ -345,7 +369,7 @@ fn first_file(disk: &dyn Disk, files: &[LogFile], base: Zxid) -> Result<usize, R
     let contents = load(disk, &files[first])?;
     let Ok(Origin::Apache) = origin(&contents) else { return Ok(first) };
     match record_at(&contents, FILE_HEADER_BYTES as u64, Origin::Apache) {
-        At::Record(record) if record.is_undecodable_request() => Ok(first - 1),
+        At::Record(record) if is_undecodable_request(record.entry) => Ok(first - 1),
         _ => Ok(first),
     }
 }
@@ -388,21 +412,6 @@ pub fn has_records(disk: &dyn Disk, dir: &Path) -> io::Result<bool> {
         }
     }
     Ok(false)
-}
-
-/// Whether a record `zxid` may stand behind `last`: the next one, or the first of a later epoch. That also covers the wrap
-/// of a counter without an ensemble, ours to (e+1, 1) and Apache's to (e+1, 0).
-fn follows(last: Zxid, record: &Record<'_>) -> bool {
-    let zxid = record.zxid;
-    if Some(zxid.0) == last.0.checked_add(1) {
-        return true;
-    }
-    let step_of_epoch = zxid.epoch() > last.epoch();
-    // An Apache leader logs requests it cannot decode under the previous zxid, which is (e, 0) at first.
-    let undecodable = record.is_undecodable_request();
-    (step_of_epoch && zxid.counter() == 1)
-        || (step_of_epoch && zxid.counter() == 0 && undecodable)
-        || (zxid == last && undecodable)
 }
 
 enum Begin<'a> {
@@ -455,6 +464,7 @@ fn begin<'a>(
 
 struct Replay<'a, 'b> {
     base: Zxid,
+    alone: bool,
     /// Last zxid known to be whole, at least the base.
     last: Zxid,
     /// Last zxid read in this file, the base or not.
@@ -467,7 +477,22 @@ struct Replay<'a, 'b> {
 
 impl Replay<'_, '_> {
     fn continues(&self, record: &Record<'_>) -> bool {
-        record.zxid <= self.base || follows(self.last, record)
+        record.zxid <= self.base || self.follows(record)
+    }
+
+    /// Whether the record may stand behind the last one. The same zxid twice is an Apache leader's way with requests that it
+    /// cannot decode.
+    fn follows(&self, record: &Record<'_>) -> bool {
+        let (last, zxid) = (self.last, record.zxid);
+        if zxid == last {
+            return is_undecodable_request(record.entry);
+        }
+        let is_whole = !opens_epoch(last, zxid)
+            || match record.behind {
+                Some(behind) => behind.is(last),
+                None => !self.alone || (last.counter() == u32::MAX && zxid.epoch().0 == last.epoch().0 + 1),
+            };
+        follows(last, zxid, record.entry) && is_whole
     }
 
     /// Replays one file; where and why its records end (`None`: zeros, or the end of the file).
@@ -508,7 +533,7 @@ impl Replay<'_, '_> {
         if record.zxid <= self.base && self.last == self.base {
             return Ok(());
         }
-        if !follows(self.last, record) {
+        if !self.follows(record) {
             return Err(RecoverError::Gap {
                 segment: file.path.clone(),
                 offset_bytes: record.offset_bytes,

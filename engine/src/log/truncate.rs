@@ -82,7 +82,7 @@ fn check(disk: &dyn Disk, what: &Truncation<'_>) -> Result<Zxid, TruncateError> 
         }
         Ok(())
     };
-    match recover(disk, what.log_dir, base, RecoverSettings { repair: false }, &mut note) {
+    match recover(disk, what.log_dir, base, RecoverSettings { repair: false, alone: false }, &mut note) {
         Ok(_) => {}
         Err(RecoverError::Io { segment, source }) => return Err(TruncateError::Io { path: segment, source }),
         // What is behind goes anyway.

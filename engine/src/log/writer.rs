@@ -6,13 +6,16 @@
 //! last store a reader finds length 0 and stops; after it the whole batch is there. Past the page cache the batch is one
 //! write, of which a kill or a power cut may leave a part: a torn batch.
 //!
+//! An epoch begins its own file, and its first record says behind which zxid: a file that is missing before it shows.
+//!
 //! Order of syncs: a batch is stored only after the sync of the one before returned; a new segment's header and first
 //! batch are synced before the file gets its name, and the name before anything in it is acknowledged.
 
 use super::blocks::Blocks;
 use super::mark::{self, Mark, MarkFile};
 use super::record::{
-    FILE_HEADER_BYTES, FileId, RECORD_EXTRA_BYTES, entry_zxid, file_header, is_next, put_record,
+    FILE_HEADER_BYTES, FileId, RECORD_EXTRA_BYTES, entry_zxid, file_header, follows, opens_epoch,
+    put_epoch_record, put_record,
 };
 use super::segments::{NoSpare, Spares, log_name};
 use crate::io::disk::{DirectFile, Disk, DiskFile, Mapping};
@@ -195,23 +198,33 @@ impl LogWriter {
                 if zxid == before || (before == last && zxid < last) {
                     return false;
                 }
-                assert!(is_next(before, zxid), "log out of order: {zxid:?} after {before:?}");
+                assert!(follows(before, zxid, entry), "log out of order: {zxid:?} after {before:?}");
                 before = zxid;
                 true
             })
             .peekable();
         while let Some(first) = entries.peek() {
             let bytes_least = (first.len() + RECORD_EXTRA_BYTES) as u64;
+            let zxid_of = |entry: &[u8]| entry_zxid(entry).expect("asked before");
+            let opens = opens_epoch(self.last, zxid_of(first));
+            if opens && self.open.as_ref().is_some_and(|segment| segment.named.is_some()) {
+                self.roll().map_err(AppendError::Failed)?;
+            }
             let (id, mut end, room) = self.segment_for(bytes_least)?;
             self.batch.clear();
             let mut batch_last = self.last;
-            while let Some(entry) =
-                entries.next_if(|entry| end + (entry.len() + RECORD_EXTRA_BYTES) as u64 <= room)
-            {
-                batch_last = entry_zxid(entry).expect("asked before");
+            while let Some(entry) = entries.next_if(|entry| {
+                let has_room = end + (entry.len() + RECORD_EXTRA_BYTES) as u64 <= room;
+                has_room && (self.batch.is_empty() || !opens_epoch(batch_last, zxid_of(entry)))
+            }) {
                 let proves_sync = self.settings.sync || end == FILE_HEADER_BYTES as u64;
                 let begins_batch = self.batch.is_empty() && proves_sync;
-                put_record(&mut self.batch, id, end, begins_batch, entry);
+                if opens && self.batch.is_empty() {
+                    put_epoch_record(&mut self.batch, id, end, self.last, entry);
+                } else {
+                    put_record(&mut self.batch, id, end, begins_batch, entry);
+                }
+                batch_last = zxid_of(entry);
                 end += (entry.len() + RECORD_EXTRA_BYTES) as u64;
                 self.written.records += 1;
             }
@@ -230,8 +243,14 @@ impl LogWriter {
         let Some(Segment { named: Some(_), way: Way::Direct(_), bytes, end_bytes, .. }) = self.open else {
             return false;
         };
-        let entries = proposals.flat_map(Proposal::entries);
-        let more: u64 = entries.map(|entry| (entry.len() + RECORD_EXTRA_BYTES) as u64).sum();
+        let mut more = 0;
+        for proposal in proposals {
+            // An epoch begins its own file.
+            if proposal.last.epoch() != self.last.epoch() {
+                return false;
+            }
+            more += proposal.entries().map(|entry| (entry.len() + RECORD_EXTRA_BYTES) as u64).sum::<u64>();
+        }
         more <= bytes - end_bytes
     }
 

@@ -6,7 +6,7 @@ use crate::admin::{Counter, Counters, Summary};
 use crate::config::Config;
 use crate::io::disk::Disk;
 use crate::io::process;
-use crate::log;
+use crate::log::{self, RecoverSettings};
 use crate::snapshot::{self, Contents, Loaded, Pinned, Progress, ReadOptions};
 use crate::wire::txn::TxnDigest;
 use crate::world::{DigestCheck, Head, Mismatch, Restorer, Settings};
@@ -92,8 +92,12 @@ pub fn recover(
         }
     };
     let replay_begun = Instant::now();
-    let recovered =
-        replay::replay(disk, &paths.logs, base, &mut head, ahead, &mut digests).map_err(StartError::Log)?;
+    // An ensemble's history changes its epoch behind any txn, and its directory may be opened by a server that stands alone.
+    let of_ensemble = log::epochs::is_of_ensemble(disk, &paths.snapshots)
+        .map_err(|source| StartError::Io { path: paths.snapshots.clone(), source })?;
+    let log_settings = RecoverSettings { repair: true, alone: !of_ensemble };
+    let recovered = replay::replay(disk, &paths.logs, base, log_settings, &mut head, ahead, &mut digests)
+        .map_err(StartError::Log)?;
     say_mismatches(&digests);
     counters.add(Counter::DigestMismatches, digests.mismatches());
     if let Some((known, damaged)) = damaged
@@ -251,6 +255,69 @@ mod tests {
             log(dir, 10, 12);
         };
         check(only_later, Err("txns are missing: log"));
+    }
+
+    /// As an Apache server leaves it: nothing says behind what an epoch began.
+    fn log_of_two_epochs(dir: &Path, last: u64, next: u64) {
+        snapshot(dir, last - 1, false);
+        log(dir, last, last);
+        log(dir, next, next);
+    }
+
+    #[test]
+    fn an_epoch_ends_behind_any_txn_only_in_an_ensemble() {
+        const EPOCH: u64 = 1 << 32;
+        check(|dir| log_of_two_epochs(dir, 7, EPOCH + 1), Err("txns are missing: log"));
+        check(|dir| log_of_two_epochs(dir, EPOCH - 1, EPOCH), Ok(EPOCH));
+        check(|dir| log_of_two_epochs(dir, EPOCH - 1, EPOCH + 1), Ok(EPOCH + 1));
+        check(|dir| log_of_two_epochs(dir, EPOCH - 1, 2 * EPOCH + 1), Err("txns are missing: log"));
+        for name in ["acceptedEpoch", "currentEpoch"] {
+            let of_ensemble = |dir: &Path| {
+                log_of_two_epochs(dir, 7, EPOCH + 1);
+                std::fs::write(dir.join(name), "1").unwrap();
+            };
+            check(of_ensemble, Ok(EPOCH + 1));
+        }
+    }
+
+    #[test]
+    fn a_digest_that_differs_is_counted_and_keeps_nobody_from_starting() {
+        let start = |digests: [u64; 3]| {
+            let temp = tempfile::tempdir().unwrap();
+            let config = Config::embedded(temp.path());
+            let paths = Paths::of(&config);
+            RealDisk.create_dir(&paths.snapshots).unwrap();
+            snapshot(&paths.snapshots, 0, false);
+            let mut file = file_header(ID).to_vec();
+            for (zxid, digest) in (1..).zip(digests) {
+                let body = match zxid {
+                    2 => TxnBody::Create(crate::wire::Create {
+                        path: "/a".into(),
+                        data: None,
+                        acl: crate::wire::AclBytes::OPEN,
+                        kind: crate::wire::CreateKind::Plain { create2: false, ephemeral: false },
+                        parent_cversion: 1,
+                    }),
+                    _ => TxnBody::CreateSession { timeout_ms: 4000 },
+                };
+                let (session, time) = (SessionId(zxid as i64), WallMillis(1));
+                let header = TxnHeader { session, cxid: Xid(0), zxid: Zxid(zxid), time, kind: body.kind() };
+                let mut entry = Vec::new();
+                TxnEntry { header, body, digest: Some(TxnDigest::of(digest)) }.encode(&mut entry);
+                let at = file.len() as u64;
+                put_record(&mut file, ID, at, true, &entry);
+            }
+            std::fs::write(paths.logs.join("log.1"), file).unwrap();
+            let registry = Registry::default();
+            let recovery = recover(&RealDisk, &paths, &config, [1, 2], false, &registry.thread()).unwrap();
+            assert_eq!(recovery.head.zxid(), Zxid(3));
+            (registry.totals().count(Counter::DigestMismatches), recovery.head.digest())
+        };
+        const EMPTY: u64 = 0x51c6_d660;
+        let (_, with_a) = start([0; 3]);
+        assert_eq!(start([EMPTY, with_a, with_a]).0, 0);
+        assert_eq!(start([EMPTY, with_a + 1, with_a]).0, 1);
+        assert_eq!(start([EMPTY + 1, EMPTY, with_a]).0, 2);
     }
 
     #[test]

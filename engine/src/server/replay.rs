@@ -2,7 +2,7 @@
 //! Not here: reading and judging the log, threads (log); what a txn changes (world).
 
 use crate::io::disk::Disk;
-use crate::log::{self, Content, RecoverError, Recovered};
+use crate::log::{self, Content, RecoverError, RecoverSettings, Recovered};
 use crate::wire::txn::{AclBytes, TxnDigest, TxnHeader};
 use crate::wire::{Create, CreateKind, TxnBody, TxnEntry};
 use crate::world::{
@@ -24,6 +24,7 @@ pub(super) fn replay(
     disk: &dyn Disk,
     dir: &Path,
     base: Zxid,
+    settings: RecoverSettings,
     head: &mut Head,
     ahead: bool,
     digests: &mut DigestCheck,
@@ -54,7 +55,7 @@ pub(super) fn replay(
         ahead: Ahead::default(),
         parent: None,
     };
-    let recovered = log::replay(disk, dir, base, ahead, keep, &mut |txns| replay.txns(txns));
+    let recovered = log::replay(disk, dir, base, settings, ahead, keep, &mut |txns| replay.txns(txns));
     let Replay { head, marks, .. } = replay;
     head.give_back(&marks);
     head.open();
@@ -354,7 +355,8 @@ mod tests {
     }
 
     fn run(dir: &Path, head: &mut Head, ahead: bool) -> Result<Recovered, RecoverError> {
-        replay(&RealDisk, dir, Zxid::ZERO, head, ahead, &mut DigestCheck::default())
+        let settings = RecoverSettings { repair: true, alone: true };
+        replay(&RealDisk, dir, Zxid::ZERO, settings, head, ahead, &mut DigestCheck::default())
     }
 
     #[test]

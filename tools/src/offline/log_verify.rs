@@ -4,7 +4,7 @@
 use super::{EXIT_DAMAGED, EXIT_OK, Failure, at, file_name, open, version_dir};
 use ostler_engine::io::disk::RealDisk;
 use ostler_engine::log::{
-    Found, LogFile, Origin, Problem, Record, RecoverSettings, log_files, recover, scan,
+    Found, LogFile, Origin, Problem, Record, RecoverSettings, epochs, log_files, recover, scan,
 };
 use ostler_engine::model::SessionId;
 use ostler_engine::snapshot::{LoadError, ReadOptions, Restore, SnapshotNode, load_newest};
@@ -54,16 +54,18 @@ fn directory(dir: &Path, out: &mut dyn Write) -> Result<i32, Failure> {
 
 /// What a server started on the directory would do.
 fn start(dir: &Path, first: Zxid, out: &mut dyn Write) -> Result<i32, Failure> {
-    let (base, from) = match load_newest(&RealDisk, dir, ReadOptions::default(), |_| Nothing) {
+    let (base, from, has_snapshot) = match load_newest(&RealDisk, dir, ReadOptions::default(), |_| Nothing) {
         Ok(Some(loaded)) => {
             for skipped in &loaded.skipped {
                 writeln!(out, "DAMAGED snapshot, an older one is used: {skipped}")?;
             }
-            (loaded.zxid, file_name(&loaded.path))
+            (loaded.zxid, file_name(&loaded.path), true)
         }
-        Ok(None) => {
-            (Zxid(first.0.saturating_sub(1)), "no snapshot here; replay is checked from the first txn".into())
-        }
+        Ok(None) => (
+            Zxid(first.0.saturating_sub(1)),
+            "no snapshot here; replay is checked from the first txn".into(),
+            false,
+        ),
         Err(LoadError::Io { path, source }) => return Err(Failure::File(path, source.to_string())),
         Err(error @ LoadError::NoneLoads(_)) => {
             writeln!(out, "A server would not start: {error}")?;
@@ -72,7 +74,11 @@ fn start(dir: &Path, first: Zxid, out: &mut dyn Write) -> Result<i32, Failure> {
     };
     let entry =
         &mut |_: Zxid, entry: &[u8]| TxnEntry::decode(entry).map(|_| ()).map_err(|error| error.to_string());
-    match recover(&RealDisk, dir, base, RecoverSettings { repair: false }, entry) {
+    // Without a snapshot here the epoch files lie elsewhere, too.
+    let ensemble = epochs::is_of_ensemble(&RealDisk, dir)
+        .map_err(|error| Failure::File(dir.into(), error.to_string()))?;
+    let settings = RecoverSettings { repair: false, alone: has_snapshot && !ensemble };
+    match recover(&RealDisk, dir, base, settings, entry) {
         Ok(found) => {
             writeln!(
                 out,

@@ -94,6 +94,7 @@ fn replay_by(
     base: u64,
     refused: Option<Zxid>,
 ) -> Result<(Recovered, Replayed), RecoverError> {
+    let settings = RecoverSettings { repair: true, alone: false };
     let mut seen = Vec::new();
     let mut take = |zxid: Zxid, entry: &[u8]| {
         if Some(zxid) == refused {
@@ -104,10 +105,10 @@ fn replay_by(
     };
     let base = Zxid(base);
     let recovered = if reading == Reading::Single {
-        recover(disk, dir, base, RecoverSettings { repair: true }, &mut take)?
+        recover(disk, dir, base, settings, &mut take)?
     } else {
         let keep = |kept: &mut Kept, entry: &[u8]| kept.0.push(entry.to_vec());
-        super::replay(disk, dir, base, reading == Reading::Ahead, keep, &mut |group| {
+        super::replay(disk, dir, base, settings, reading == Reading::Ahead, keep, &mut |group| {
             group.0.iter().enumerate().try_for_each(|(index, entry)| {
                 let zxid = super::record::entry_zxid(entry).unwrap();
                 take(zxid, entry).map_err(|reason| (index, reason))
