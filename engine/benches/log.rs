@@ -112,7 +112,7 @@ fn replay(c: &mut Criterion) {
     group.bench_function("300-byte records", |b| {
         b.iter(|| {
             let mut bytes = 0;
-            let settings = RecoverSettings { repair: false, alone: false };
+            let settings = RecoverSettings { repair: false, alone: false, until: None };
             recover(&RealDisk, temp.path(), Zxid(0), settings, &mut |_, entry| {
                 bytes += entry.len();
                 Ok(())

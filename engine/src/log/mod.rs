@@ -25,7 +25,9 @@ pub use record::{
     At, Behind, FILE_HEADER_BYTES, FileId, Origin, Problem, RECORD_EXTRA_BYTES, Record, TRAILER_BYTES,
     file_header, origin, put_epoch_record, put_record, record_at,
 };
-pub use recover::{Apply, Cut, Proof, RecoverError, RecoverSettings, Recovered, has_records, recover};
+pub use recover::{
+    Apply, Cut, LogEnd, Proof, RecoverError, RecoverSettings, Recovered, has_records, recover,
+};
 pub use scan::{Found, Scan, find_record, scan};
 pub use segments::{LogFile, LogSpace, NoSpare, Spare, Spares, log_files, log_name, log_name_zxid};
 pub use thread::{LogCounters, LogEvent, LogHandle, LogThread};

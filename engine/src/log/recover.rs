@@ -44,6 +44,15 @@ pub struct RecoverSettings {
     pub repair: bool,
     /// No ensemble has written here: an epoch ends when its counter is spent, and at no other txn.
     pub alone: bool,
+    /// Read no further than this: what stands behind it is neither judged nor repaired.
+    pub until: Option<Zxid>,
+}
+
+/// Where what was read ends, in the last file of which anything was wanted.
+#[derive(Clone, PartialEq, Eq, Debug)]
+pub struct LogEnd {
+    pub segment: PathBuf,
+    pub offset_bytes: u64,
 }
 
 /// What was found.
@@ -54,6 +63,8 @@ pub struct Recovered {
     /// Records handed to the callback, and the bytes of their entries.
     pub records: u64,
     pub bytes: u64,
+    /// `None`: there is no log file that could hold any.
+    pub end: Option<LogEnd>,
     /// The torn tail that was cut (or would be).
     pub cut: Option<Cut>,
     /// Log files without a record that were removed (or would be).
@@ -257,8 +268,11 @@ pub(super) fn read(
         settle(disk, dir, &files)?;
     }
     let mark = mark::read(disk, dir).map_err(io_at(dir))?;
+    assert!(settings.until.is_none() || !settings.repair, "what was not read cannot be repaired");
     let mut replay = Replay {
         base,
+        until: settings.until,
+        passed: false,
         alone: settings.alone,
         last: base,
         seen: Zxid::ZERO,
@@ -272,6 +286,9 @@ pub(super) fn read(
     let mut begun: Vec<(&LogFile, Zxid)> = Vec::new();
     let mut ahead: Option<Contents> = None;
     for (index, file) in files.iter().enumerate() {
+        if replay.is_done() && (end.is_some() || Some(file.first) > settings.until) {
+            break;
+        }
         let contents = match ahead.take() {
             Some(contents) => contents,
             None => load(disk, file)?,
@@ -300,6 +317,23 @@ pub(super) fn read(
         }
         let (offset_bytes, problem) = replay.file(file, &contents, origin)?;
         end = Some(End { file, contents, origin, offset_bytes, problem });
+        if replay.passed {
+            break;
+        }
+    }
+    let log_end =
+        end.as_ref().map(|end| LogEnd { segment: end.file.path.clone(), offset_bytes: end.offset_bytes });
+    if replay.is_done() || replay.passed {
+        return Ok(Recovered {
+            last: replay.last,
+            records: replay.records,
+            bytes: replay.bytes,
+            end: log_end,
+            cut: None,
+            removed: Vec::new(),
+            renamed: Vec::new(),
+            notes: replay.notes,
+        });
     }
     let cut = match &end {
         Some(end) => end.judge(mark.as_ref(), &mut replay)?,
@@ -346,6 +380,7 @@ pub(super) fn read(
         last: replay.last,
         records: replay.records,
         bytes: replay.bytes,
+        end: log_end,
         cut,
         removed,
         renamed,
@@ -464,6 +499,9 @@ fn begin<'a>(
 
 struct Replay<'a, 'b> {
     base: Zxid,
+    until: Option<Zxid>,
+    /// A record behind `until` was met.
+    passed: bool,
     alone: bool,
     /// Last zxid known to be whole, at least the base.
     last: Zxid,
@@ -507,6 +545,9 @@ impl Replay<'_, '_> {
             let problem = match record_at(contents, offset_bytes, origin) {
                 At::Record(record) => {
                     self.record(file, &record)?;
+                    if self.passed {
+                        return Ok((offset_bytes, None));
+                    }
                     offset_bytes = record.next_bytes;
                     continue;
                 }
@@ -533,6 +574,10 @@ impl Replay<'_, '_> {
         if record.zxid <= self.base && self.last == self.base {
             return Ok(());
         }
+        if self.is_done() && record.zxid > self.last {
+            self.passed = true;
+            return Ok(());
+        }
         if !self.follows(record) {
             return Err(RecoverError::Gap {
                 segment: file.path.clone(),
@@ -541,11 +586,20 @@ impl Replay<'_, '_> {
                 found: record.zxid,
             });
         }
+        if Some(record.zxid) > self.until && self.until.is_some() {
+            self.passed = true;
+            return Ok(());
+        }
         (self.take)(&file.path, record)?;
         self.last = record.zxid;
         self.records += 1;
         self.bytes += record.entry.len() as u64;
         Ok(())
+    }
+
+    /// Everything that was asked for has been read.
+    fn is_done(&self) -> bool {
+        Some(self.last) == self.until
     }
 
     fn behind_old_damage(&self, contents: &[u8], offset_bytes: u64, origin: Origin) -> Option<u64> {

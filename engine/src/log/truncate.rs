@@ -1,10 +1,10 @@
-//! TRUNC: removing everything behind a zxid, in the order that leaves a prefix of the old history at every crash point
-//! (storage.md §10).
-//! Not here: deciding that it is due, reloading memory afterwards. The writer must be stopped.
+//! TRUNC: removing everything behind a zxid, in the order that leaves a prefix of the old history at every crash point.
+//! Not here: deciding that it is due; recovering up to there, which comes first, into a state of its own, and says where the
+//! log is cut. While that can still fail nothing has been changed. The writer must be stopped, or have no file open.
 
 use super::mark;
-use super::record::{At, FILE_HEADER_BYTES, origin, record_at};
-use super::recover::{RecoverError, RecoverSettings, recover};
+use super::record::FILE_HEADER_BYTES;
+use super::recover::{LogEnd, Recovered};
 use super::segments::log_files;
 use crate::io::disk::{Disk, Open};
 use ostler_replication::{Epoch, Zxid};
@@ -17,8 +17,6 @@ pub struct Truncation<'a> {
     /// `version-2` under dataLogDir and under dataDir.
     pub log_dir: &'a Path,
     pub snapshot_dir: &'a Path,
-    /// Zxids of the snapshots that load.
-    pub snapshots: &'a [Zxid],
     pub current_epoch: Epoch,
     pub to: Zxid,
 }
@@ -47,9 +45,15 @@ impl fmt::Display for TruncateError {
 
 impl std::error::Error for TruncateError {}
 
-/// Removes every snapshot and record behind `to`; the last zxid that is left.
-pub fn truncate(disk: &dyn Disk, what: &Truncation<'_>) -> Result<Zxid, TruncateError> {
-    let last = check(disk, what)?;
+/// Removes every snapshot and record behind `to`. `recovered` is what a recovery until there found, from a snapshot that is
+/// no newer.
+pub fn truncate(disk: &dyn Disk, what: &Truncation<'_>, recovered: &Recovered) -> Result<(), TruncateError> {
+    // A leader without a commit has a whole epoch removed, which begins behind (e, 0).
+    let whole_epoch = what.to.counter() == 0 && what.to.epoch() == what.current_epoch;
+    if recovered.last != what.to && !whole_epoch {
+        let reason = format!("there is no such txn here, the one before is {}", recovered.last);
+        return Err(TruncateError::NotOurs { to: what.to, reason });
+    }
     let failed = |path: &Path| {
         let path = path.to_path_buf();
         move |source| TruncateError::Io { path, source }
@@ -58,43 +62,29 @@ pub fn truncate(disk: &dyn Disk, what: &Truncation<'_>) -> Result<Zxid, Truncate
     for path in snapshots_behind(disk, what).map_err(failed(what.snapshot_dir))?.iter().rev() {
         disk.unlink(path).and_then(|()| disk.sync_dir(what.snapshot_dir)).map_err(failed(path))?;
     }
-    let files = log_files(disk, what.log_dir).map_err(failed(what.log_dir))?;
-    let (kept, gone): (Vec<_>, Vec<_>) = files.into_iter().partition(|file| file.first <= what.to);
-    for file in gone.iter().rev() {
-        disk.unlink(&file.path).and_then(|()| disk.sync_dir(what.log_dir)).map_err(failed(&file.path))?;
+    for path in files_behind(disk, what, recovered.end.as_ref()).map_err(failed(what.log_dir))?.iter().rev() {
+        disk.unlink(path).and_then(|()| disk.sync_dir(what.log_dir)).map_err(failed(path))?;
     }
-    if let Some(file) = kept.last() {
-        cut(disk, &file.path, what.to).map_err(failed(&file.path))?;
+    match &recovered.end {
+        Some(LogEnd { segment, offset_bytes }) if *offset_bytes > FILE_HEADER_BYTES as u64 => {
+            cut(disk, segment, *offset_bytes).map_err(failed(segment))
+        }
+        _ => Ok(()),
     }
-    Ok(last)
 }
 
-/// That we hold `to`, and a way back to it: a snapshot with a log without holes up to there.
-fn check(disk: &dyn Disk, what: &Truncation<'_>) -> Result<Zxid, TruncateError> {
-    let not_ours = |reason: String| TruncateError::NotOurs { to: what.to, reason };
-    let Some(base) = what.snapshots.iter().copied().filter(|zxid| *zxid <= what.to).max() else {
-        return Err(not_ours("every snapshot is newer".into()));
-    };
-    let mut last = base;
-    let mut note = |zxid: Zxid, _: &[u8]| {
-        if zxid <= what.to {
-            last = zxid;
+/// Log files that hold nothing up to the end of what was recovered.
+fn files_behind(disk: &dyn Disk, what: &Truncation<'_>, end: Option<&LogEnd>) -> io::Result<Vec<PathBuf>> {
+    let files = log_files(disk, what.log_dir)?;
+    let from = match end {
+        Some(end) => {
+            let at = files.iter().position(|file| file.path == end.segment).unwrap_or(files.len());
+            // Without a record it would be no log file.
+            at + usize::from(end.offset_bytes > FILE_HEADER_BYTES as u64)
         }
-        Ok(())
+        None => files.iter().position(|file| file.first > what.to).unwrap_or(files.len()),
     };
-    match recover(disk, what.log_dir, base, RecoverSettings { repair: false, alone: false }, &mut note) {
-        Ok(_) => {}
-        Err(RecoverError::Io { segment, source }) => return Err(TruncateError::Io { path: segment, source }),
-        // What is behind goes anyway.
-        Err(RecoverError::Corrupt { last_good, .. } | RecoverError::Gap { last_good, .. })
-            if last_good >= what.to => {}
-        Err(error) => return Err(not_ours(error.to_string())),
-    }
-    let whole_epoch = what.to.counter() == 0 && what.to.epoch() == what.current_epoch;
-    if last != what.to && !whole_epoch {
-        return Err(not_ours(format!("there is no such txn here, the one before is {last}")));
-    }
-    Ok(last)
+    Ok(files.into_iter().skip(from).map(|file| file.path).collect())
 }
 
 fn snapshots_behind(disk: &dyn Disk, what: &Truncation<'_>) -> io::Result<Vec<PathBuf>> {
@@ -114,20 +104,8 @@ fn snapshots_behind(disk: &dyn Disk, what: &Truncation<'_>) -> io::Result<Vec<Pa
     Ok(found.into_iter().map(|(_, path)| path).collect())
 }
 
-/// Cuts a log file behind its last record up to `to`.
-fn cut(disk: &dyn Disk, path: &Path, to: Zxid) -> io::Result<()> {
+fn cut(disk: &dyn Disk, path: &Path, bytes: u64) -> io::Result<()> {
     let file = disk.open(path, Open::Write)?;
-    let contents = file.contents()?;
-    let Ok(origin) = origin(&contents) else { return Ok(()) };
-    let mut end = FILE_HEADER_BYTES as u64;
-    while let At::Record(record) = record_at(&contents, end, origin) {
-        if record.zxid > to {
-            break;
-        }
-        end = record.next_bytes;
-    }
-    // Unmapped before the file gets shorter.
-    drop(contents);
-    file.set_len(end)?;
+    file.set_len(bytes)?;
     file.sync_data()
 }

@@ -6,11 +6,11 @@ use crate::admin::{Counter, Counters, Summary};
 use crate::config::Config;
 use crate::io::disk::Disk;
 use crate::io::process;
-use crate::log::{self, RecoverSettings};
-use crate::snapshot::{self, Contents, Loaded, Pinned, Progress, ReadOptions};
+use crate::log::{self, RecoverSettings, Recovered, TruncateError, Truncation};
+use crate::snapshot::{self, Contents, Loaded, Pinned, Progress, ReadOptions, SnapshotError};
 use crate::wire::txn::TxnDigest;
 use crate::world::{DigestCheck, Head, Mismatch, Restorer, Settings};
-use ostler_replication::Zxid;
+use ostler_replication::{Epoch, Zxid};
 use std::ops::ControlFlow;
 use std::path::PathBuf;
 use std::time::{Duration, Instant};
@@ -46,65 +46,28 @@ pub fn recover(
     counters: &Counters,
 ) -> Result<Recovery, StartError> {
     let begun = Instant::now();
-    let settings = Settings { hash_seed: seed, digests: config.digest };
     for path in snapshot::remove_leftovers(disk, &paths.snapshots).map_err(StartError::Purge)? {
         tracing::info!(path = %path.display(), "removed a snapshot that was not finished");
     }
-    let options = ReadOptions { field_bytes_max: config.entry_bytes_max() as usize, ahead };
-    let loaded = snapshot::load_newest(disk, &paths.snapshots, options, |zxid| {
-        let mut restorer = Restorer::new(settings, zxid);
-        restorer.limit_memory(config.tree_bytes_max);
-        restorer
-    })
-    .map_err(StartError::Snapshot)?;
-    if loaded.is_some() {
+    let Base { mut head, zxid: base, snapshot, damaged, mut digests } =
+        load(disk, paths, config, seed, Zxid(u64::MAX), ahead)?;
+    if snapshot.is_some() {
         // A process killed between giving a snapshot its name and syncing that leaves a name that a power cut takes; by
         // then nobody may have built on it.
         let failed = |source| StartError::Io { path: paths.snapshots.clone(), source };
         disk.sync_dir(&paths.snapshots).map_err(failed)?;
     }
-    let mut damaged = None;
     let snapshot_loaded = begun.elapsed();
-    let (mut head, base, snapshot, mut digests) = match loaded {
-        Some(Loaded { restored, zxid, path, file_bytes, contents, skipped, known }) => {
-            let head = restored
-                .finish()
-                .map_err(|error| StartError::Content { path: path.clone(), reason: error.to_string() })?;
-            let digests = DigestCheck::of_snapshot(&head, recorded_digest(&contents));
-            if ahead {
-                // What was gathered for the index, 8 bytes a znode, would stay in the heap.
-                process::give_back_memory();
-            }
-            damaged = skipped.into_iter().next().map(|error| (known, error));
-            (head, zxid, Some((path, file_bytes)), digests)
-        }
-        None => {
-            let failed = |source| StartError::Io { path: paths.logs.clone(), source };
-            if log::has_records(disk, &paths.logs).map_err(failed)? && !config.trust_empty_snapshot {
-                return Err(StartError::NoSnapshot {
-                    logs: paths.logs.clone(),
-                    snapshots: paths.snapshots.clone(),
-                });
-            }
-            let mut head = Head::new(settings);
-            head.limit_memory(config.tree_bytes_max);
-            (head, Zxid::ZERO, None, DigestCheck::default())
-        }
-    };
     let replay_begun = Instant::now();
     // An ensemble's history changes its epoch behind any txn, and its directory may be opened by a server that stands alone.
     let of_ensemble = log::epochs::is_of_ensemble(disk, &paths.snapshots)
         .map_err(|source| StartError::Io { path: paths.snapshots.clone(), source })?;
-    let log_settings = RecoverSettings { repair: true, alone: !of_ensemble };
+    let log_settings = RecoverSettings { repair: true, alone: !of_ensemble, until: None };
     let recovered = replay::replay(disk, &paths.logs, base, log_settings, &mut head, ahead, &mut digests)
         .map_err(StartError::Log)?;
     say_mismatches(&digests);
     counters.add(Counter::DigestMismatches, digests.mismatches());
-    if let Some((known, damaged)) = damaged
-        && recovered.last < known
-    {
-        return Err(StartError::Lost { known, last: recovered.last, damaged });
-    }
+    reached_known(damaged, recovered.last)?;
     let nanos = |took: Duration| u64::try_from(took.as_nanos()).unwrap_or(u64::MAX);
     counters.record(Summary::SnapshotLoadTime, nanos(snapshot_loaded));
     counters.record(Summary::LogLoadTime, nanos(replay_begun.elapsed()));
@@ -133,6 +96,105 @@ pub fn recover(
         "recovered"
     );
     Ok(Recovery { head, snapshot_bytes })
+}
+
+/// The state at `to` and what of the log leads there, for a TRUNC. Nothing is changed on disk.
+pub fn recover_until(
+    disk: &dyn Disk,
+    paths: &Paths,
+    config: &Config,
+    seed: [u64; 2],
+    to: Zxid,
+    ahead: bool,
+) -> Result<(Head, Recovered), StartError> {
+    let Base { mut head, zxid, damaged, mut digests, .. } = load(disk, paths, config, seed, to, ahead)?;
+    let settings = RecoverSettings { repair: false, alone: false, until: Some(to) };
+    let recovered = replay::replay(disk, &paths.logs, zxid, settings, &mut head, ahead, &mut digests)
+        .map_err(StartError::Log)?;
+    say_mismatches(&digests);
+    reached_known(damaged, recovered.last)?;
+    Ok((head, recovered))
+}
+
+/// Removes everything behind `to` from the disk; the state at `to`. It is recovered first: only what leads to a state is
+/// kept, and while that can still fail nothing has been changed.
+pub fn truncate(
+    disk: &dyn Disk,
+    paths: &Paths,
+    config: &Config,
+    seed: [u64; 2],
+    (to, current_epoch): (Zxid, Epoch),
+    ahead: bool,
+) -> Result<Head, TruncateError> {
+    let (head, recovered) = recover_until(disk, paths, config, seed, to, ahead)
+        .map_err(|error| TruncateError::NotOurs { to, reason: error.to_string() })?;
+    let what = Truncation { log_dir: &paths.logs, snapshot_dir: &paths.snapshots, current_epoch, to };
+    log::truncate(disk, &what, &recovered)?;
+    Ok(head)
+}
+
+/// What the log is replayed upon.
+struct Base {
+    head: Head,
+    zxid: Zxid,
+    /// The file and its size.
+    snapshot: Option<(PathBuf, u64)>,
+    /// A newer snapshot that does not load, and the zxid that the log must reach because of it.
+    damaged: Option<(Zxid, SnapshotError)>,
+    digests: DigestCheck,
+}
+
+/// The newest snapshot that loads and is no newer than `until`, or an empty world.
+fn load(
+    disk: &dyn Disk,
+    paths: &Paths,
+    config: &Config,
+    seed: [u64; 2],
+    until: Zxid,
+    ahead: bool,
+) -> Result<Base, StartError> {
+    let settings = Settings { hash_seed: seed, digests: config.digest };
+    let options = ReadOptions { field_bytes_max: config.entry_bytes_max() as usize, ahead };
+    let loaded = snapshot::load_newest_until(disk, &paths.snapshots, until, options, |zxid| {
+        let mut restorer = Restorer::new(settings, zxid);
+        restorer.limit_memory(config.tree_bytes_max);
+        restorer
+    })
+    .map_err(StartError::Snapshot)?;
+    let Some(Loaded { restored, zxid, path, file_bytes, contents, skipped, known }) = loaded else {
+        let failed = |source| StartError::Io { path: paths.logs.clone(), source };
+        if log::has_records(disk, &paths.logs).map_err(failed)? && !config.trust_empty_snapshot {
+            let (logs, snapshots) = (paths.logs.clone(), paths.snapshots.clone());
+            return Err(StartError::NoSnapshot { logs, snapshots });
+        }
+        let mut head = Head::new(settings);
+        head.limit_memory(config.tree_bytes_max);
+        return Ok(Base {
+            head,
+            zxid: Zxid::ZERO,
+            snapshot: None,
+            damaged: None,
+            digests: DigestCheck::default(),
+        });
+    };
+    let head = restored
+        .finish()
+        .map_err(|error| StartError::Content { path: path.clone(), reason: error.to_string() })?;
+    let digests = DigestCheck::of_snapshot(&head, recorded_digest(&contents));
+    if ahead {
+        // What was gathered for the index, 8 bytes a znode, would stay in the heap.
+        process::give_back_memory();
+    }
+    let damaged = skipped.into_iter().next().map(|error| (known, error));
+    Ok(Base { head, zxid, snapshot: Some((path, file_bytes)), damaged, digests })
+}
+
+/// The txns of a snapshot were in the log before it was taken.
+fn reached_known(damaged: Option<(Zxid, SnapshotError)>, last: Zxid) -> Result<(), StartError> {
+    match damaged {
+        Some((known, damaged)) if last < known => Err(StartError::Lost { known, last, damaged }),
+        _ => Ok(()),
+    }
 }
 
 /// Those of other versions than ours are of other sums.
@@ -318,6 +380,34 @@ mod tests {
         assert_eq!(start([EMPTY, with_a, with_a]).0, 0);
         assert_eq!(start([EMPTY, with_a + 1, with_a]).0, 1);
         assert_eq!(start([EMPTY + 1, EMPTY, with_a]).0, 2);
+    }
+
+    #[test]
+    fn a_truncation_leads_to_the_state_that_a_start_finds_then_or_changes_nothing() {
+        let temp = tempfile::tempdir().unwrap();
+        let config = Config::embedded(temp.path());
+        let paths = Paths::of(&config);
+        let dir = &paths.snapshots;
+        RealDisk.create_dir(dir).unwrap();
+        snapshot(dir, 50, false);
+        snapshot(dir, 90, false);
+        log(dir, 1, 100);
+        let path = dir.join("log.1");
+        let record = (std::fs::metadata(&path).unwrap().len() as usize - 16) / 100;
+        let mut damaged = std::fs::read(&path).unwrap();
+        damaged[16 + 19 * record + 20] ^= 1;
+        std::fs::write(&path, &damaged).unwrap();
+        let cut = |to| truncate(&RealDisk, &paths, &config, [1, 2], (Zxid(to), Epoch(0)), true);
+        for to in [101, 40] {
+            assert!(matches!(cut(to), Err(TruncateError::NotOurs { .. })));
+        }
+        assert_eq!(std::fs::read(&path).unwrap(), damaged);
+        assert!(dir.join("snapshot.5a").exists());
+        assert_eq!(cut(80).unwrap().zxid(), Zxid(80));
+        assert!(!dir.join("snapshot.5a").exists());
+        let recovery =
+            recover(&RealDisk, &paths, &config, [1, 2], true, &Registry::default().thread()).unwrap();
+        assert_eq!(recovery.head.zxid(), Zxid(80));
     }
 
     #[test]

@@ -355,7 +355,7 @@ mod tests {
     }
 
     fn run(dir: &Path, head: &mut Head, ahead: bool) -> Result<Recovered, RecoverError> {
-        let settings = RecoverSettings { repair: true, alone: true };
+        let settings = RecoverSettings { repair: true, alone: true, until: None };
         replay(&RealDisk, dir, Zxid::ZERO, settings, head, ahead, &mut DigestCheck::default())
     }
 

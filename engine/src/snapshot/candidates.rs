@@ -91,10 +91,22 @@ pub fn load_newest<R: Restore>(
     disk: &dyn Disk,
     dir: &Path,
     options: ReadOptions,
+    fresh: impl FnMut(Zxid) -> R,
+) -> Result<Option<Loaded<R>>, LoadError> {
+    load_newest_until(disk, dir, Zxid(u64::MAX), options, fresh)
+}
+
+/// The same among those that are no newer than `until`.
+pub fn load_newest_until<R: Restore>(
+    disk: &dyn Disk,
+    dir: &Path,
+    until: Zxid,
+    options: ReadOptions,
     mut fresh: impl FnMut(Zxid) -> R,
 ) -> Result<Option<Loaded<R>>, LoadError> {
     let mut skipped = Vec::new();
-    let candidates = candidates(disk, dir)?;
+    let mut candidates = candidates(disk, dir)?;
+    candidates.retain(|candidate| candidate.zxid <= until);
     let known = candidates.first().map_or(Zxid::ZERO, |newest| newest.zxid);
     for Candidate { zxid, path, file_bytes } in candidates.into_iter().take(CANDIDATES_MAX) {
         let mut restored = fresh(zxid);

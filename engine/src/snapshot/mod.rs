@@ -22,7 +22,7 @@ use crate::world::{Foreseen, Foresight, PagesAhead};
 use ostler_replication::Zxid;
 use std::ops::ControlFlow;
 
-pub use candidates::{Candidate, LoadError, Loaded, load_newest};
+pub use candidates::{Candidate, LoadError, Loaded, load_newest, load_newest_until};
 pub use codec::Compression;
 pub use decode::Contents;
 pub use image::{Image, ImageNode};

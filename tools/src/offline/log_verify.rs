@@ -77,7 +77,7 @@ fn start(dir: &Path, first: Zxid, out: &mut dyn Write) -> Result<i32, Failure> {
     // Without a snapshot here the epoch files lie elsewhere, too.
     let ensemble = epochs::is_of_ensemble(&RealDisk, dir)
         .map_err(|error| Failure::File(dir.into(), error.to_string()))?;
-    let settings = RecoverSettings { repair: false, alone: has_snapshot && !ensemble };
+    let settings = RecoverSettings { repair: false, alone: has_snapshot && !ensemble, until: None };
     match recover(&RealDisk, dir, base, settings, entry) {
         Ok(found) => {
             writeln!(

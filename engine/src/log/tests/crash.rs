@@ -406,6 +406,50 @@ fn a_disk_that_is_full_and_then_fails_stops_the_log() {
     assert!(matches!(failure, AppendError::Failed(_)), "{failure:?}");
 }
 
+/// As a server does: recovers up to there from the newest snapshot that is no newer, then cuts.
+fn truncate_to(disk: &SimDisk, bases: &[u64], to: u64) -> Result<(), TruncateError> {
+    let what = Truncation { log_dir: dir(), snapshot_dir: dir(), current_epoch: Epoch(0), to: Zxid(to) };
+    let base = bases.iter().copied().filter(|base| *base <= to).max().unwrap();
+    let settings = RecoverSettings { repair: false, alone: false, until: Some(Zxid(to)) };
+    let recovered = recover(disk, dir(), Zxid(base), settings, &mut |_, _| Ok(()));
+    let not_ours = |error: RecoverError| TruncateError::NotOurs { to: Zxid(to), reason: error.to_string() };
+    truncate(disk, &what, &recovered.map_err(not_ours)?)
+}
+
+#[test]
+fn a_truncation_behind_old_damage_keeps_what_it_says() {
+    let whole = SimDisk::new();
+    let shared: Arc<dyn Disk> = Arc::new(whole.clone());
+    let mut log = writer(&shared, settings(dir(), Method::Mapped), Zxid(0)).unwrap();
+    (1..=100).for_each(|zxid| log.append(std::iter::once(&batch(zxid, zxid))).unwrap());
+    let path = log_files(&whole, dir()).unwrap()[0].path.clone();
+    let bytes = whole.read(&path).unwrap();
+    let offset = |zxid: u64| {
+        let is_it = |found: &Found<'_>| matches!(found, Found::Record(record) if record.zxid.0 == zxid);
+        let Some(Found::Record(record)) = scan(&bytes).find(is_it) else { panic!("no {zxid}") };
+        record.offset_bytes
+    };
+    for (damaged, to, kept) in
+        [(20, 80, Ok(80)), (20, 50, Ok(50)), (20, 100, Ok(100)), (60, 80, Err(100)), (90, 80, Ok(80))]
+    {
+        let disk = whole.copy();
+        disk.put(&dir().join("snapshot.32"), b"at 50");
+        disk.flip(&path, (offset(damaged) + 20) * 8);
+        let before = disk.read(&path).unwrap();
+        match kept {
+            Ok(last) => {
+                truncate_to(&disk, &[50], to).unwrap();
+                assert_eq!(replay(&disk, dir(), 50).unwrap().0.last, Zxid(last), "damage in {damaged}");
+            }
+            Err(_) => {
+                let refused = truncate_to(&disk, &[50], to);
+                assert!(matches!(refused, Err(TruncateError::NotOurs { .. })), "{refused:?}");
+                assert_eq!(disk.read(&path).unwrap(), before);
+            }
+        }
+    }
+}
+
 #[test]
 fn a_truncation_leaves_a_prefix_at_every_crash() {
     let base = SimDisk::new();
@@ -417,22 +461,16 @@ fn a_truncation_leaves_a_prefix_at_every_crash() {
     let all = replay(&base.copy(), dir(), 0).unwrap().0.last.0;
     let mut seed = Seed(5);
     for to in [0x64, 200, all - 1, all] {
-        let what = Truncation {
-            log_dir: dir(),
-            snapshot_dir: dir(),
-            snapshots: &[Zxid(0), Zxid(0x64), Zxid(0x300)],
-            current_epoch: Epoch(0),
-            to: Zxid(to),
-        };
+        let cut = |disk: &SimDisk| truncate_to(disk, &[0, 0x64, 0x300], to);
         let whole = base.copy();
-        assert_eq!(truncate(&whole, &what).unwrap(), Zxid(to));
+        cut(&whole).unwrap();
         assert_eq!(replay(&whole.copy(), dir(), 0).unwrap().0.last, Zxid(to));
         assert!(!whole.exists(&dir().join("snapshot.300")).unwrap() || to >= 0x300);
         let calls = whole.calls();
         for stop in 0..calls {
             let disk = base.copy();
             disk.stop_at(stop);
-            let _ = truncate(&disk, &what);
+            let _ = cut(&disk);
             power_cuts(&disk, 4, &mut seed, |left, picks| {
                 let story = format!("truncating to {to}, stopped before call {stop}, left {picks:?}");
                 let (recovered, seen) =
@@ -443,18 +481,12 @@ fn a_truncation_leaves_a_prefix_at_every_crash() {
                 let third = left.exists(&dir().join("snapshot.300")).unwrap();
                 assert!(!third || recovered.last.0 >= 0x300, "{story}");
                 // Done again, it is done.
-                assert_eq!(truncate(left, &what).unwrap(), Zxid(to), "{story}");
+                cut(left).unwrap_or_else(|error| panic!("{story}: {error}"));
+                assert_eq!(replay(left, dir(), 0).unwrap().0.last, Zxid(to), "{story}");
             });
         }
     }
-    let absent = Truncation {
-        log_dir: dir(),
-        snapshot_dir: dir(),
-        snapshots: &[Zxid(0)],
-        current_epoch: Epoch(0),
-        to: Zxid(all + 1),
-    };
-    assert!(matches!(truncate(&base, &absent), Err(TruncateError::NotOurs { .. })));
+    assert!(matches!(truncate_to(&base, &[0], all + 1), Err(TruncateError::NotOurs { .. })));
 }
 
 #[test]

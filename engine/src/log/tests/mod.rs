@@ -94,7 +94,7 @@ fn replay_by(
     base: u64,
     refused: Option<Zxid>,
 ) -> Result<(Recovered, Replayed), RecoverError> {
-    let settings = RecoverSettings { repair: true, alone: false };
+    let settings = RecoverSettings { repair: true, alone: false, until: None };
     let mut seen = Vec::new();
     let mut take = |zxid: Zxid, entry: &[u8]| {
         if Some(zxid) == refused {
