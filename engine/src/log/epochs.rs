@@ -89,6 +89,29 @@ impl<'a> EpochFiles<'a> {
         Ok(epochs)
     }
 
+    /// Writes what differs from the files, `acceptedEpoch` first: it is never below the other. Durable on return.
+    pub fn persist(&self, epochs: Epochs) -> Result<(), EpochError> {
+        if self.read(ACCEPTED)? != Some(epochs.accepted) {
+            // A sync with a new leader begins: what an earlier one has staged must not be adopted.
+            self.remove_staged()?;
+            self.write(ACCEPTED, epochs.accepted)?;
+        }
+        if self.read(CURRENT)? != Some(epochs.current) {
+            self.write(CURRENT, epochs.current)?;
+        }
+        Ok(())
+    }
+
+    /// Before a snapshot of the leader's gets its name: its history is that of the epoch that was accepted last.
+    pub fn stage_accepted(&self) -> Result<(), EpochError> {
+        match (self.read(ACCEPTED)?, self.read(CURRENT)?) {
+            (Some(accepted), current) if current.is_none_or(|current| current < accepted) => {
+                self.stage_current(accepted)
+            }
+            _ => Ok(()),
+        }
+    }
+
     /// Durable on return.
     pub fn write_accepted(&self, epoch: Epoch) -> Result<(), EpochError> {
         self.write(ACCEPTED, epoch).map(drop)

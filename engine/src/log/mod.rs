@@ -9,6 +9,7 @@ mod blocks;
 pub mod epochs;
 pub mod mapping;
 mod mark;
+pub mod quarantine;
 mod record;
 mod recover;
 mod scan;

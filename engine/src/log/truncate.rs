@@ -3,6 +3,7 @@
 //! log is cut. While that can still fail nothing has been changed. The writer must be stopped, or have no file open.
 
 use super::mark;
+use super::quarantine;
 use super::record::FILE_HEADER_BYTES;
 use super::recover::{LogEnd, Recovered};
 use super::segments::log_files;
@@ -88,20 +89,8 @@ fn files_behind(disk: &dyn Disk, what: &Truncation<'_>, end: Option<&LogEnd>) ->
 }
 
 fn snapshots_behind(disk: &dyn Disk, what: &Truncation<'_>) -> io::Result<Vec<PathBuf>> {
-    let mut found: Vec<(u64, PathBuf)> = Vec::new();
-    for file in disk.list(what.snapshot_dir)? {
-        let mut parts = file.name.split('.');
-        let zxid = (parts.next() == Some("snapshot"))
-            .then(|| parts.next().and_then(|hex| u64::from_str_radix(hex, 16).ok()))
-            .flatten();
-        if let Some(zxid) = zxid
-            && Zxid(zxid) > what.to
-        {
-            found.push((zxid, what.snapshot_dir.join(file.name)));
-        }
-    }
-    found.sort();
-    Ok(found.into_iter().map(|(_, path)| path).collect())
+    let found = quarantine::snapshots(disk, what.snapshot_dir)?.into_iter();
+    Ok(found.filter(|(zxid, _)| *zxid > what.to).map(|(_, path)| path).collect())
 }
 
 fn cut(disk: &dyn Disk, path: &Path, bytes: u64) -> io::Result<()> {

@@ -5,6 +5,8 @@ use ostler_replication::Zxid;
 
 pub const SNAPSHOT_PREFIX: &str = "snapshot";
 pub const LOG_PREFIX: &str = "log";
+/// Before the name of what a leader's snapshot replaced; the log sets it aside.
+pub const QUARANTINE_PREFIX: &str = "quarantined-";
 /// A snapshot being written. Apache reads and purges only names whose first part is `snapshot` or `log`.
 pub const PARTIAL_PREFIX: &str = "partial-snapshot.";
 

@@ -86,7 +86,18 @@ fn behind(
     let logs = list(disk, log_dir, LOG_PREFIX)?;
     let snapshots = superfluous_snapshots(&snapshots, oldest_kept.zxid).map(|name| snap_dir.join(name));
     let logs = superfluous_logs(&logs, oldest_kept.zxid).map(|name| log_dir.join(name));
-    Ok((snapshots.collect(), logs.collect()))
+    let (mut snapshots, mut logs): (Vec<_>, Vec<_>) = (snapshots.collect(), logs.collect());
+    // Apache leaves them alone. For an operator they are worth something until this server has moved on.
+    let is_old = |zxid: Option<Zxid>| keep < RETAIN_MIN || zxid < Some(oldest_kept.zxid);
+    for (dir, prefix, found) in
+        [(snap_dir, SNAPSHOT_PREFIX, &mut snapshots), (log_dir, LOG_PREFIX, &mut logs)]
+    {
+        let aside = format!("{}{prefix}", names::QUARANTINE_PREFIX);
+        let names = list(disk, dir, &aside)?;
+        let old = names.into_iter().filter(|name| is_old(names::zxid_in_name(name, &aside)));
+        found.extend(old.map(|name| dir.join(name)));
+    }
+    Ok((snapshots, logs))
 }
 
 /// Removes snapshots that were being written when the process ended. Called at start, before anything else writes there.
@@ -223,6 +234,23 @@ mod tests {
     #[test]
     fn side_files_go_with_their_snapshot() {
         check("snapshot.1 !snapshot.1.crc snapshot.2 snapshot.3 snapshot.4", 3, "snapshot.1 snapshot.1.crc");
+    }
+
+    #[test]
+    fn what_an_install_set_aside_goes_when_this_server_has_moved_on() {
+        let kept = "snapshot.10 snapshot.20 snapshot.30 log.11 ";
+        check(
+            &format!("{kept} quarantined-log.5 quarantined-snapshot.10 quarantined-log.12"),
+            3,
+            "quarantined-log.5",
+        );
+        check_by(
+            "snapshot.10 quarantined-snapshot.20 quarantined-log.12",
+            "quarantined-snapshot.20 quarantined-log.12",
+            |dir| make_room(&RealDisk, dir, dir),
+        );
+        check("quarantined-log.5", 3, "");
+        assert_eq!(names::QUARANTINE_PREFIX, crate::log::quarantine::PREFIX);
     }
 
     #[test]

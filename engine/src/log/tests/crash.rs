@@ -8,7 +8,7 @@ use crate::io::disk_sim::SimDisk;
 use ostler_replication::Epoch;
 
 /// Splitmix64.
-struct Seed(u64);
+pub(super) struct Seed(pub u64);
 
 impl Seed {
     fn next(&mut self) -> u64 {
@@ -149,7 +149,12 @@ fn check_apache(left: &SimDisk, story: &dyn Fn() -> String) {
 
 /// Calls `check` for power cuts at this point: all there are when they are few, otherwise both extremes, each thing alone
 /// and `random` others.
-fn power_cuts(disk: &SimDisk, random: usize, seed: &mut Seed, mut check: impl FnMut(&SimDisk, &[usize])) {
+pub(super) fn power_cuts(
+    disk: &SimDisk,
+    random: usize,
+    seed: &mut Seed,
+    mut check: impl FnMut(&SimDisk, &[usize]),
+) {
     const EXHAUSTIVE: usize = 64;
     let choices = disk.choices();
     let all = choices.iter().try_fold(1_usize, |all, states| all.checked_mul(*states));
