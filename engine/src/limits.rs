@@ -187,6 +187,8 @@ pub const DIGESTS_KEPT_MAX: usize = 1024;
 pub const SEGMENT_BYTES_DEFAULT: u64 = 64 << 20;
 /// Least segment: one largest entry with its framing must fit, and zero-writing tiny files ahead is no use.
 pub const SEGMENT_BYTES_LEAST: u64 = 64 << 10;
+/// Bytes of a log file that are read at once for a learner that lags behind.
+pub const HISTORY_READ_BYTES: usize = 1 << 20;
 /// Spare segments made ahead of need. They are also the reserve of a full disk.
 pub const SEGMENTS_SPARE: usize = 2;
 /// Zeros are written in pieces of this size: larger ones give large folios, and each sync then writes a whole one.

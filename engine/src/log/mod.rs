@@ -7,6 +7,7 @@
 mod ahead;
 mod blocks;
 pub mod epochs;
+pub mod history;
 pub mod mapping;
 mod mark;
 pub mod quarantine;

@@ -202,9 +202,14 @@ fn put(out: &mut Vec<u8>, id: FileId, offset: u64, magic: [u8; 4], covered_too: 
 
 /// What stands at `offset` of `file`. Never panics, whatever the bytes.
 pub fn record_at(file: &[u8], offset: u64, origin: Origin) -> At<'_> {
-    let Some(rest) = usize::try_from(offset).ok().and_then(|offset| file.get(offset..)) else {
-        return At::End;
-    };
+    match usize::try_from(offset).ok().and_then(|offset| file.get(offset..)) {
+        Some(rest) => record_in(rest, offset, origin),
+        None => At::End,
+    }
+}
+
+/// What stands at the beginning of `rest`, which is what a file holds from `offset` on.
+pub fn record_in(rest: &[u8], offset: u64, origin: Origin) -> At<'_> {
     let Some(header) = rest.first_chunk::<RECORD_HEADER_BYTES>() else {
         return if rest.iter().all(|byte| *byte == 0) { At::End } else { At::Bad(Problem::CutShort) };
     };
