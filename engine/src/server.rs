@@ -75,6 +75,9 @@ pub enum StartError {
     LogStart(LogFailure),
     Purge(snapshot::purge::PurgeError),
     FirstSnapshot(snapshot::WriteError),
+    /// A snapshot of the leader's was being installed when the process ended, and that cannot be finished.
+    Install(log::quarantine::InstallError),
+    Epochs(log::epochs::EpochError),
     Listen {
         address: SocketAddr,
         source: io::Error,
@@ -121,6 +124,8 @@ impl fmt::Display for StartError {
             StartError::LogStart(error) => error.fmt(f),
             StartError::Purge(error) => error.fmt(f),
             StartError::FirstSnapshot(error) => error.fmt(f),
+            StartError::Install(error) => error.fmt(f),
+            StartError::Epochs(error) => error.fmt(f),
             StartError::Listen { address, source } => {
                 write!(f, "cannot listen on {address}: {source}. Is another server running there?")
             }
@@ -362,6 +367,7 @@ fn start_log(
         roll_bytes: config.log_bytes_roll,
         sync: config.sync_before_ack,
         sync_warning_ms: config.sync_warning_ms,
+        snapshot_dir: paths.snapshots.clone(),
         ..LogSettings::new(&paths.logs)
     };
     let core = core.clone();

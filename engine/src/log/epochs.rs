@@ -102,6 +102,11 @@ impl<'a> EpochFiles<'a> {
         Ok(())
     }
 
+    /// `None` when there is no such file.
+    pub fn current(&self) -> Result<Option<Epoch>, EpochError> {
+        self.read(CURRENT)
+    }
+
     /// Before a snapshot of the leader's gets its name: its history is that of the epoch that was accepted last.
     pub fn stage_accepted(&self) -> Result<(), EpochError> {
         match (self.read(ACCEPTED)?, self.read(CURRENT)?) {

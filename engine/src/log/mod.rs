@@ -13,6 +13,7 @@ mod mark;
 pub mod quarantine;
 mod record;
 mod recover;
+mod request;
 mod scan;
 mod segments;
 mod thread;
@@ -30,6 +31,7 @@ pub use record::{
 pub use recover::{
     Apply, Cut, LogEnd, Proof, RecoverError, RecoverSettings, Recovered, has_records, recover,
 };
+pub use request::RecoverUntil;
 pub use scan::{Found, Scan, find_record, scan};
 pub use segments::{LogFile, LogSpace, NoSpare, Spare, Spares, log_files, log_name, log_name_zxid};
 pub use thread::{LogCounters, LogEvent, LogHandle, LogThread};

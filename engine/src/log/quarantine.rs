@@ -69,6 +69,18 @@ pub fn commit(disk: &dyn Disk, what: &Install<'_>) -> Result<(), InstallError> {
     write().map_err(failed(&intent))
 }
 
+/// Takes back a commit that failed.
+pub fn withdraw(disk: &dyn Disk, what: &Install<'_>) -> Result<(), InstallError> {
+    for name in [INTENT_STAGED, INTENT] {
+        let path = what.snapshot_dir.join(name);
+        match disk.unlink(&path) {
+            Err(source) if source.kind() != io::ErrorKind::NotFound => return Err(failed(&path)(source)),
+            _ => {}
+        }
+    }
+    disk.sync_dir(what.snapshot_dir).map_err(failed(what.snapshot_dir))
+}
+
 /// Does what was committed to. The writer has no file open, and none is begun before this returns.
 pub fn finish(disk: &dyn Disk, what: &Install<'_>) -> Result<(), InstallError> {
     let Install { log_dir, snapshot_dir, zxid, staged, name } = *what;

@@ -3,9 +3,10 @@
 //! disk; the simulation turns it by hand.
 //! Not here: threads, sleeping and time (`thread`), how a group is written (`writer`).
 
+use super::request::{self, RecoverUntil};
 use super::writer::{AppendError, LogFailure, LogWriter};
 use crate::limits::BATCH_BYTES_MAX;
-use ostler_replication::{Proposal, Zxid};
+use ostler_replication::{Epochs, Number, Proposal, Zxid};
 use std::collections::VecDeque;
 
 /// What the log is asked to do. Commands are carried out, and answered, in the order in which they were queued.
@@ -13,6 +14,12 @@ use std::collections::VecDeque;
 pub enum LogCommand {
     /// Make this durable; `Durable` answers, once for all proposals of a group.
     Append(Proposal),
+    /// Write the epoch files.
+    Persist { number: Number, epochs: Epochs },
+    /// End at `to`, once it is recovered until there.
+    Truncate { number: Number, to: Zxid, recover: RecoverUntil },
+    /// Put a snapshot that lies complete in the snapshots' directory, as `staged`, in place of the history, as `name`.
+    Install { number: Number, zxid: Zxid, staged: String, name: String },
     /// What is appended behind this goes to a new file. Not answered.
     Roll,
     /// Write the side mark and cut the segment; nothing is carried out any more. Not answered.
@@ -24,6 +31,22 @@ pub enum LogCommand {
 pub enum LogAnswer {
     /// Everything up to this zxid is on stable storage; always the last zxid of a proposal.
     Durable(Zxid),
+    Persisted {
+        number: Number,
+        epochs: Epochs,
+    },
+    /// False: there is no way to end there, and nothing has changed.
+    Truncated {
+        number: Number,
+        to: Zxid,
+        done: bool,
+    },
+    /// False: it could not be written, and nothing has changed.
+    Installed {
+        number: Number,
+        zxid: Zxid,
+        done: bool,
+    },
 }
 
 /// Commands that wait.
@@ -148,6 +171,16 @@ impl LogExecutor {
             Some(LogCommand::Append(proposal)) => {
                 work.group.push(proposal);
                 return self.log_group(&mut work.group);
+            }
+            Some(LogCommand::Persist { number, epochs }) => {
+                self.answers.push_back(request::persist(&self.writer, number, epochs)?);
+            }
+            Some(LogCommand::Truncate { number, to, recover }) => {
+                self.answers.push_back(request::cut(&mut self.writer, (number, to), recover)?);
+            }
+            Some(LogCommand::Install { number, zxid, staged, name }) => {
+                let answer = request::install(&mut self.writer, (number, zxid), (&staged, &name))?;
+                self.answers.push_back(answer);
             }
             Some(LogCommand::Roll) => {
                 self.writer.write_mark()?;

@@ -43,6 +43,8 @@ pub enum Method {
 pub struct LogSettings {
     /// The `version-2` directory under dataLogDir; made when missing.
     pub dir: PathBuf,
+    /// The one under dataDir: epoch files and snapshots.
+    pub snapshot_dir: PathBuf,
     /// `preAllocSize`.
     pub segment_bytes: u64,
     /// `txnLogSizeLimitInKb`: a new file once one holds more than this.
@@ -57,9 +59,12 @@ pub struct LogSettings {
 }
 
 impl LogSettings {
+    /// Snapshots lie in the same directory.
     pub fn new(dir: impl Into<PathBuf>) -> LogSettings {
+        let dir = dir.into();
         LogSettings {
-            dir: dir.into(),
+            snapshot_dir: dir.clone(),
+            dir,
             segment_bytes: crate::limits::SEGMENT_BYTES_DEFAULT,
             roll_bytes: None,
             method: Method::default(),
@@ -180,6 +185,21 @@ impl LogWriter {
 
     pub fn dir(&self) -> &Path {
         &self.settings.dir
+    }
+
+    pub fn snapshot_dir(&self) -> &Path {
+        &self.settings.snapshot_dir
+    }
+
+    pub fn disk(&self) -> &dyn Disk {
+        &*self.disk
+    }
+
+    /// The log's files end at `last` now, by other means than appending. No file is open.
+    pub fn go_on_behind(&mut self, last: Zxid) {
+        assert!(self.open.is_none(), "a file is open that may be gone");
+        self.last = last;
+        self.marked = last;
     }
 
     pub fn written(&self) -> Written {

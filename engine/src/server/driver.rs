@@ -364,6 +364,9 @@ impl Driver {
                 }
                 CoreInput::Durable(zxid)
             }
+            Tidings::Log(
+                LogAnswer::Persisted { .. } | LogAnswer::Truncated { .. } | LogAnswer::Installed { .. },
+            ) => unreachable!("a server without an ensemble asks the log for nothing of the kind"),
             Tidings::Space(space) => {
                 if space == LogSpace::Ok && self.space.is_low() {
                     tracing::info!("the log's disk has room again: writes are served");

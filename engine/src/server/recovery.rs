@@ -6,13 +6,15 @@ use crate::admin::{Counter, Counters, Summary};
 use crate::config::Config;
 use crate::io::disk::Disk;
 use crate::io::process;
-use crate::log::{self, RecoverSettings, Recovered, TruncateError, Truncation};
+use crate::log::epochs::EpochFiles;
+use crate::log::{self, RecoverSettings, RecoverUntil, Recovered};
 use crate::snapshot::{self, Contents, Loaded, Pinned, Progress, ReadOptions, SnapshotError};
 use crate::wire::txn::TxnDigest;
 use crate::world::{DigestCheck, Head, Mismatch, Restorer, Settings};
-use ostler_replication::{Epoch, Zxid};
+use ostler_replication::{Epochs, Zxid};
 use std::ops::ControlFlow;
 use std::path::PathBuf;
+use std::sync::{Arc, Mutex, PoisonError};
 use std::time::{Duration, Instant};
 
 /// `version-2` below `dataDir` and `dataLogDir`.
@@ -46,6 +48,11 @@ pub fn recover(
     counters: &Counters,
 ) -> Result<Recovery, StartError> {
     let begun = Instant::now();
+    if let Some(zxid) = log::quarantine::finish_interrupted(disk, &paths.logs, &paths.snapshots)
+        .map_err(StartError::Install)?
+    {
+        tracing::info!(%zxid, "finished the installation of a snapshot of the leader's");
+    }
     for path in snapshot::remove_leftovers(disk, &paths.snapshots).map_err(StartError::Purge)? {
         tracing::info!(path = %path.display(), "removed a snapshot that was not finished");
     }
@@ -116,21 +123,28 @@ pub fn recover_until(
     Ok((head, recovered))
 }
 
-/// Removes everything behind `to` from the disk; the state at `to`. It is recovered first: only what leads to a state is
-/// kept, and while that can still fail nothing has been changed.
-pub fn truncate(
-    disk: &dyn Disk,
-    paths: &Paths,
-    config: &Config,
+/// For the log's queue: [`recover_until`] on its thread, with the state left in `state`. Until that is taken there are two
+/// worlds in memory.
+pub fn recover_for_truncation(
+    disk: Arc<dyn Disk>,
+    paths: Paths,
+    config: Config,
     seed: [u64; 2],
-    (to, current_epoch): (Zxid, Epoch),
-    ahead: bool,
-) -> Result<Head, TruncateError> {
-    let (head, recovered) = recover_until(disk, paths, config, seed, to, ahead)
-        .map_err(|error| TruncateError::NotOurs { to, reason: error.to_string() })?;
-    let what = Truncation { log_dir: &paths.logs, snapshot_dir: &paths.snapshots, current_epoch, to };
-    log::truncate(disk, &what, &recovered)?;
-    Ok(head)
+    to: Zxid,
+    state: Arc<Mutex<Option<Head>>>,
+) -> RecoverUntil {
+    RecoverUntil(Box::new(move || {
+        let (head, recovered) =
+            recover_until(&*disk, &paths, &config, seed, to, true).map_err(|error| error.to_string())?;
+        *state.lock().unwrap_or_else(PoisonError::into_inner) = Some(head);
+        Ok(recovered)
+    }))
+}
+
+/// The epochs of a member of an ensemble whose history ends at `last`; makes its epoch files when they are missing, and
+/// repairs what a crash between history and epoch leaves.
+pub fn epochs(disk: &dyn Disk, paths: &Paths, last: Zxid) -> Result<Epochs, StartError> {
+    EpochFiles::new(disk, &paths.snapshots).load(last).map_err(StartError::Epochs)
 }
 
 /// What the log is replayed upon.
@@ -397,9 +411,23 @@ mod tests {
         let mut damaged = std::fs::read(&path).unwrap();
         damaged[16 + 19 * record + 20] ^= 1;
         std::fs::write(&path, &damaged).unwrap();
-        let cut = |to| truncate(&RealDisk, &paths, &config, [1, 2], (Zxid(to), Epoch(0)), true);
+        let cut = |to| {
+            let state = Arc::new(Mutex::new(None));
+            let to = Zxid(to);
+            let (disk, paths, config) = (Arc::new(RealDisk), paths.clone(), config.clone());
+            let recover = recover_for_truncation(disk, paths.clone(), config, [1, 2], to, state.clone());
+            let recovered = (recover.0)()?;
+            let what = log::Truncation {
+                log_dir: &paths.logs,
+                snapshot_dir: &paths.snapshots,
+                current_epoch: ostler_replication::Epoch(0),
+                to,
+            };
+            log::truncate(&RealDisk, &what, &recovered).map_err(|error| error.to_string())?;
+            Ok::<_, String>(state.lock().unwrap().take().unwrap())
+        };
         for to in [101, 40] {
-            assert!(matches!(cut(to), Err(TruncateError::NotOurs { .. })));
+            assert!(cut(to).is_err());
         }
         assert_eq!(std::fs::read(&path).unwrap(), damaged);
         assert!(dir.join("snapshot.5a").exists());

@@ -7,6 +7,7 @@ mod history;
 mod install;
 mod order;
 mod random;
+mod request;
 mod threads;
 mod turn;
 

@@ -35,6 +35,7 @@ fn durable(events: &Receiver<LogEvent>, last: u64) {
             LogEvent::Answer(LogAnswer::Durable(zxid)) => assert!(zxid < Zxid(last)),
             LogEvent::Synced { txns, .. } => assert!(txns > 0),
             LogEvent::Space(level) => assert_eq!(level, LogSpace::Ok),
+            LogEvent::Answer(other) => panic!("{other:?}"),
             LogEvent::Failed(failure) => panic!("{failure}"),
         }
     }
@@ -106,7 +107,7 @@ fn a_failed_sync_is_told_once_and_ends_the_log() {
     let failure = loop {
         match events.recv_timeout(Duration::from_secs(20)).expect("the failure is told") {
             LogEvent::Failed(failure) => break failure,
-            LogEvent::Answer(LogAnswer::Durable(zxid)) => panic!("{zxid} cannot be durable"),
+            LogEvent::Answer(answer) => panic!("nothing can be durable: {answer:?}"),
             LogEvent::Space(_) | LogEvent::Synced { .. } => {}
         }
     };
@@ -133,6 +134,7 @@ fn a_full_disk_holds_writes_back_until_there_is_space() {
             match event {
                 LogEvent::Answer(LogAnswer::Durable(zxid)) => acknowledged = zxid.0,
                 LogEvent::Space(level) => told.push(level),
+                LogEvent::Answer(other) => panic!("{other:?}"),
                 LogEvent::Failed(failure) => panic!("{failure}"),
                 LogEvent::Synced { .. } => {}
             }
@@ -152,6 +154,7 @@ fn a_full_disk_holds_writes_back_until_there_is_space() {
         match events.recv_timeout(Duration::from_secs(20)).expect("writes go on") {
             LogEvent::Answer(LogAnswer::Durable(zxid)) if zxid == Zxid(last) => break,
             LogEvent::Answer(LogAnswer::Durable(_)) | LogEvent::Space(_) => {}
+            LogEvent::Answer(other) => panic!("{other:?}"),
             LogEvent::Failed(failure) => panic!("{failure}"),
             LogEvent::Synced { .. } => {}
         }
