@@ -109,6 +109,8 @@ pub struct Checker {
     /// Time in which the server ran, milliseconds; and since when the log has been taking nothing.
     pub running_ms: u64,
     pub full_since_ms: Option<u64>,
+    /// A sync may take so long, and what was decided meanwhile is proposed behind it.
+    pub sync_ms_most: u64,
     /// The disk was full at some time: writes may be refused.
     pub may_refuse: bool,
     pub figures: Figures,
@@ -175,6 +177,7 @@ impl Checker {
             known: 0,
             running_ms: 0,
             full_since_ms: None,
+            sync_ms_most: 0,
             may_refuse: false,
             figures: Figures::default(),
         }
@@ -409,7 +412,8 @@ impl Checker {
         let life = self.model.sessions.get(&session).ok_or("an unknown session expires")?;
         let timeout_ms = life.timeout_ms as u64;
         let now = self.running_ms;
-        let decided = self.full_since_ms.unwrap_or(now).min(now).saturating_sub(DECIDED_MS);
+        let decided = self.full_since_ms.unwrap_or(now).min(now);
+        let decided = decided.saturating_sub(DECIDED_MS.max(2 * self.sync_ms_most));
         let heard = self.sessions.get(&session).map_or(&[][..], |session| &session.heard_ms);
         let ends = heard.iter().skip(1).copied().chain([now]);
         let silent = heard.iter().zip(ends).any(|(from, to)| to >= decided && to - from >= timeout_ms);

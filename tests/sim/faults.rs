@@ -14,6 +14,10 @@ pub enum Fault {
     Stall {
         nanos: u64,
     },
+    /// One worker does not run for so long: its clients are not read, and the ring waits for it.
+    WorkerStall {
+        nanos: u64,
+    },
     /// Somebody sets the wall clock.
     WallClock {
         ahead_ms: i64,
@@ -53,11 +57,12 @@ impl Faults {
             self.full = false;
             return Fault::DiskFreed;
         }
-        match self.random.below(11) {
+        match self.random.below(13) {
             0..=1 => Fault::Kill,
             2..=4 => Fault::PowerCut { after_calls: self.random.below(80) },
             5 => Fault::Stall { nanos: self.random.below(9_000_000_000) },
             6 => Fault::Stall { nanos: self.random.below(400_000_000) },
+            9..=10 => Fault::WorkerStall { nanos: self.random.below(6_000_000_000) },
             8 => Fault::DiskFails { after_calls: self.random.below(60) },
             7 => Fault::WallClock { ahead_ms: self.random.below(200_000) as i64 - 100_000 },
             _ => {

@@ -1,33 +1,36 @@
-//! One machine: the real core, workers, log writer, snapshots and recovery over a simulated disk, network and clock, each
-//! turned by hand on one thread in any order. What `server::driver` does with threads is done here without.
-//! Not here: when who runs (`run`), clients, judging.
+//! One machine: production's driver, workers, log and recovery over a simulated disk, network and clock, each turned by
+//! hand on one thread in any order.
+//! Not here: when who runs (`run`), the log's threads (`log`), clients, judging.
 
 use crate::checker::{Checked, Checker};
 use crate::history::History;
+use crate::log::{self, LogPlace, Pace, SimLog};
 use crate::model::Request;
 use crate::net::{Flag, SharedNet, SimPoll, Waker, lock};
 use ostler_engine::admin::{FourLetter, Registry};
 use ostler_engine::config::{Config, Containers};
-use ostler_engine::core::{Core, CoreInput, CoreOutput, Now, Settings, Space};
-use ostler_engine::intake::{Bell, CoreRequest, Intake, intake};
+use ostler_engine::core::{Core, Now, Settings};
+use ostler_engine::intake::{Bell, bounded_intake};
 use ostler_engine::io::clock::{self, Clock};
 use ostler_engine::io::disk::Disk;
 use ostler_engine::io::disk_sim::SimDisk;
 use ostler_engine::limits;
-use ostler_engine::log::{AppendError, LogSettings, LogSpace, LogWriter, Method, Spares};
+use ostler_engine::log::{LogExecutor, LogFailure, LogSettings, LogWriter, Method, Spares};
 use ostler_engine::model::WallMillis;
-use ostler_engine::ring::{ConnRef, Event, Publisher, Wake, ring};
+use ostler_engine::ring::{ConnRef, Wake, ring};
+use ostler_engine::server::driver::{self, Driver, DriverMessage};
 use ostler_engine::server::recovery::{self, Paths};
-use ostler_engine::snapshot::{self, Compression, Pinned};
+use ostler_engine::snapshot::{self, Compression, Job};
 use ostler_engine::worker::watch::HashKey;
 use ostler_engine::worker::{AcceptLimits, Acceptor, Desk, Mailbox, Parts, Shared, Worker};
 use ostler_engine::world::{Head, Restorer, View};
-use ostler_replication::{Moment, Number, Outputs, Proposal, Solo, Zxid};
+use ostler_replication::{Moment, Outputs, Solo};
 use ostler_tests::random::Random;
-use std::collections::VecDeque;
-use std::ops::ControlFlow;
+use std::cell::RefCell;
+use std::rc::Rc;
+use std::sync::Arc;
 use std::sync::atomic::{AtomicI64, AtomicU64, Ordering};
-use std::sync::{Arc, Mutex, PoisonError};
+use std::sync::mpsc::{Receiver, channel};
 use std::time::Duration;
 
 /// Both clocks of the simulated world.
@@ -79,21 +82,40 @@ pub struct Shape {
     pub method: Method,
     pub ring_events: usize,
     pub outstanding_max: u32,
-    /// Longest sync, nanoseconds.
-    pub sync_nanos_most: u64,
+    pub pace: Pace,
+    pub batch_txns_max: u32,
+    /// Of all workers together.
+    pub intake_requests_max: usize,
+    pub intake_bytes_max: usize,
+    pub ring_bytes_max: usize,
+    /// Requests that the core takes in one turn.
+    pub turn_requests_max: usize,
+    pub log_proposals_max: usize,
 }
 
 impl Shape {
     pub fn chosen(random: &mut Random) -> Shape {
+        let tick_ms = *random.pick(&[100, 500, 2000]);
+        let tick_nanos = u64::from(tick_ms) * 1_000_000;
         Shape {
             workers: random.between(1, 3) as usize,
-            tick_ms: *random.pick(&[100, 500, 2000]),
+            tick_ms,
             snap_txns: *random.pick(&[20, 100, 100_000]),
             segment_bytes: if random.one_in(8) { 8 << 20 } else { 64 << 10 },
             method: *random.pick(&[Method::Direct, Method::Mapped, Method::Pwrite]),
             ring_events: *random.pick(&[2, 4, 64, limits::RING_EVENTS_MAX]),
             outstanding_max: *random.pick(&[2, 1000]),
-            sync_nanos_most: *random.pick(&[100_000, 5_000_000]),
+            pace: Pace {
+                usual_most: *random.pick(&[100_000, 5_000_000]),
+                // Now and then longer than any client's timeout, which is six ticks at most.
+                rare_most: if random.one_in(4) { 8 * tick_nanos } else { 300_000_000 },
+            },
+            batch_txns_max: *random.pick(&[2, 8, 1000]),
+            intake_requests_max: *random.pick(&[4, 64, limits::INTAKE_REQUESTS_MAX]),
+            intake_bytes_max: *random.pick(&[512, limits::INTAKE_BYTES_MAX]),
+            ring_bytes_max: *random.pick(&[2048, limits::RING_BYTES_MAX]),
+            turn_requests_max: *random.pick(&[1, 16, limits::CORE_STEP_REQUESTS_MAX]),
+            log_proposals_max: *random.pick(&[1, limits::LOG_QUEUE_PROPOSALS_MAX]),
         }
     }
 
@@ -106,6 +128,7 @@ impl Shape {
             session_timeout_ms_most: 20 * self.tick_ms,
             address_connections_max: 0,
             outstanding_requests_max: self.outstanding_max,
+            batch_txns_max: self.batch_txns_max,
             snap_txns: self.snap_txns,
             extended_types: true,
             containers: Containers { check_ms: 200, ..Containers::default() },
@@ -137,6 +160,10 @@ impl From<String> for Stopped {
 pub enum Plant {
     /// Takes what a failing disk did not do for done.
     BelievesFailingDisks,
+    /// Answers when it takes proposals, not when they are on the disk.
+    AnswersBeforeItSyncs,
+    /// Goes on without what a full disk had no room for.
+    DropsWhatFoundNoRoom,
     /// Takes what a setWatches2 has missed for seen.
     TellsNothingMissed,
     /// Takes what a setWatches2 has seen for missed.
@@ -146,8 +173,10 @@ pub enum Plant {
 }
 
 impl Plant {
-    pub const ALL: [Plant; 4] = [
+    pub const ALL: [Plant; 6] = [
         Plant::BelievesFailingDisks,
+        Plant::AnswersBeforeItSyncs,
+        Plant::DropsWhatFoundNoRoom,
         Plant::TellsNothingMissed,
         Plant::TellsAllAsMissed,
         Plant::ForgetsPersistentWatches,
@@ -160,7 +189,7 @@ impl Plant {
             && lists.makes_set_watches2()
         {
             match self {
-                Plant::BelievesFailingDisks => {}
+                Plant::BelievesFailingDisks | Plant::AnswersBeforeItSyncs | Plant::DropsWhatFoundNoRoom => {}
                 Plant::TellsNothingMissed => *relative = i64::MAX,
                 Plant::TellsAllAsMissed => *relative = 0,
                 Plant::ForgetsPersistentWatches => {
@@ -172,27 +201,12 @@ impl Plant {
     }
 }
 
-enum Command {
-    Append(Proposal),
-    Roll,
-}
-
-/// The log's thread.
-struct Log {
-    writer: LogWriter,
-    spares: Arc<Spares>,
-    told: Arc<Mutex<Vec<LogSpace>>>,
-    queue: VecDeque<Command>,
-    /// Appended in part: the disk is full.
-    group: Vec<Proposal>,
-    /// A sync that returns then, and what is durable by it.
-    syncing: Option<(u64, Zxid)>,
-}
-
 struct Seat {
     worker: Worker<SimPoll>,
     flag: Arc<Flag>,
     sleep: Sleep,
+    /// Its thread does not run until then.
+    stalled_until: u64,
 }
 
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
@@ -212,36 +226,56 @@ pub enum Actor {
     Snapshot,
 }
 
+/// What production's driver acts through here.
+struct Simulated;
+
+impl driver::Seams for Simulated {
+    type Log = SimLog;
+    type Snapshots = SimSnapshots;
+    type Clock = SimClock;
+    type PeerPoll = SimPoll;
+}
+
+/// A snapshot being written, done by then.
+type Underway = Rc<RefCell<Option<(u64, Job)>>>;
+
+struct SimSnapshots {
+    underway: Underway,
+    clock: SimClock,
+    random: Random,
+}
+
+impl driver::Snapshots for SimSnapshots {
+    fn offer(&mut self, job: Job) -> bool {
+        let mut underway = self.underway.borrow_mut();
+        if underway.is_some() {
+            return false;
+        }
+        *underway = Some((self.clock.nanos() + self.random.below(50_000_000), job));
+        true
+    }
+}
+
 pub struct Machine {
-    core: Core,
-    intake: Intake,
-    /// From the intake, not yet stepped.
-    taken: VecDeque<CoreRequest>,
-    publisher: Publisher<Event>,
-    proposals: VecDeque<Proposal>,
-    events: VecDeque<Event>,
-    news: VecDeque<CoreInput>,
+    driver: Driver<Simulated>,
+    mailbox: Arc<driver::Mailbox>,
     bell: Arc<Bell>,
     core_flag: Arc<Flag>,
     core_sleep: Sleep,
     seats: Vec<Seat>,
-    log: Log,
-    /// A snapshot being written, done by then.
-    snapshot: Option<(u64, View)>,
-    spares_due: u64,
+    log: Rc<RefCell<LogPlace>>,
+    snapshot: Underway,
+    /// The driver asks for a purge: the disk is full.
+    purges: Receiver<()>,
     paths: Paths,
     pub disk: SimDisk,
-    pub plant: Option<Plant>,
     clock: SimClock,
     net: SharedNet,
-    sync_nanos_most: u64,
     random: Random,
 }
 
 /// What later turns than this take for a stall is postponed (`server::threads`).
 const PATIENCE_NANOS: u64 = limits::WAIT_MS_MAX / 2 * 1_000_000;
-/// While the ring or the log's queue is full.
-const BLOCKED_NANOS: u64 = 1_000_000;
 
 struct NoDesk;
 
@@ -273,7 +307,9 @@ impl Machine {
         let wakers = || flags.iter().map(|flag| Box::new(Waker(flag.clone())) as Box<dyn Wake>).collect();
         let core_flag: Arc<Flag> = Arc::default();
         let bell = Arc::new(Bell::new(Box::new(Waker(core_flag.clone()))));
-        let (intake, submitters) = intake(bell.clone(), wakers());
+        let (intake, submitters) =
+            bounded_intake(bell.clone(), wakers(), shape.intake_requests_max, shape.intake_bytes_max);
+        let mailbox = Arc::new(driver::Mailbox::new(bell.clone()));
         let now = now_of(&clock);
         let mut begun = Outputs::new();
         let solo = Box::new(Solo::new(recovery.head.zxid(), &mut begun));
@@ -282,9 +318,8 @@ impl Machine {
         check_digest(&core.view())?;
         let (publisher, subscribers) = ring(shape.ring_events, core.first_event(), wakers());
 
-        let told: Arc<Mutex<Vec<LogSpace>>> = Arc::default();
-        let tell = told.clone();
-        let tell = move |space| tell.lock().unwrap_or_else(PoisonError::into_inner).push(space);
+        let teller = mailbox.clone();
+        let tell = move |space| teller.send(DriverMessage::Space(space));
         let settings = LogSettings {
             segment_bytes: shape.segment_bytes,
             method: shape.method,
@@ -293,7 +328,17 @@ impl Machine {
         let spares = Spares::open(shared_disk.clone(), &settings, false, Box::new(tell))
             .map_err(|error| error.to_string())?;
         let writer = LogWriter::new(shared_disk, settings, spares.clone(), core.view().zxid());
-        let log = Log { writer, spares, told, queue: VecDeque::new(), group: Vec::new(), syncing: None };
+        let log = LogPlace::new(log::Parts {
+            executor: LogExecutor::new(writer),
+            proposals_max: shape.log_proposals_max,
+            spares,
+            mailbox: mailbox.clone(),
+            pace: shape.pace,
+            clock: clock.clone(),
+            disk: disk.clone(),
+            random: random.fork(),
+        });
+        let log = Rc::new(RefCell::new(log));
 
         let shared = Shared::new(&config, shape.workers, Arc::new(NoDesk), random.word(), now.mono);
         let mails: Vec<_> = flags.iter().map(|flag| Mailbox::new(Box::new(Waker(flag.clone())))).collect();
@@ -316,48 +361,81 @@ impl Machine {
                 clock: Box::new(clock.clone()),
                 key: HashKey([random.word(), random.word()]),
             });
-            Seat { worker, flag, sleep: Sleep::Awake }
+            Seat { worker, flag, sleep: Sleep::Awake, stalled_until: 0 }
         });
         let seats = seats.collect();
         lock(&net).open(flags.clone());
-        Ok(Machine {
+        let snapshot = Underway::default();
+        let (purge, purges) = channel();
+        let driver = Driver::new(driver::Parts {
             core,
             intake,
-            taken: VecDeque::new(),
             publisher,
-            proposals: VecDeque::new(),
-            events: VecDeque::new(),
-            news: VecDeque::new(),
+            mailbox: mailbox.clone(),
+            log: SimLog(log.clone()),
+            membership: None,
+            snapshots: SimSnapshots {
+                underway: snapshot.clone(),
+                clock: clock.clone(),
+                random: random.fork(),
+            },
+            clock: clock.clone(),
+            counters: registry.thread(),
+            stop: Arc::default(),
+            purge,
+            settings: driver::Settings {
+                compression: Compression::Plain,
+                digest: config.digest,
+                ring_bytes_max: shape.ring_bytes_max,
+                turn_requests_max: shape.turn_requests_max,
+                give_back_memory: || {},
+            },
+        });
+        Ok(Machine {
+            driver,
+            mailbox,
             bell,
             core_flag,
             core_sleep: Sleep::Awake,
             seats,
             log,
-            snapshot: None,
-            spares_due: 0,
+            snapshot,
+            purges,
             paths,
             disk,
-            plant: None,
             clock,
             net,
-            sync_nanos_most: shape.sync_nanos_most,
             random,
         })
     }
 
+    pub fn plant(&mut self, plant: Option<Plant>) {
+        self.log.borrow_mut().plant = plant;
+    }
+
+    /// One worker's thread does not run for so long, those of the others and the core's do.
+    pub fn stall_worker(&mut self, nanos: u64) {
+        let index = self.random.below(self.seats.len() as u64) as usize;
+        self.seats[index].stalled_until = self.clock.nanos() + nanos;
+    }
+
+    pub fn set_pace(&mut self, pace: Pace) {
+        self.log.borrow_mut().pace = pace;
+    }
+
     /// At the last committed zxid.
     pub fn view(&self) -> View {
-        self.core.view()
+        self.driver.core().view()
     }
 
     /// Nothing is on its way to being committed or told.
     pub fn is_quiet(&self) -> bool {
-        self.core.is_quiet() && !self.has_requests() && self.proposals.is_empty() && self.events.is_empty()
+        self.driver.is_quiet()
     }
 
     /// The log has taken nothing for want of space.
     pub fn is_full(&self) -> bool {
-        !self.log.group.is_empty()
+        self.log.borrow().is_full()
     }
 
     /// Who can run now.
@@ -371,18 +449,18 @@ impl Machine {
             into.push(Actor::Core);
         }
         for (index, seat) in self.seats.iter().enumerate() {
-            if over(seat.sleep, &seat.flag) {
+            if seat.stalled_until <= now && over(seat.sleep, &seat.flag) {
                 into.push(Actor::Worker(index));
             }
         }
-        let log = &self.log;
-        if log.syncing.map_or(!log.queue.is_empty() && log.group.is_empty(), |(then, _)| then <= now) {
+        let log = self.log.borrow();
+        if log.due().is_some_and(|due| due <= now) {
             into.push(Actor::Log);
         }
-        if self.spares_due <= now {
+        if log.spares_due() <= now {
             into.push(Actor::Spares);
         }
-        if self.snapshot.as_ref().is_some_and(|(then, _)| *then <= now) {
+        if self.snapshot.borrow().as_ref().is_some_and(|(then, _)| *then <= now) {
             into.push(Actor::Snapshot);
         }
     }
@@ -393,10 +471,14 @@ impl Machine {
             Sleep::Awake => 0,
             Sleep::Until(then) => then,
         };
-        let due =
-            self.seats.iter().map(|seat| until(seat.sleep)).chain([until(self.core_sleep), self.spares_due]);
-        let due = due.chain(self.log.syncing.map(|(then, _)| then));
-        due.chain(self.snapshot.as_ref().map(|(then, _)| *then)).min().unwrap_or(0)
+        let log = self.log.borrow();
+        let due = self
+            .seats
+            .iter()
+            .map(|seat| until(seat.sleep).max(seat.stalled_until))
+            .chain([until(self.core_sleep)]);
+        let due = due.chain(log.due()).chain([log.spares_due()]);
+        due.chain(self.snapshot.borrow().as_ref().map(|(then, _)| *then)).min().unwrap_or(0)
     }
 
     pub fn turn(
@@ -408,7 +490,7 @@ impl Machine {
         match actor {
             Actor::Core => self.turn_core(checker, history)?,
             Actor::Worker(index) => self.turn_worker(index)?,
-            Actor::Log => self.turn_log(history)?,
+            Actor::Log => self.turn_log()?,
             Actor::Spares => self.turn_spares(),
             Actor::Snapshot => self.turn_snapshot(history),
         }
@@ -420,113 +502,42 @@ impl Machine {
 
     // --- the core's thread ------------------------------------------------------------------------------------------
 
-    fn turn_core(&mut self, checker: &mut Checker, history: &mut History) -> Checked {
+    /// As `server::threads` does with the same driver.
+    fn turn_core(&mut self, checker: &mut Checker, history: &mut History) -> Result<(), Stopped> {
         let woken = self.core_flag.take();
         if let Sleep::Until(_) = self.core_sleep {
             self.bell.disarm();
-            if !woken && self.has_core_work() {
-                return Err("the core slept over its work: a wake-up was lost".into());
+            if !woken && self.driver.has_work() {
+                return Err(Stopped::Wrong("the core slept over its work: a wake-up was lost".into()));
             }
         }
-        let now = now_of(&self.clock);
-        while let Some(news) = self.news.pop_front() {
-            self.core.step(news, now);
+        self.driver.turn();
+        let (proposed, failure) = {
+            let mut log = self.log.borrow_mut();
+            (log.take_proposed(), log.take_failure())
+        };
+        for proposal in proposed {
+            let range = format!("core proposes {:x}..{:x}", proposal.first.0, proposal.last.0);
+            history.note(self.clock.nanos(), range);
+            proposal.entries().try_for_each(|entry| checker.proposed(entry))?;
         }
-        self.act(checker, history)?;
-        for _ in 0..limits::CORE_STEP_REQUESTS_MAX {
-            if !self.takes_requests() {
-                break;
-            }
-            if self.taken.is_empty() {
-                self.intake.take(limits::CORE_AHEAD_REQUESTS, &mut self.taken);
-                self.core.foresee(&self.taken);
-            }
-            let Some(request) = self.taken.pop_front() else { break };
-            self.core.step(CoreInput::Request(request), now);
+        if let Some(failure) = failure {
+            return Err(self.failed(failure));
         }
-        self.core.turn(now);
-        self.act(checker, history)?;
         self.core_sleep = Sleep::Awake;
-        if !self.has_core_work() {
+        if !self.driver.has_work() {
             self.bell.arm();
-            let patience = if self.is_blocked() { BLOCKED_NANOS } else { PATIENCE_NANOS };
-            self.core_sleep = Sleep::Until(self.clock.nanos() + patience);
+            let patience = self.driver.patience();
+            self.core_sleep = Sleep::Until(self.clock.nanos() + patience.as_nanos() as u64);
         }
         Ok(())
     }
 
-    fn is_blocked(&self) -> bool {
-        !self.events.is_empty() || !self.proposals.is_empty()
-    }
-
-    fn takes_requests(&self) -> bool {
-        self.core.wants_requests() && !self.is_blocked()
-    }
-
-    fn has_requests(&self) -> bool {
-        !self.taken.is_empty() || !self.intake.is_empty()
-    }
-
-    fn has_core_work(&self) -> bool {
-        !self.news.is_empty() || self.core.has_work() || self.takes_requests() && self.has_requests()
-    }
-
-    fn act(&mut self, checker: &mut Checker, history: &mut History) -> Checked {
-        while let Some(output) = self.core.next_output() {
-            match output {
-                CoreOutput::Append { proposal, .. } => {
-                    history.note(
-                        self.clock.nanos(),
-                        format!("core proposes {:x}..{:x}", proposal.first.0, proposal.last.0),
-                    );
-                    for entry in proposal.entries() {
-                        checker.proposed(entry)?;
-                    }
-                    self.proposals.push_back(proposal);
-                }
-                CoreOutput::Publish(event) => self.events.push_back(event),
-                CoreOutput::RollLog => {
-                    self.append();
-                    self.log.queue.push_back(Command::Roll);
-                }
-                CoreOutput::TakeSnapshot(view) => {
-                    let then = self.clock.nanos() + self.random.below(50_000_000);
-                    self.snapshot = Some((then, view));
-                }
-                CoreOutput::Report(_) => {}
-                CoreOutput::Stop(reason) => return Err(reason),
-                CoreOutput::Persist { .. }
-                | CoreOutput::Truncate { .. }
-                | CoreOutput::Install { .. }
-                | CoreOutput::ReadHistory { .. }
-                | CoreOutput::Peer(_) => return Err("a standalone server has peers".into()),
-            }
+    fn failed(&self, failure: LogFailure) -> Stopped {
+        match self.disk.stopped() {
+            true => Stopped::Power,
+            false => Stopped::Failed(failure.to_string()),
         }
-        self.append();
-        self.publish();
-        Ok(())
-    }
-
-    fn append(&mut self) {
-        let room = limits::LOG_QUEUE_PROPOSALS_MAX.saturating_sub(self.log.queue.len());
-        let count = room.min(self.proposals.len());
-        self.log.queue.extend(self.proposals.drain(..count).map(Command::Append));
-    }
-
-    fn publish(&mut self) {
-        while let Some(event) = self.events.pop_front() {
-            let published =
-                self.publisher.publish(event, |worker, watching, event| event.concerns(worker, watching));
-            if let Err(event) = published {
-                self.events.push_front(event);
-                break;
-            }
-        }
-    }
-
-    fn tell_core(&mut self, news: CoreInput) {
-        self.news.push_back(news);
-        self.bell.ring();
     }
 
     // --- a worker's thread ------------------------------------------------------------------------------------------
@@ -549,99 +560,28 @@ impl Machine {
         Ok(())
     }
 
-    // --- the log's threads ------------------------------------------------------------------------------------------
+    // --- the log's threads, the snapshot's and the purge's ----------------------------------------------------------
 
-    fn turn_log(&mut self, history: &mut History) -> Result<(), Stopped> {
-        if let Some((_, zxid)) = self.log.syncing.take() {
-            self.tell_core(CoreInput::Durable { number: Number::default(), zxid });
-            return Ok(());
-        }
-        let failed = |error: String, disk: &SimDisk| match disk.stopped() {
-            true => Stopped::Power,
-            false => Stopped::Failed(error),
-        };
-        while let Some(command) = self.log.queue.pop_front() {
-            match command {
-                Command::Append(proposal) => self.log.group.push(proposal),
-                Command::Roll if self.log.group.is_empty() => {
-                    let rolled = self.log.writer.write_mark().and_then(|()| self.log.writer.roll());
-                    rolled.map_err(|error| failed(error.to_string(), &self.disk))?;
-                }
-                Command::Roll => {
-                    self.log.queue.push_front(Command::Roll);
-                    break;
-                }
-            }
-        }
-        self.log_group(history)
-    }
-
-    fn log_group(&mut self, history: &mut History) -> Result<(), Stopped> {
-        if self.log.group.is_empty() {
-            return Ok(());
-        }
-        let outcome = self.log.writer.append(self.log.group.iter());
-        let logged = self.log.writer.last();
-        let whole = self.log.group.iter().rev().map(|proposal| proposal.last).find(|last| *last <= logged);
-        self.log.group.retain(|proposal| proposal.last > logged);
-        let now = self.clock.nanos();
-        if let Some(zxid) = whole {
-            let took = match self.random.below(50) {
-                0 => self.random.below(300_000_000),
-                _ => self.random.below(self.sync_nanos_most),
-            };
-            self.log.syncing = Some((now + took, zxid));
-        }
-        match outcome {
-            Ok(()) => Ok(()),
-            Err(AppendError::NoSpace) => {
-                history.note(now, "log has no space".into());
-                self.hear_space();
-                Ok(())
-            }
-            Err(_) if self.disk.stopped() => Err(Stopped::Power),
-            Err(_) if self.plant == Some(Plant::BelievesFailingDisks) => {
-                let last = self.log.group.last().map(|proposal| proposal.last);
-                self.log.syncing = last.map(|last| (now, last));
-                self.log.group.clear();
-                Ok(())
-            }
-            Err(error) => Err(Stopped::Failed(format!("the log failed: {error:?}"))),
-        }
+    fn turn_log(&mut self) -> Result<(), Stopped> {
+        let turned = self.log.borrow_mut().turn();
+        turned.map_err(|failure| self.failed(failure))
     }
 
     fn turn_spares(&mut self) {
-        self.log.spares.prepare();
-        self.hear_space();
-        self.spares_due = self.clock.nanos() + self.random.between(1_000_000, 100_000_000);
-        if self.log.syncing.is_none() && !self.log.group.is_empty() {
-            // What a full disk kept waiting goes first; its outcome is found like any other's.
-            self.log.queue.push_front(Command::Append(self.log.group.remove(0)));
-            while let Some(proposal) = self.log.group.pop() {
-                self.log.queue.insert(1, Command::Append(proposal));
-            }
-        }
-    }
-
-    fn hear_space(&mut self) {
-        let told = std::mem::take(&mut *self.log.told.lock().unwrap_or_else(PoisonError::into_inner));
-        for space in told {
-            self.tell_core(CoreInput::Space(match space {
-                LogSpace::Ok => Space::Ok,
-                LogSpace::Reserve => Space::Reserve,
-                LogSpace::Floor => Space::Floor,
-                LogSpace::Full => Space::Full,
-            }));
+        self.log.borrow_mut().turn_spares();
+        if self.purges.try_iter().count() > 0 {
+            // Neither its outcome nor its being cut short by a power loss changes what is there to recover.
+            let _ = snapshot::make_room(&self.disk, &self.paths.logs, &self.paths.snapshots);
+            self.log.borrow().spares().retry();
         }
     }
 
     fn turn_snapshot(&mut self, history: &mut History) {
-        let Some((_, view)) = self.snapshot.take() else { return };
-        let zxid = view.zxid();
-        let source = Pinned { view, digest: true };
-        let mut go_on = |_| ControlFlow::Continue(());
+        let Some((_, job)) = self.snapshot.take() else { return };
+        let Job { source, compression, mut go_on } = job;
+        let zxid = source.zxid();
         let dir = &self.paths.snapshots;
-        let result = snapshot::writer::write(&self.disk, dir, &source, Compression::Plain, &mut go_on);
+        let result = snapshot::writer::write(&self.disk, dir, &*source, compression, &mut *go_on);
         history.note(
             self.clock.nanos(),
             format!("snapshot of {:x}: {}", zxid.0, if result.is_ok() { "ok" } else { "failed" }),
@@ -649,10 +589,11 @@ impl Machine {
         if result.is_ok() && self.random.one_in(2) {
             // Neither its outcome nor its being cut short by a power loss changes what is there to recover.
             let _ = snapshot::purge(&self.disk, &self.paths.logs, dir, 3);
-            self.log.spares.retry();
+            self.log.borrow().spares().retry();
         }
         drop(source);
-        self.tell_core(CoreInput::SnapshotEnded(result.ok().map(|written| written.file_bytes)));
+        let bytes = result.ok().map(|written| written.file_bytes);
+        self.mailbox.send(DriverMessage::Snapshot(bytes));
     }
 }
 

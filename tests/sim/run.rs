@@ -100,11 +100,16 @@ impl Run {
         self.faulty = false;
         self.disk.stop_at(u64::MAX);
         self.disk.set_capacity(None);
+        let patience = SETTLE_NANOS + self.shape.pace.rare_most;
+        self.shape.pace = self.shape.pace.calm();
+        if let Some(machine) = &mut self.machine {
+            machine.set_pace(self.shape.pace);
+        }
         let now = self.clock.nanos();
         self.clients.iter_mut().for_each(|client| client.finish(now));
         // Events may still be on their way to a client that has all its answers.
         while !self.is_settled() || self.checker()?.settled().is_err() {
-            if self.clock.nanos() > now + SETTLE_NANOS {
+            if self.clock.nanos() > now + patience {
                 self.checker()?.settled()?;
                 return Err("the server never comes to rest".into());
             }
@@ -256,6 +261,12 @@ impl Run {
                 self.note_running(if nanos >= 300_000_000 { nanos - 100_000_000 } else { 0 });
                 Ok(())
             }
+            Fault::WorkerStall { nanos } => {
+                if let Some(machine) = &mut self.machine {
+                    machine.stall_worker(nanos);
+                }
+                Ok(())
+            }
             Fault::WallClock { ahead_ms } => {
                 self.clock.set_wall_ahead(ahead_ms);
                 Ok(())
@@ -331,10 +342,11 @@ impl Run {
             let (shape, random) = (&self.shape, self.random.fork());
             match Machine::start(shape, self.disk.clone(), self.clock.clone(), self.net.clone(), random) {
                 Ok(mut machine) => {
-                    machine.plant = self.plant;
+                    machine.plant(self.plant);
                     self.faults.restarted();
                     let view = machine.view();
                     let checker = self.checker.get_or_insert_with(|| Checker::new(&view));
+                    checker.sync_ms_most = self.shape.pace.rare_most / 1_000_000;
                     checker.recovered(&view)?;
                     let note = format!("the server has recovered {:x}", view.zxid().0);
                     self.history.note(self.clock.nanos(), note);
