@@ -121,6 +121,8 @@ pub struct Election {
     /// The votes of those who have decided, of whatever round.
     decided: BTreeMap<ServerId, Cast>,
     early: BTreeMap<ServerId, Notification>,
+    /// Configurations of voters that are not this server's, and what is wrong with them if anything is.
+    foreign: BTreeMap<ServerId, (String, Option<String>)>,
     /// What was decided last.
     current: Vote,
     outcome: Option<Vote>,
@@ -155,6 +157,7 @@ impl Election {
             votes: BTreeMap::new(),
             decided: BTreeMap::new(),
             early: BTreeMap::new(),
+            foreign: BTreeMap::new(),
             current: nothing,
             outcome: None,
             interval_ms: settings.interval_ms_min,
@@ -169,6 +172,7 @@ impl Election {
         let known = known(&committed, last_seen.as_deref());
         self.connections.set_known(greeting(self.me, &committed, &self.settings), known);
         self.quorums = Quorums::new(committed, last_seen);
+        self.foreign.clear();
     }
 
     /// There is no leader any more, and what this server holds cannot be said yet.
@@ -242,6 +246,7 @@ impl Election {
             return;
         }
         let peer = link.peer;
+        self.compare(peer, n.config.as_deref());
         if !self.quorums.is_voter(peer) {
             // So observers, and servers that have yet to be taken in, learn who leads.
             let vote = Vote { round: self.round, ..self.current };
@@ -329,6 +334,32 @@ impl Election {
             let _ = write!(words, "{comma}server {} {how}", voter.0);
         }
         words
+    }
+
+    /// Voters whose configuration does not fit this server's, in words; empty when there are none. Nothing else is done
+    /// about it: it is how servers are added one by one, and how ensembles are torn apart by mistake.
+    pub fn disagreements(&self) -> String {
+        let each = self.foreign.iter().filter_map(|(id, (_, wrong))| {
+            wrong.as_ref().map(|wrong| format!("server {} has {wrong}", id.0))
+        });
+        each.collect::<Vec<String>>().join(", ")
+    }
+
+    fn compare(&mut self, peer: ServerId, config: Option<&str>) {
+        let Some(config) = config.filter(|_| self.quorums.is_voter(peer)) else { return };
+        if config == self.quorums.committed().text() {
+            self.foreign.remove(&peer);
+        } else if self.foreign.get(&peer).is_none_or(|(known, _)| known != config) {
+            let wrong = match Members::parse(config) {
+                Err(bad) => Some(format!("a configuration that cannot be read ({bad})")),
+                Ok(members) if members.voters() != self.quorums.committed().voters() => {
+                    let ids: Vec<String> = members.voters().iter().map(|id| id.0.to_string()).collect();
+                    Some(format!("a configuration with the voters {}", ids.join(" ")))
+                }
+                Ok(_) => None,
+            };
+            self.foreign.insert(peer, (config.to_string(), wrong));
+        }
     }
 
     /// Tells every voter what this server proposes, itself included.

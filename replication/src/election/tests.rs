@@ -580,6 +580,31 @@ fn a_stranger_is_told_who_leads() {
 }
 
 #[test]
+fn configurations_that_do_not_fit_are_told_of_and_do_no_harm() {
+    let mut election = Election::new(ServerId(2), members(3, 0), true, ElectionSettings::default());
+    let (now, mut out) = (Moment(0), Outputs::new());
+    election.look(Some(Zxid(0)), Epoch(0), now, &mut out);
+    let link = Link { peer: ServerId(3), number: 1 };
+    election.linked(link, false, Vec::new(), now, &mut out);
+    let mut check = |config: &str, expected: &str| {
+        let config = Some(config.to_string());
+        let state = PeerState::Looking;
+        let n = Notification { state, leader: 9, zxid: 0, round: 1, epoch: 0, version: 2, config };
+        election.received(link, n, now, &mut out);
+        assert_eq!(election.disagreements(), expected);
+        assert_eq!(election.proposal().leader, 2);
+    };
+    check(
+        "",
+        "server 3 has a configuration that cannot be read (no server.N is a participant, so nobody could ever lead)",
+    );
+    check("server.3=h3:1:2\nserver.4=h4:1:2", "server 3 has a configuration with the voters 3 4");
+    check("server.1=x:1:2\nserver.2=x:3:4\nserver.3=x:5:6", "");
+    check("server.3=h3:1:2", "server 3 has a configuration with the voters 3");
+    check(members(3, 0).text(), "");
+}
+
+#[test]
 fn every_disturbance_ends_in_one_leader() {
     for seed in 0..120 {
         let voters = if seed % 2 == 0 { 3 } else { 5 };

@@ -125,3 +125,6 @@ pub enum QuorumPacket {
     /// A type that nobody knows here; such are passed over.
     Unknown(i32),
 }
+
+#[cfg(test)]
+mod tests;
