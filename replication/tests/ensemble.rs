@@ -310,3 +310,105 @@ fn the_same_run_twice_is_the_same() {
     };
     assert_eq!(run(), run());
 }
+
+/// Steele, Lea and Flood's splitmix64.
+struct Random(u64);
+
+impl Random {
+    fn below(&mut self, bound: u64) -> u64 {
+        self.0 = self.0.wrapping_add(0x9e37_79b9_7f4a_7c15);
+        let mut z = self.0;
+        z = (z ^ z >> 30).wrapping_mul(0xbf58_476d_1ce4_e5b9);
+        z = (z ^ z >> 27).wrapping_mul(0x94d0_49bb_1331_11eb);
+        (z ^ z >> 31) % bound
+    }
+}
+
+/// One walk: whatever may happen next, in any order, with crashes, cuts and broken connections; then healing.
+fn walk(seed: u64) {
+    let mut random = Random(seed);
+    let (voters, observers) = [(3, 0), (3, 1), (5, 0), (5, 1), (2, 0)][random.below(5) as usize];
+    let mut net = Net::new(voters, observers);
+    let servers = voters + observers;
+    for id in 1..=servers {
+        net.host(id).settings.cache.txns = [1, 3, 500][random.below(3) as usize];
+        net.start(id);
+    }
+    let (steps, faults) = (2000 + random.below(2000), 1 + random.below(40));
+    let mut what = 0;
+    for _ in 0..steps {
+        let id = 1 + random.below(servers);
+        match random.below(1000) {
+            n if n < faults => match random.below(6) {
+                0 | 1 => {
+                    let done = random.below(4) as usize;
+                    net.crash(id, done);
+                }
+                2 => {
+                    let other = 1 + random.below(servers);
+                    net.break_links(id, other);
+                }
+                3 => {
+                    let other = 1 + random.below(servers);
+                    net.cut.insert((id, other));
+                }
+                4 => net.cut.clear(),
+                _ => net.host(id).is_log_held = true,
+            },
+            n if n < 2 * faults => {
+                if net.hosts[&id].ensemble.is_none() {
+                    net.start(id);
+                }
+                net.host(id).is_log_held = false;
+            }
+            n if n < 2 * faults + 100 => {
+                if net.hosts[&id].core.role == Some(Role::Leading) {
+                    let batch: Vec<u64> = (0..1 + random.below(3))
+                        .map(|_| {
+                            what += 1;
+                            what
+                        })
+                        .collect();
+                    net.propose(id, &batch);
+                }
+            }
+            n if n < 2 * faults + 110 => {
+                if net.hosts[&id].core.role == Some(Role::Leading) {
+                    net.step(id, Input::Barrier(Ticket(seed)));
+                }
+            }
+            _ => {
+                let events = net.events();
+                if events.is_empty() || random.below(60) == 0 {
+                    net.next_timers();
+                } else {
+                    let (_, event) = events[random.below(events.len() as u64) as usize];
+                    net.perform(event);
+                }
+            }
+        }
+    }
+    net.cut.clear();
+    for id in 1..=servers {
+        net.host(id).is_log_held = false;
+        if net.hosts[&id].ensemble.is_none() {
+            net.start(id);
+        }
+    }
+    net.until_all_serve();
+    let leader = net.leader().unwrap();
+    net.propose(leader, &[u64::MAX]);
+    net.run_ms(2000);
+    net.until_all_serve();
+    net.check_all_equal();
+}
+
+#[test]
+fn random_walks_lose_nothing() {
+    let first: u64 = std::env::var("SEED").ok().and_then(|seed| seed.parse().ok()).unwrap_or(1);
+    let count: u64 = std::env::var("WALKS").ok().and_then(|count| count.parse().ok()).unwrap_or(7);
+    for seed in first..first + count {
+        println!("seed={seed}");
+        walk(seed);
+    }
+}

@@ -17,9 +17,13 @@ const STRANGERS_MAX: usize = 64;
 const REDIAL_MS_MIN: u64 = 100;
 const REDIAL_MS_MAX: u64 = 3200;
 
+/// A connection that lived as long did not fall to handshakes that crossed.
+const SETTLED_MS: u64 = 3200;
+
 /// A connection in use.
 struct Line {
     link: Link,
+    since: Moment,
     sent_bytes: u64,
     drained_bytes: u64,
 }
@@ -38,6 +42,8 @@ struct Peer {
     pending: Option<Arc<[u8]>>,
     last: Option<Arc<[u8]>>,
     failures: u32,
+    /// Connections, one after the other, that the peer had opened and that did not live long.
+    short_lived: u32,
     /// Before this it is not dialled again.
     redial_at: Option<Moment>,
 }
@@ -154,7 +160,7 @@ impl Connections {
         peer.down_from = None;
         if link.peer < self.me {
             out.push_back(Output::Send(link, self.handshake.clone()));
-            return self.keep(link, self.handshake.len(), out);
+            return self.keep(link, self.handshake.len(), now, out);
         }
         if peer.line.is_some() {
             // It has come by itself meanwhile; a handshake now would only make it connect once more.
@@ -175,7 +181,7 @@ impl Connections {
         let peer = self.peers.entry(id).or_default();
         peer.down_from = None;
         if is_anonymous || id > self.me {
-            return self.keep(link, 0, out);
+            return self.keep(link, 0, now, out);
         }
         if let Some(line) = peer.line.take() {
             out.push_back(Output::Hang(line.link, "the peer has begun anew".to_string()));
@@ -195,9 +201,9 @@ impl Connections {
     }
 
     /// This connection is the one from now on.
-    fn keep(&mut self, link: Link, sent: usize, out: &mut Outputs) {
+    fn keep(&mut self, link: Link, sent: usize, now: Moment, out: &mut Outputs) {
         let peer = self.peers.entry(link.peer).or_default();
-        let line = Line { link, sent_bytes: sent as u64, drained_bytes: sent as u64 };
+        let line = Line { link, since: now, sent_bytes: sent as u64, drained_bytes: sent as u64 };
         if let Some(older) = peer.line.replace(line) {
             out.push_back(Output::Hang(older.link, "a newer connection has taken its place".to_string()));
         }
@@ -227,8 +233,16 @@ impl Connections {
             return;
         }
         let Some(peer) = self.peers.get_mut(&link.peer) else { return };
-        peer.line = None;
+        let Some(line) = peer.line.take() else { return };
         if self.is_eager {
+            if link.peer > self.me {
+                // A larger server that is shown a handshake gives up the connection that stands and opens another. If this
+                // is that one's end, the other is on its way, and a handshake now would end it as well: so on for ever.
+                let is_settled = now.since(line.since) >= SETTLED_MS * 1_000_000;
+                peer.short_lived = if is_settled { 0 } else { peer.short_lived.saturating_add(1) };
+                let ms = (REDIAL_MS_MIN << peer.short_lived.saturating_sub(1).min(16)).min(REDIAL_MS_MAX);
+                peer.redial_at = Some(now.plus_millis(ms));
+            }
             // What was sent last may not have arrived.
             if peer.pending.is_none() {
                 peer.pending = peer.last.clone();
@@ -378,6 +392,8 @@ mod tests {
         case.accepted(3, 8).check("send 3.8 b");
         // A dial that was under way when it came is given up before it can confuse anybody.
         case.unlinked(3, 8)
+            .check("")
+            .at(100)
             .check("dial 3")
             .accepted(3, 9)
             .check("send 3.9 b")

@@ -516,6 +516,7 @@ impl Net {
     }
 
     pub fn perform(&mut self, event: Event) {
+        self.connections.retain(|_, connection| connection.ends.iter().any(|end| !end.is_closed));
         match event {
             Event::Dial(sequence) => self.dialled(sequence),
             Event::Deliver { connection, end } => self.deliver(connection, end),
@@ -716,6 +717,11 @@ impl Net {
             self.perform(event);
             return true;
         }
+        self.next_timers()
+    }
+
+    /// Time goes on to the next timer, and it rings. False when there is none.
+    pub fn next_timers(&mut self) -> bool {
         let Some(at) = self.next_timeout() else { return false };
         self.now = self.now.max(at);
         let now = self.now;
@@ -730,18 +736,21 @@ impl Net {
 
     /// Everything that needs no timer.
     pub fn quiesce(&mut self) {
-        for _ in 0..100_000 {
+        for _ in 0..20_000 {
             let Some(&(_, event)) = self.events().first() else { return };
             self.perform(event);
         }
-        panic!("no quiet: {:#?}", &self.trace[self.trace.len().saturating_sub(40)..]);
+        panic!("no quiet: {}\n{}", self.due(), self.tail());
     }
 
     pub fn run_ms(&mut self, ms: u64) {
         let end = self.now.plus_millis(ms);
         self.quiesce();
+        let mut turns = 0;
         while self.next_timeout().is_some_and(|at| at <= end) && self.turn() {
             self.quiesce();
+            turns += 1;
+            assert!(turns < 3_000, "a timer does not stop ringing: {}\n{}", self.due(), self.tail());
         }
         self.now = self.now.max(end);
     }
@@ -749,10 +758,20 @@ impl Net {
     /// Runs until it holds, for at most a simulated minute.
     pub fn until(&mut self, what: &str, holds: impl Fn(&Net) -> bool) {
         let end = self.now.plus_millis(60_000);
-        while !holds(self) {
+        for turn in 0.. {
+            if holds(self) {
+                return;
+            }
+            assert!(turn < 20_000, "{}goes round in circles: {what}\n{}", self.due(), self.tail());
             assert!(self.now < end, "never: {what}\n{}", self.tail());
             assert!(self.turn(), "nothing left to happen: {what}\n{}", self.tail());
         }
+    }
+
+    fn due(&self) -> String {
+        let ensembles = self.hosts.iter().filter_map(|(id, host)| Some((id, host.ensemble.as_ref()?)));
+        let lines = ensembles.map(|(id, it)| format!("{id}: {:?} {:?}\n", it.next_timeout(), it.status()));
+        format!("now {:?}\n{}", self.now, lines.collect::<String>())
     }
 
     pub fn tail(&self) -> String {
