@@ -53,10 +53,6 @@ use threads::{CoreThread, JointThread, WorkerThread};
 /// Why a server does not start. Nothing runs then, and no data was changed but for a torn tail of the log.
 #[derive(Debug)]
 pub enum StartError {
-    /// Members of ensembles are not run yet.
-    Ensemble {
-        voters: usize,
-    },
     Directory(DirectoryError),
     /// None of the snapshots loads, or they cannot be read.
     Snapshot(LoadError),
@@ -100,11 +96,6 @@ pub enum StartError {
 impl fmt::Display for StartError {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         match self {
-            StartError::Ensemble { voters } => write!(
-                f,
-                "{voters} voting servers make an ensemble, which this version cannot join yet. To run this server alone, \
-                 leave one `server.` line or none"
-            ),
             StartError::Directory(error) => error.fmt(f),
             StartError::Snapshot(error) => write!(
                 f,
@@ -175,9 +166,6 @@ impl Server {
 
     /// As if the process were allowed so many CPUs.
     fn start_on(config: Config, cpus: usize) -> Result<Server, StartError> {
-        if let Some(ensemble) = &config.ensemble {
-            return Err(StartError::Ensemble { voters: ensemble.voters() });
-        }
         let listener = config.client.ok_or(StartError::NoListener)?;
         let directories = Directories::take(&config).map_err(StartError::Directory)?;
         let paths = Paths::of(&config);

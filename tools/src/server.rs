@@ -143,7 +143,7 @@ fn tell_starter(environment: &Environment) {
 fn code(error: &StartError) -> i32 {
     match error {
         StartError::Directory(_) => exit::DATA_DIR,
-        StartError::NoListener | StartError::Ensemble { .. } => exit::CONFIG,
+        StartError::NoListener => exit::CONFIG,
         _ => exit::ERROR,
     }
 }

@@ -26,7 +26,7 @@ pub use mapping::EXIT_DISK;
 pub use mark::Mark;
 pub use record::{
     At, Behind, FILE_HEADER_BYTES, FileId, Origin, Problem, RECORD_EXTRA_BYTES, Record, TRAILER_BYTES,
-    file_header, origin, put_epoch_record, put_record, record_at,
+    file_header, is_undecodable_request, origin, put_epoch_record, put_record, record_at,
 };
 pub use recover::{
     Apply, Cut, LogEnd, Proof, RecoverError, RecoverSettings, Recovered, has_records, recover,

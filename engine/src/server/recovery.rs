@@ -69,7 +69,8 @@ pub fn recover(
     // An ensemble's history changes its epoch behind any txn, and its directory may be opened by a server that stands alone.
     let of_ensemble = log::epochs::is_of_ensemble(disk, &paths.snapshots)
         .map_err(|source| StartError::Io { path: paths.snapshots.clone(), source })?;
-    let log_settings = RecoverSettings { repair: true, alone: !of_ensemble, until: None };
+    let log_settings =
+        RecoverSettings { repair: true, alone: !of_ensemble && config.ensemble.is_none(), until: None };
     let recovered = replay::replay(disk, &paths.logs, base, log_settings, &mut head, ahead, &mut digests)
         .map_err(StartError::Log)?;
     say_mismatches(&digests);

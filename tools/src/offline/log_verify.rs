@@ -4,7 +4,8 @@
 use super::{EXIT_DAMAGED, EXIT_OK, Failure, at, file_name, open, version_dir};
 use ostler_engine::io::disk::RealDisk;
 use ostler_engine::log::{
-    Found, LogFile, Origin, Problem, Record, RecoverSettings, epochs, log_files, recover, scan,
+    Found, LogFile, Origin, Problem, Record, RecoverSettings, epochs, is_undecodable_request, log_files,
+    recover, scan,
 };
 use ostler_engine::model::SessionId;
 use ostler_engine::snapshot::{LoadError, ReadOptions, Restore, SnapshotNode, load_newest};
@@ -237,7 +238,7 @@ impl Report {
 /// The next zxid, the start of a later epoch, or the one record Apache logs under the zxid of the record before it.
 fn follows(last: Zxid, record: &Record<'_>) -> bool {
     let zxid = record.zxid;
-    let undecodable = record.is_undecodable_request();
+    let undecodable = is_undecodable_request(record.entry);
     last.0.checked_add(1) == Some(zxid.0)
         || (zxid.epoch() > last.epoch() && (zxid.counter() == 1 || (zxid.counter() == 0 && undecodable)))
         || (zxid == last && undecodable)
