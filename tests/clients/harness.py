@@ -217,20 +217,25 @@ def _arguments(description):
     return parser.parse_args()
 
 
-def main(description, lines=()):
+def main_without_server(description):
+    """As `main`, for checks that start all their servers themselves; they get `None`."""
+    main(description, has_server=False)
+
+
+def main(description, lines=(), has_server=True):
     args = _arguments(description)
     # A stop from outside must end the server too: turn it into an exception.
     signal.signal(signal.SIGTERM, lambda *_: sys.exit(143))
     signal.signal(signal.SIGALRM, _alarm)
     logging.getLogger("kazoo").setLevel(logging.CRITICAL)
-    server = Server(args.peer, args.server, lines)
+    server = Server(args.peer, args.server, lines) if has_server else None
     failures = 0
     try:
         for function in _checks:
             name = function.__name__
             if args.only and args.only not in name:
                 continue
-            if server.dir is None and getattr(function, "owns_server", False):
+            if server and server.dir is None and getattr(function, "owns_server", False):
                 print(f"skip {name}: the server is not ours to restart", flush=True)
                 continue
             began = time.monotonic()
@@ -244,12 +249,13 @@ def main(description, lines=()):
                 failures += 1
                 print(f"FAIL {name}: {type(error).__name__}: {error}", flush=True)
                 traceback.print_exc()
-            if server.process and server.process.poll() is not None:
+            if server and server.process and server.process.poll() is not None:
                 print(f"FAIL server: ended with {server.process.returncode} during {name}:\n{server.log()[-2000:]}", flush=True)
                 failures += 1
                 break
     finally:
-        server.end()
+        if server:
+            server.end()
         for ending in _endings:
             ending()
     # Client threads that a failed check left behind must not keep the suite alive.
