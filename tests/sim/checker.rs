@@ -131,6 +131,10 @@ pub struct Figures {
     pub reaped: u64,
     /// Ends of a server whose disk failed.
     pub failures: u64,
+    /// Groups that the core wrote itself.
+    pub written_here: u64,
+    /// Attempts of the log that found no space.
+    pub found_full: u64,
 }
 
 impl Figures {
@@ -146,6 +150,8 @@ impl Figures {
         self.refused += other.refused;
         self.reaped += other.reaped;
         self.failures += other.failures;
+        self.written_here += other.written_here;
+        self.found_full += other.found_full;
     }
 }
 

@@ -49,8 +49,8 @@ pub struct LogPlace {
     proposed: Vec<Proposal>,
     /// Of a write on the core's thread.
     failure: Option<LogFailure>,
-    /// Writes on the core's thread.
-    pub written_here: u64,
+    /// Writes on the core's thread, and attempts that found the disk full, since the machine last looked.
+    pub counts: (u64, u64),
     pub plant: Option<Plant>,
     pub pace: Pace,
     clock: SimClock,
@@ -112,7 +112,7 @@ impl LogPlace {
             mark_due: None,
             proposed: Vec::new(),
             failure: None,
-            written_here: 0,
+            counts: (0, 0),
             plant: None,
             pace,
             clock,
@@ -196,10 +196,10 @@ impl LogPlace {
         let executed = self.executor.execute(&mut self.work);
         let mut answers: Vec<LogAnswer> = std::iter::from_fn(|| self.executor.next_answer()).collect();
         match executed {
-            Ok(Executed::NoSpace) if self.plant == Some(Plant::DropsWhatFoundNoRoom) => {
-                self.work = LogWork::default();
+            Ok(executed) => {
+                self.is_full = executed == Executed::NoSpace;
+                self.counts.1 += u64::from(self.is_full);
             }
-            Ok(executed) => self.is_full = executed == Executed::NoSpace,
             Err(_) if self.plant == Some(Plant::BelievesFailingDisks) && !self.disk.stopped() => {
                 answers = last.map(LogAnswer::Durable).into_iter().collect();
                 self.work = LogWork::default();
@@ -218,7 +218,7 @@ impl LogPlace {
         if !is_idle || !has_room || bytes > limits::LOG_HERE_BYTES_MAX || self.random.one_in(8) {
             return false;
         }
-        self.written_here += 1;
+        self.counts.0 += 1;
         self.proposed.extend(proposals.iter().cloned());
         self.work.append(proposals.drain(..));
         match self.execute() {

@@ -162,8 +162,6 @@ pub enum Plant {
     BelievesFailingDisks,
     /// Answers when it takes proposals, not when they are on the disk.
     AnswersBeforeItSyncs,
-    /// Goes on without what a full disk had no room for.
-    DropsWhatFoundNoRoom,
     /// Takes what a setWatches2 has missed for seen.
     TellsNothingMissed,
     /// Takes what a setWatches2 has seen for missed.
@@ -173,10 +171,9 @@ pub enum Plant {
 }
 
 impl Plant {
-    pub const ALL: [Plant; 6] = [
+    pub const ALL: [Plant; 5] = [
         Plant::BelievesFailingDisks,
         Plant::AnswersBeforeItSyncs,
-        Plant::DropsWhatFoundNoRoom,
         Plant::TellsNothingMissed,
         Plant::TellsAllAsMissed,
         Plant::ForgetsPersistentWatches,
@@ -189,7 +186,7 @@ impl Plant {
             && lists.makes_set_watches2()
         {
             match self {
-                Plant::BelievesFailingDisks | Plant::AnswersBeforeItSyncs | Plant::DropsWhatFoundNoRoom => {}
+                Plant::BelievesFailingDisks | Plant::AnswersBeforeItSyncs => {}
                 Plant::TellsNothingMissed => *relative = i64::MAX,
                 Plant::TellsAllAsMissed => *relative = 0,
                 Plant::ForgetsPersistentWatches => {
@@ -494,6 +491,9 @@ impl Machine {
             Actor::Spares => self.turn_spares(),
             Actor::Snapshot => self.turn_snapshot(history),
         }
+        let (written_here, found_full) = std::mem::take(&mut self.log.borrow_mut().counts);
+        checker.figures.written_here += written_here;
+        checker.figures.found_full += found_full;
         match self.disk.stopped() {
             true => Err(Stopped::Power),
             false => Ok(()),

@@ -23,8 +23,8 @@ const USAGE: &str = "simulate [--seeds A..B] [--steps N] [--long] [--verbose]
   --seeds A..B   which runs (0..100); --long: 0..3000
   --steps N      turns with faults before the reckoning (5000)
   --verbose      every line of the history
-  --plant NAME   with a defect that must be found: BelievesFailingDisks, AnswersBeforeItSyncs, DropsWhatFoundNoRoom,
-                 TellsNothingMissed, TellsAllAsMissed, ForgetsPersistentWatches";
+  --plant NAME   with a defect that must be found: BelievesFailingDisks, AnswersBeforeItSyncs, TellsNothingMissed,
+                 TellsAllAsMissed, ForgetsPersistentWatches";
 
 struct Options {
     seeds: Range<u64>,
