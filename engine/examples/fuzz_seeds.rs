@@ -8,7 +8,8 @@ use ostler_engine::wire::txn::encode_entry;
 use ostler_engine::wire::{
     AclBytes, ConnectRequest, Create, CreateKind, JutePut, OpCode, Request, SubTxn, TxnBody, TxnHeader,
 };
-use ostler_replication::Zxid;
+use ostler_replication::packet::{self, LearnerInfo, Notification, PeerState, QuorumPacket, Side};
+use ostler_replication::{ServerId, Zxid};
 use std::borrow::Cow;
 use std::io;
 use std::path::Path;
@@ -51,7 +52,30 @@ fn main() -> io::Result<()> {
     });
     written?;
     put(dir, "snapshot", "whole", &bytes)?;
-    put(dir, "snapshot", "sections", &bytes[SNAPSHOT_HEAD_BYTES..bytes.len() - SNAPSHOT_TAIL_BYTES])
+    let sections = &bytes[SNAPSHOT_HEAD_BYTES..bytes.len() - SNAPSHOT_TAIL_BYTES];
+    put(dir, "snapshot", "sections", sections)?;
+    put(dir, "stream", "sections", &[&[0, 0], sections].concat())?;
+    for (name, bytes) in peers() {
+        put(dir, "peers", name, &[&[0, 0], &bytes[..]].concat())?;
+    }
+    Ok(())
+}
+
+/// First words, and what follows them.
+fn peers() -> [(&'static str, Vec<u8>); 4] {
+    let info = LearnerInfo { id: Some(ServerId(2)), protocol_version: 0x1_0000, config_version: 0 };
+    let (state, config) = (PeerState::Looking, Some("version=0".to_owned()));
+    let vote = Notification { state, leader: 2, zxid: 7, round: 1, epoch: 0, version: 2, config };
+    let proposal = QuorumPacket::Proposal { zxid: Zxid(9), entry: txns()[0].1.clone() };
+    [
+        ("handshake", packet::handshake::encode(ServerId(2), &["127.0.0.1:3888".to_owned()], false)),
+        ("vote", packet::notification::encode(&vote)),
+        (
+            "follower",
+            packet::quorum::encode(&QuorumPacket::FollowerInfo { accepted: Zxid(0), info }, Side::Learner),
+        ),
+        ("proposal", packet::quorum::encode(&proposal, Side::Leader)),
+    ]
 }
 
 fn put(dir: &Path, target: &str, name: &str, bytes: &[u8]) -> io::Result<()> {

@@ -1,5 +1,5 @@
 //! The engine of Ostler: a standalone coordination server as a library.
-//! Depends on `ostler-replication` for what is committed; knows no ensemble.
+//! Depends on `ostler-replication` for what is committed and for what servers say to each other; carries their bytes.
 
 pub mod admin;
 pub mod config;

@@ -5,12 +5,15 @@
 use ostler_engine::model::acl::{self, AclEntry};
 use ostler_engine::model::quota::QuotaText;
 use ostler_engine::model::{Schemes, path};
+use ostler_engine::snapshot::Image;
+use ostler_engine::snapshot::wire::{self, Ended};
 use ostler_engine::wire::frame::{Foreign, Front, front};
 use ostler_engine::wire::reply::ReplyHeader;
 use ostler_engine::wire::request::AclField;
 use ostler_engine::wire::{
     AclBytes, ConnectRequest, ConnectResponse, OpCode, Reader, Request, RequestHeader, TxnEntry,
 };
+use ostler_replication::packet::{self, Side};
 use std::alloc::{GlobalAlloc, Layout, System};
 use std::cell::Cell;
 use std::time::{SystemTime, UNIX_EPOCH};
@@ -94,6 +97,19 @@ fn all_decoders(input: &[u8]) {
         QuotaText::parse_usage(input).charge(1, -1);
         let _ = QuotaText::parse_limits(input).to_string();
     });
+    check("snapshot stream", input, |input| {
+        let mut all = Some(input);
+        let mut next = |held: &mut Vec<u8>| {
+            held.extend_from_slice(all.take().ok_or(Ended)?);
+            Ok(())
+        };
+        let _ = wire::restore(1 << 20, &mut next, &mut Image::default());
+    });
+    check("handshake", input, |input| drop(packet::handshake::decode(input)));
+    check("notification", input, |input| drop(packet::notification::decode(input)));
+    for side in [Side::Learner, Side::Leader] {
+        check("quorum packet", input, |input| drop(packet::quorum::decode(input, side, 1 << 20)));
+    }
     check("path", input, |input| {
         let text = String::from_utf8_lossy(input);
         let _ = (path::validate(&text), path::validate_delete(&text), path::split(&text));

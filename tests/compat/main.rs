@@ -2,6 +2,7 @@
 //! Not here: the formats themselves (golden bytes beside their codecs), damage and power cuts.
 
 mod snapshots;
+mod streams;
 
 use std::collections::BTreeMap;
 use std::path::Path;

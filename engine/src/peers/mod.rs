@@ -116,12 +116,23 @@ struct Connection {
     outbox: Outbox,
     /// The socket may have bytes, or its end.
     readable: bool,
+    /// Its end was reported, and is not again: it is read until then.
+    ending: bool,
 }
 
 impl Connection {
     fn new(port: Port, remote: SocketAddr, stage: Stage) -> Connection {
         let (inbox, outbox) = Default::default();
-        Connection { port, remote, stage, reading: Reading::Packets, inbox, outbox, readable: true }
+        Connection {
+            port,
+            remote,
+            stage,
+            reading: Reading::Packets,
+            inbox,
+            outbox,
+            readable: true,
+            ending: false,
+        }
     }
 
     fn may_read(&self) -> bool {
@@ -331,6 +342,7 @@ impl<P: Poll> Peers<P> {
                 Ready::Socket { token, readable, writable, closing } => {
                     let Some(Some(connection)) = self.connections.get_mut(token as usize) else { continue };
                     connection.readable |= readable || closing;
+                    connection.ending |= closing;
                     connection.outbox.blocked &= !writable;
                     if let Stage::Connecting(dial) = connection.stage {
                         self.see_connected(token, dial, now, inputs);
@@ -605,7 +617,7 @@ impl<P: Poll> Peers<P> {
         let read = match self.poll.read(token, &mut self.scratch[..most]) {
             Ok(0) => Some("the other side closed it".to_owned()),
             Ok(count) => {
-                connection.readable = count == most;
+                connection.readable = count == most || connection.ending;
                 let bytes = &self.scratch[..count];
                 match &mut connection.reading {
                     Reading::Snapshot(incoming) => incoming.put(bytes.to_vec()),

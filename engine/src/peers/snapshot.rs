@@ -112,9 +112,11 @@ impl Background for Threads {
         }
         let refused = answer.clone();
         let thread = thread::Builder::new().name("ostler-lookup".into()).spawn(move || {
-            answer(
-                (host.as_str(), 0).to_socket_addrs().map(|found| found.map(|address| address.ip()).collect()),
-            );
+            answer((host.as_str(), 0).to_socket_addrs().map(|found| {
+                // IPv4 first, as Java has it: a server binds the first address of its name.
+                let (v4, v6): (Vec<_>, Vec<_>) = found.map(|found| found.ip()).partition(IpAddr::is_ipv4);
+                v4.into_iter().chain(v6).collect()
+            }));
         });
         if let Err(error) = thread {
             refused(Err(error));

@@ -64,8 +64,12 @@ fn rig(me: u64, others: &[(u64, Place)], threads: bool) -> Rig {
     };
     let peers = Peers::new(poll, background, settings);
     let mut rig = Rig { peers, inputs: Vec::new(), now: Moment::from_millis(1000), _dir: dir };
+    let is_open = |door: &Door| matches!(door.state, doors::State::Open { .. });
     rig.turn();
-    rig.turn();
+    while !rig.peers.doors.iter().all(is_open) {
+        rig.peers.wait(Some(Duration::from_secs(10))).unwrap();
+        rig.turn();
+    }
     rig
 }
 
@@ -375,7 +379,11 @@ fn check_snapshot(threads: bool, breaks: bool) {
         assert_eq!((staged.zxid, staged.znodes), (image.zxid, image.nodes.len() as u64));
         learner.peers.background.discard(staged);
     }
-    assert_eq!(std::fs::read_dir(learner._dir.path()).unwrap().count(), 0);
+    // The thread that wrote the file removes it when it learns of the end.
+    while std::fs::read_dir(learner._dir.path()).unwrap().count() > 0 {
+        assert!(begun.elapsed() < Duration::from_secs(120));
+        std::thread::yield_now();
+    }
 }
 
 #[test]
