@@ -167,6 +167,30 @@ def paths_are_checked_before_they_are_sent(server):
     )
 
 
+@check
+def a_quote_groups_words_only_where_a_word_begins_with_it(server):
+    spellings = [
+        ('{"port":9092,"hosts":["a","b"]}', '{"port":9092,"hosts":["a","b"]}'),
+        ("""'{"a": "b c"}'""", '{"a": "b c"}'),
+        ('"two words"', "two words"),
+        ('"it\'s"', "it's"),
+        ("it's", "it's"),
+        ('x="y"', 'x="y"'),
+        ('"b', "b"),
+        (r'b\"c', r'b\"c'),
+        ("'\"'", '"'),
+        ('=""', '=""'),
+        ("-- --x", "--x"),
+    ]
+    expect(server, ("create /quotes", "Created /quotes"), *(
+        pair for typed, stored in spellings
+        for pair in ((f"set /quotes {typed}", ""), ("get /quotes", re.escape(stored)))
+    ), ('create /t"', 'Created /t"'), ('delete /t"', ""), (' "get /quotes', r'(?s).*Command not found  "get'))
+    assert 'Created /t"' in "".join(once(server, "create", '/t"', '{"a":"b c"}'))
+    assert once(server, "get", '/t"')[0] == '{"a":"b c"}'
+    expect(server, ('delete /t"', ""), ("delete /quotes", ""))
+
+
 GET_USAGE = r"""get \[-s\] \[-w\] \[-b\] \[-x\] path
  -b   Output data in base64 format
  -s   Print znode stats additionally

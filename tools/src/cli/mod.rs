@@ -3,6 +3,7 @@
 
 mod commands;
 mod format;
+mod line;
 mod options;
 mod quota;
 mod session;
@@ -382,7 +383,7 @@ impl Shell {
     }
 
     fn line(&mut self, line: &str) {
-        let words = options::split_line(line);
+        let words = line::split_line(line);
         if words.is_empty() {
             return;
         }
@@ -448,7 +449,7 @@ impl Shell {
         let number: usize = options::parse_number("redo", words.first().map_or("", String::as_str))?;
         let line = self.history.get(number).cloned();
         let line = line.ok_or_else(|| CliError::Malformed("Command index out of range".into()))?;
-        let words = options::split_line(&line);
+        let words = line::split_line(&line);
         if words.first().is_some_and(|word| word == "redo") {
             return Err(CliError::Malformed("No redoing redos".into()));
         }
@@ -504,12 +505,15 @@ impl rustyline::completion::Completer for Completion {
         at: usize,
         _: &rustyline::Context<'_>,
     ) -> rustyline::Result<(usize, Vec<String>)> {
-        let start = line[..at].rfind(' ').map_or(0, |blank| blank + 1);
+        let start = line::last_word_start(&line[..at]);
         let word = &line[start..at];
-        if start == 0 {
+        if line[..start].trim().is_empty() {
             let own = ["close", "connect", "history", "printwatches", "quit", "redo", "version"];
             let names = COMMANDS.iter().map(|command| command.name).chain(own);
-            return Ok((0, names.filter(|name| name.starts_with(word)).map(|n| format!("{n} ")).collect()));
+            return Ok((
+                start,
+                names.filter(|name| name.starts_with(word)).map(|n| format!("{n} ")).collect(),
+            ));
         }
         let (Some(session), Some(slash)) = (&self.session, word.rfind('/')) else {
             return Ok((start, vec![]));
@@ -531,13 +535,13 @@ mod tests {
 
     #[test]
     fn invocation_takes_apaches_options() {
-        let words = options::split_line("-server h:1/c -timeout 500 -r ls -s /");
+        let words = line::split_line("-server h:1/c -timeout 500 -r ls -s /");
         let invocation = parse_invocation(&words).unwrap().unwrap();
         assert_eq!(invocation.servers, "h:1/c");
         assert_eq!(invocation.timeout, Duration::from_millis(500));
         assert!(invocation.read_only);
         assert_eq!(invocation.command, ["ls", "-s", "/"]);
-        assert!(parse_invocation(&options::split_line("-nonsense")).is_err());
+        assert!(parse_invocation(&line::split_line("-nonsense")).is_err());
     }
 
     #[test]
