@@ -18,6 +18,11 @@ impl Options {
         let mut options = Options::default();
         let mut words = words.iter();
         while let Some(word) = words.next() {
+            // Behind it nothing is an option.
+            if word == "--" {
+                options.operands.extend(words.by_ref().cloned());
+                break;
+            }
             let name = word.strip_prefix('-').filter(|rest| !rest.is_empty() && rest.parse::<u64>().is_err());
             match name {
                 Some(name) if flags.contains(&name) => options.flags.push(name.to_string()),
@@ -108,6 +113,13 @@ mod tests {
         assert_eq!(options.number::<i32>("v").unwrap(), Some(-1));
         assert_eq!(options.operands, ["/a", "data"]);
         assert!(Options::parse(&words, &["s"], &[]).is_err());
+    }
+
+    #[test]
+    fn behind_two_dashes_nothing_is_an_option() {
+        let options = Options::parse(&split_line("-s -- /a -s --x --"), &["s"], &[]).unwrap();
+        assert_eq!(options.operands, ["/a", "-s", "--x", "--"]);
+        assert!(options.has("s"));
     }
 
     #[test]
