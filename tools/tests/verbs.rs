@@ -29,7 +29,11 @@ impl Home {
     }
 
     fn run(&self, words: &[&str]) -> Output {
-        ostler().arg("--config").arg(self.dir.path()).args(words).output().expect("ostler runs")
+        let mut command = ostler();
+        if !matches!(words[0], "4lw" | "version" | "--help") {
+            command.arg("--config").arg(self.dir.path());
+        }
+        command.args(words).output().expect("ostler runs")
     }
 
     /// Runs a verb: its exit code and what it wrote to standard output.
@@ -129,7 +133,7 @@ fn a_server_is_started_asked_and_stopped() {
     home.check(&["4lw", "127.0.0.1", &port.to_string(), "srvr"], 0, "Mode: standalone\n");
     home.check(
         &["4lw", "127.0.0.1", &port.to_string(), "conf"],
-        0,
+        1,
         "conf is not executed because it is not in the whitelist.\n",
     );
     home.check(&["start"], 1, &format!("Starting zookeeper ... already running as process {pid}.\n"));
@@ -212,5 +216,19 @@ fn commands_without_a_server() {
     home.check(&["init"], 1, "");
     assert!(Path::new(&home.path("data/version-2")).is_dir());
     home.check(&["--help"], 0, "Try:   ostler");
+    let version = String::from_utf8_lossy(&home.run(&["version"]).stderr).into_owned();
+    assert!(!version.contains("JMX"), "there is none: {version}");
     home.check(&["4lw", "127.0.0.1", "1", "ruok"], 1, "");
+}
+
+#[test]
+fn an_unknown_word_fails_before_anybody_is_asked() {
+    let silent = TcpListener::bind("127.0.0.1:0").expect("a port");
+    let port = silent.local_addr().expect("its address").port().to_string();
+    for words in [&["4lw", "127.0.0.1", &port, "roar"][..], &["4lw", "127.0.0.1", &port, "ruok", "7"]] {
+        let output = ostler().args(words).output().expect("ostler runs");
+        assert_eq!(output.status.code(), Some(2), "{words:?}");
+    }
+    silent.set_nonblocking(true).expect("a listener");
+    assert!(silent.accept().is_err(), "the server was asked");
 }
