@@ -232,3 +232,22 @@ fn an_unknown_word_fails_before_anybody_is_asked() {
     silent.set_nonblocking(true).expect("a listener");
     assert!(silent.accept().is_err(), "the server was asked");
 }
+
+#[test]
+fn a_configuration_is_checked_before_it_is_served() {
+    let home = Home::new("snapcount=5\n4lw.commands.whitelist=ruok,rouk,ruok");
+    let file = home.path("zoo.cfg").display().to_string();
+    home.check(&["check", &file], 0, "snapcount is no key of ZooKeeper's (did you mean snapCount?)");
+    home.check(&["check", &file], 0, "names rouk, which is no four-letter word (did you mean ruok?)");
+    home.check(&["check", &file], 0, "names ruok more than once");
+    home.check(&["check"], 0, "four-letter words: ruok rouk srvr");
+    home.check(&["check", "--strict"], 1, "\nValid.\n");
+    home.check(&["status"], 1, "");
+    let sound = Home::new("");
+    sound.check(&["check", "--strict"], 0, "\nValid.\n");
+    std::fs::write(sound.path("data"), "in the way").expect("a file");
+    sound.check(&["check"], 3, "data is no directory\n");
+    sound.check(&["start-foreground"], 3, "");
+    std::fs::remove_file(sound.path("data")).expect("removed");
+    sound.check(&["check", "-Dzookeeper.datadir.autocreate=false"], 3, "forbids to make it");
+}

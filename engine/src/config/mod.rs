@@ -2,6 +2,7 @@
 //! `zoo.cfg`, `-D` flags and the environment become one in `load`; this is the only module that reads the environment.
 //! Not here: what the settings do. Bounds that no operator can change are in `limits`.
 
+mod hints;
 mod keys;
 mod load;
 mod properties;
