@@ -174,7 +174,7 @@ fn main() {
     if arguments.get(1).is_none_or(|word| word.starts_with("-D")) {
         std::process::exit(server::run(&arguments[arguments.len().min(1)..], &Environment::of_process()));
     }
-    let root = Root::parse_from(arguments);
+    let root = Root::parse_from(offline::respelled(arguments));
     std::process::exit(run(root));
 }
 
