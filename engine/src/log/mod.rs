@@ -19,7 +19,7 @@ mod writer;
 
 pub use ahead::{Content, replay};
 pub use mapping::EXIT_DISK;
-pub use mark::Mark;
+pub use mark::{Mark, NAME as MARK_NAME};
 pub use record::{
     At, FILE_HEADER_BYTES, FileId, Origin, Problem, RECORD_EXTRA_BYTES, Record, TRAILER_BYTES, file_header,
     origin, put_record, record_at,

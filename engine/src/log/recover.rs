@@ -133,7 +133,8 @@ impl fmt::Display for RecoverError {
                     f,
                     ", so acknowledged txns are lost, not a torn write. Last good txn: {last_good}. Put back this file from \
                      a copy; or, with other servers in the ensemble, move the data directory away and let this server \
-                     fetch everything from them; or give up what follows with `ostler log recover`"
+                     fetch everything from them; or give up what follows: {}",
+                    GiveUp(segment, *last_good)
                 )
             }
             RecoverError::Gap { segment, offset_bytes, last_good, found } if found <= last_good => write!(
@@ -147,8 +148,9 @@ impl fmt::Display for RecoverError {
                 "txns are missing: log {} goes on with {found} at offset {offset_bytes}, but the last one before it is \
                  {last_good}. A log file or a snapshot has been removed; put it back, or, with other servers in the \
                  ensemble, move the data directory away and let this server fetch everything from them; or give up what \
-                 follows with `ostler log recover`",
-                segment.display()
+                 follows: {}",
+                segment.display(),
+                GiveUp(segment, *last_good)
             ),
             RecoverError::Refused { segment, offset_bytes, zxid, reason } => write!(
                 f,
@@ -164,6 +166,17 @@ impl fmt::Display for RecoverError {
                 )
             }
         }
+    }
+}
+
+/// The command that ends the log of a file's directory with a txn.
+struct GiveUp<'a>(&'a Path, Zxid);
+
+impl fmt::Display for GiveUp<'_> {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let GiveUp(segment, last) = self;
+        let dir = segment.parent().unwrap_or(segment);
+        write!(f, "ostler log recover --give-up-after {last} {}", dir.display())
     }
 }
 

@@ -4,6 +4,7 @@
 
 mod java;
 mod log;
+mod log_give_up;
 mod log_recover;
 mod log_verify;
 mod purge;
@@ -54,7 +55,8 @@ pub enum LogCommand {
         /// A log file, a data directory, or its version-2
         path: PathBuf,
     },
-    /// Write FILE.fixed with checksums made right, as Apache's TxnLogToolkit -r; or cut a copy with --chop
+    /// Write FILE.fixed with checksums made right, as Apache's TxnLogToolkit -r; or cut a copy with --chop;
+    /// or give up what stands behind damage with --give-up-after
     Recover(log_recover::RecoverArgs),
 }
 
