@@ -7,6 +7,7 @@ mod date;
 mod init;
 mod logging;
 mod offline;
+mod pages;
 mod place;
 mod server;
 mod verbs;
@@ -14,7 +15,7 @@ mod words;
 
 use std::path::PathBuf;
 
-use clap::{Args, Parser, Subcommand};
+use clap::{Args, CommandFactory, Parser, Subcommand};
 use ostler_engine::config::Environment;
 
 use place::Place;
@@ -102,6 +103,13 @@ enum Command {
     Cli(CliWords),
     #[command(flatten)]
     Offline(offline::Offline),
+    /// Print a shell's completions for this command line: `ostler completions bash > FILE`, and source FILE.
+    Completions {
+        /// Which shell's.
+        shell: clap_complete::Shell,
+    },
+    /// Print the manual page of `ostler`, or of one of its commands: `ostler man log recover | man -l -`.
+    Man(pages::Options),
     /// Measure a ZooKeeper server of any kind; `bench` alone lists what can be measured.
     #[command(disable_help_flag = true)]
     Bench(BenchWords),
@@ -216,6 +224,8 @@ fn run(Root { config, command }: Root) -> i32 {
         Some(Command::FourLetterWord(options)) => words::run(&options),
         Some(Command::Cli(CliWords { words })) => cli::run(&words),
         Some(Command::Offline(command)) => offline::run(command),
+        Some(Command::Completions { shell }) => pages::completions(shell, Root::command()),
+        Some(Command::Man(options)) => pages::manual(&options, Root::command()),
         Some(Command::Bench(BenchWords { words })) => ostler_bench::command::run(&words),
     }
 }
@@ -223,7 +233,6 @@ fn run(Root { config, command }: Root) -> i32 {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use clap::CommandFactory;
 
     #[test]
     fn the_command_line_is_well_formed() {

@@ -251,3 +251,30 @@ fn a_configuration_is_checked_before_it_is_served() {
     std::fs::remove_file(sound.path("data")).expect("removed");
     sound.check(&["check", "-Dzookeeper.datadir.autocreate=false"], 3, "forbids to make it");
 }
+
+#[test]
+fn completions_and_manual_pages_come_out_of_the_parser() {
+    let printed = |words: &[&str], code: i32| {
+        let output = ostler().args(words).output().expect("ostler runs");
+        assert_eq!(output.status.code(), Some(code), "{words:?}");
+        String::from_utf8_lossy(&output.stdout).into_owned()
+    };
+    for shell in ["bash", "zsh", "fish"] {
+        let script = printed(&["completions", shell], 0);
+        for word in ["start-foreground", "give-up-after", "strict", "mntr"] {
+            assert!(script.contains(word), "{shell} completes no {word}");
+        }
+    }
+    let script = printed(&["completions", "bash"], 0);
+    let parsed = Command::new("bash").args(["-n", "-c", &script]).status().expect("bash runs");
+    assert!(parsed.success());
+    assert!(printed(&["man"], 0).contains(".TH ostler 1"));
+    let page = printed(&["man", "log", "recover"], 0);
+    assert!(page.contains(".TH ostler-log-recover 1") && page.contains("give\\-up\\-after"), "{page}");
+    printed(&["man", "nonsense"], 2);
+    let dir = tempfile::tempdir().expect("temp dir");
+    printed(&["man", "--all", dir.path().to_str().expect("UTF-8")], 0);
+    for page in ["ostler.1", "ostler-4lw.1", "ostler-snapshot-dump.1"] {
+        assert!(dir.path().join(page).is_file(), "{page} is missing");
+    }
+}
