@@ -59,18 +59,32 @@ fn directories(config: &Config) -> Result<(), String> {
         // The nearest that is there: what is missing below it would be made.
         let there = version.ancestors().find(|path| path.symlink_metadata().is_ok());
         let there = there.filter(|path| !path.as_os_str().is_empty()).unwrap_or(Path::new("."));
-        let problem = match access(there, Access::WRITE_OK | Access::EXEC_OK) {
-            _ if !there.is_dir() => format!("{} is no directory", there.display()),
-            Err(error) => format!("{} cannot be written: {}", there.display(), io::Error::from(error)),
-            Ok(()) if there != version && !config.data_dir_create => format!(
+        let problem = if !there.is_dir() {
+            format!("{} is no directory", there.display())
+        } else if let Err(error) = access(there, Access::WRITE_OK | Access::EXEC_OK) {
+            format!("{} cannot be written: {}", there.display(), io::Error::from(error))
+        } else if there == version {
+            continue;
+        } else if !config.data_dir_create {
+            format!(
                 "{} is missing, and zookeeper.datadir.autocreate=false forbids to make it",
                 version.display()
-            ),
-            Ok(()) => continue,
+            )
+        } else if let Err(error) = can_make_in(there) {
+            format!("nothing can be made in {}: {error}", there.display())
+        } else {
+            continue;
         };
         return Err(format!("{key}={}: {problem}", directory.display()));
     }
     Ok(())
+}
+
+/// Tried, with a name that nobody wants: permissions do not tell of /proc and the like, nor of quotas.
+fn can_make_in(directory: &Path) -> io::Result<()> {
+    let probe = directory.join(format!(".ostler-check-{}", std::process::id()));
+    std::fs::create_dir(&probe)?;
+    std::fs::remove_dir(&probe)
 }
 
 fn report(loaded: &Loaded) -> String {

@@ -245,11 +245,14 @@ fn a_configuration_is_checked_before_it_is_served() {
     home.check(&["status"], 1, "");
     let sound = Home::new("");
     sound.check(&["check", "--strict"], 0, "\nValid.\n");
-    std::fs::write(sound.path("data"), "in the way").expect("a file");
-    sound.check(&["check"], 3, "data is no directory\n");
+    std::fs::create_dir(sound.path("data")).expect("data");
+    std::fs::write(sound.path("data/version-2"), "in the way").expect("a file");
+    sound.check(&["check"], 3, "version-2 is no directory\n");
     sound.check(&["start-foreground"], 3, "");
-    std::fs::remove_file(sound.path("data")).expect("removed");
+    std::fs::remove_file(sound.path("data/version-2")).expect("removed");
     sound.check(&["check", "-Dzookeeper.datadir.autocreate=false"], 3, "forbids to make it");
+    std::fs::write(sound.path("zoo.cfg"), "clientPort=2181\ndataDir=/proc/none/data").expect("zoo.cfg");
+    sound.check(&["check"], 3, "Not valid: dataDir=/proc/none/data: ");
 }
 
 #[test]
