@@ -142,7 +142,7 @@ def odd_snapshot():
     # Server ids up to 254, as extended types ask: above, an owner would be a TTL.
     sessions = [((rng.randrange(255) << 56 ^ 1 << 63) - (1 << 63) + rng.getrandbits(56), rng.randrange(60000)) for _ in range(200)]
     nodes = [("", b"", -1, stat(rng)), ("/null", None, -1, stat(rng)), ("/wide", b"w", 1, stat(rng))]
-    names = {"".join(rng.choice("abcdeXYZ0189-_.üß€\U0001f600") for _ in range(rng.randrange(1, 9))) for _ in range(1500)}
+    names = {"".join(rng.choice("abcdeXYZ0189-_.üß€\U0001f600\"\\\t\x01\x1f\x7f") for _ in range(rng.randrange(1, 9))) for _ in range(1500)}
     for number, name in enumerate(sorted(names - {".", ".."}, key=lambda name: zlib.crc32(name.encode()))):
         owner = rng.choice([0, 0, 0, sessions[number % 200][0], -(2**63), -(2**56) + 60000])
         nodes.append((f"/wide/{name}", bytes(rng.randrange(256) for _ in range(rng.randrange(9))), -1, stat(rng, owner)))
@@ -353,7 +353,10 @@ def snapshot_dump(files):
         same(apache(SERVER + "SnapshotFormatter", path), ostler("snapshot", "dump", path))
     for path in [files.newest, files.odd_snapshot]:
         same(apache(SERVER + "SnapshotFormatter", "-d", path), ostler("snapshot", "dump", "-d", path))
-        same(apache(SERVER + "SnapshotFormatter", "-json", path), ostler("snapshot", "dump", "--json", path))
+        for spelling in ["--json", "-json"]:
+            same(apache(SERVER + "SnapshotFormatter", "-json", path), ostler("snapshot", "dump", spelling, path))
+    both = ("-d", "-json", files.newest)
+    assert apache(SERVER + "SnapshotFormatter", *both).code == ostler("snapshot", "dump", *both).code == 2
     assert ostler("snapshot", "dump").code == 2 and ostler("snapshot", "dump", "/none").code == 1
 
 

@@ -4,11 +4,14 @@
 With OSTLER_SHELL=1 the same scripts drive `ostler cli` instead, which must print the same.
 """
 
+import fcntl
 import os
 import pty
 import re
 import select
+import socket
 import subprocess
+import termios
 
 import harness
 from harness import check
@@ -165,6 +168,30 @@ def paths_are_checked_before_they_are_sent(server):
                         r'Invalid path string "/zookeeper/quota//zookeeper_limits" caused by empty node name specified @17'),
         ("deleteall /sequences", ""),
     )
+
+
+@check
+def a_quote_groups_words_only_where_a_word_begins_with_it(server):
+    spellings = [
+        ('{"port":9092,"hosts":["a","b"]}', '{"port":9092,"hosts":["a","b"]}'),
+        ("""'{"a": "b c"}'""", '{"a": "b c"}'),
+        ('"two words"', "two words"),
+        ('"it\'s"', "it's"),
+        ("it's", "it's"),
+        ('x="y"', 'x="y"'),
+        ('"b', "b"),
+        (r'b\"c', r'b\"c'),
+        ("'\"'", '"'),
+        ('=""', '=""'),
+        ("-- --x", "--x"),
+    ]
+    expect(server, ("create /quotes", "Created /quotes"), *(
+        pair for typed, stored in spellings
+        for pair in ((f"set /quotes {typed}", ""), ("get /quotes", re.escape(stored)))
+    ), ('create /t"', 'Created /t"'), ('delete /t"', ""), (' "get /quotes', r'(?s).*Command not found  "get'))
+    assert 'Created /t"' in "".join(once(server, "create", '/t"', '{"a":"b c"}'))
+    assert once(server, "get", '/t"')[0] == '{"a":"b c"}'
+    expect(server, ('delete /t"', ""), ("delete /quotes", ""))
 
 
 GET_USAGE = r"""get \[-s\] \[-w\] \[-b\] \[-x\] path
@@ -403,33 +430,117 @@ def ephemerals_go_with_the_shell(server):
     expect(server, ("get /gone", "Node does not exist: /gone"))
 
 
-def lines_pasted_into_a_terminal_are_as_many_commands(server):
-    ours, theirs = pty.openpty()
-    environment = dict(os.environ, TERM="xterm")
-    process = subprocess.Popen(shell(server), stdin=theirs, stdout=theirs, stderr=theirs, env=environment, start_new_session=True)
-    os.close(theirs)
-    text = ""
-    try:
-        while select.select([ours], [], [], 30)[0]:
+class Terminal:
+    """The shell on a terminal of its own."""
+
+    def __init__(self, *command):
+        self.ours, theirs = pty.openpty()
+        environment = dict(os.environ, TERM="xterm", HOME="/nonexistent")
+        self.process = subprocess.Popen(command, stdin=theirs, stdout=theirs, stderr=theirs, env=environment,
+                                        preexec_fn=self._take_terminal)
+        os.close(theirs)
+        self.text = ""
+
+    @staticmethod
+    def _take_terminal():
+        """Keys such as Ctrl-C are signals to the group in the foreground of a terminal."""
+        os.setsid()
+        fcntl.ioctl(0, termios.TIOCSCTTY, 0)
+
+    def __enter__(self):
+        return self
+
+    def __exit__(self, *_):
+        self.process.kill()
+        self.process.wait()
+        os.close(self.ours)
+
+    def type(self, text):
+        os.write(self.ours, text.encode())
+
+    def wait_for(self, pattern, start=0):
+        """Reads until the pattern stands behind `start`; where it ends."""
+        while not (found := re.search(pattern, self.text[start:], flags=re.M)):
+            assert select.select([self.ours], [], [], 30)[0], f"no {pattern!r} in\n{self.text[start:]}"
             try:
-                part = os.read(ours, 65536).decode()
+                self.text += os.read(self.ours, 65536).decode()
             except OSError:  # the other end is closed
+                raise AssertionError(f"ended before {pattern!r}:\n{self.text[start:]}") from None
+        return start + found.end()
+
+    def end(self):
+        self.type("quit\n")
+        while select.select([self.ours], [], [], 30)[0]:
+            try:
+                self.text += os.read(self.ours, 65536).decode()
+            except OSError:
                 break
-            if "[zk: " not in text and "[zk: " in text + part:
-                os.write(ours, b"create /pasted x\nset /pasted first\nget /pasted\ndelete /pasted\nquit\n")
-            text += part
-        assert process.wait(30) == 0, text
-    finally:
-        process.kill()
-        process.wait()
-        os.close(ours)
-    assert "Created /pasted" in text and re.search(r"^first\r$", text, flags=re.M), text
+        assert self.process.wait(30) == 0, self.text
+
+
+PROMPT = r"\[zk: [^]]*\] "
+
+
+def lines_pasted_into_a_terminal_are_as_many_commands(server):
+    with Terminal(*shell(server)) as terminal:
+        terminal.wait_for(PROMPT)
+        terminal.type("create /pasted x\nset /pasted first\nget /pasted\ndelete /pasted\n")
+        terminal.end()
+        assert "Created /pasted" in terminal.text and re.search(r"^first\r$", terminal.text, flags=re.M), terminal.text
     assert "pasted" not in once(server, "ls", "/")[0]
+
+
+def an_interrupt_cancels_the_command_and_keeps_the_shell(server):
+    with socket.socket() as closed:
+        closed.bind(("127.0.0.1", 0))
+        # Bound and not listened on: nobody can be reached there.
+        command = shell(server)
+        command[command.index("-server") + 1] = "127.0.0.1:%d" % closed.getsockname()[1]
+        with Terminal(*command) as terminal:
+            told = terminal.wait_for(r"Connection refused.*trying again")
+            prompt = terminal.wait_for(PROMPT, told)
+            terminal.type("ls /\n")
+            echoed = terminal.wait_for(r"ls /\r\n", prompt)
+            again = terminal.wait_for(r"trying again", echoed)
+            terminal.type("\x03")
+            cancelled = terminal.wait_for(r"Cancelled", again)
+            terminal.wait_for(PROMPT, cancelled)
+            terminal.type("version\n")
+            terminal.wait_for(r"ZooKeeper CLI version: 3\.9\.5", cancelled)
+            # An event or a line of trouble leaves the prompt below it.
+            told = terminal.wait_for(r"trying again", terminal.wait_for(PROMPT, cancelled))
+            terminal.wait_for(PROMPT, told)
+            terminal.end()
+
+
+def tab_completes_commands_flags_and_children(server):
+    expect(server, *((f"create {path} x", ".*") for path in ("/tab", "/tab/common-a", "/tab/common-b", '"/tab/two words"')))
+    with Terminal(*shell(server)) as terminal:
+        at = terminal.wait_for(PROMPT)
+        terminal.type("getE\t")
+        at = terminal.wait_for(r"getEphemerals ", at)
+        terminal.type("/\x15ls /tab/c\t")
+        at = terminal.wait_for(r"/tab/common-", at)
+        terminal.type("\t\t")
+        at = terminal.wait_for(r"common-a +common-b", at)
+        terminal.type("b\n")
+        at = terminal.wait_for(r"^\[\]", at)
+        terminal.wait_for(PROMPT, at)
+        terminal.type("create -\t\t")
+        at = terminal.wait_for(r"-s +-e +-c +-t", at)
+        terminal.type("\x15ls \"/tab/t\t")
+        at = terminal.wait_for(r'"/tab/two words', at)
+        terminal.type('"\n')
+        terminal.wait_for(r"^\[\]", at)
+        terminal.end()
+    expect(server, ("deleteall /tab", ""))
 
 
 if OURS:
     # Apache's edits lines with JLine only where that is on its class path.
     check(lines_pasted_into_a_terminal_are_as_many_commands)
+    check(an_interrupt_cancels_the_command_and_keeps_the_shell)
+    check(tab_completes_commands_flags_and_children)
 
 
 if __name__ == "__main__":

@@ -1,20 +1,90 @@
 //! `ostler check`: says in plain words what a configuration means here, key by key, and starts nothing.
 
+use std::io;
+use std::path::{Path, PathBuf};
+
 use ostler_engine::config::{self, Config, EnsembleConfig, Environment, Fate, Loaded, Setting, Severity};
 
-use crate::exit;
+use rustix::fs::{Access, access};
 
-pub fn run(words: &[String]) -> i32 {
-    match config::load(words, &Environment::of_process()) {
-        Ok(loaded) => {
-            print!("{}", report(&loaded));
-            exit::OK
-        }
+use crate::place::Place;
+use crate::{Settings, exit};
+
+pub const EXIT_CODES: &str = "\
+Exit codes: 0 valid; 1 valid, with warnings, and --strict was given; 2 not valid; 3 a data directory cannot be used.";
+
+#[derive(clap::Args)]
+pub struct Options {
+    /// End with 1 when there are warnings.
+    #[arg(long)]
+    strict: bool,
+    /// Directory of zoo.cfg; then FILE is searched there, as start does.
+    #[arg(long, value_name = "DIR")]
+    config: Option<PathBuf>,
+    /// What `server` would be given: a zoo.cfg; or client port, data directory, tickTime and connections per address.
+    #[arg(value_name = "FILE | PORT DIR [TICK] [MAX-PER-ADDRESS]", num_args = 0..=4)]
+    words: Vec<String>,
+    #[command(flatten)]
+    settings: Settings,
+}
+
+/// `before`: the directory of a `--config` before the verb.
+pub fn run(before: Option<PathBuf>, options: &Options) -> i32 {
+    let words = options.settings.behind(&options.words);
+    let loaded = match options.config.clone().or(before) {
+        Some(directory) => Place::new(Some(&directory)).load(&words),
+        None => config::load(&words, &Environment::of_process()),
+    };
+    let loaded = match loaded {
+        Ok(loaded) => loaded,
         Err(error) => {
             println!("Not valid: {error}");
-            exit::CONFIG
+            return exit::CONFIG;
         }
+    };
+    print!("{}", report(&loaded));
+    if let Err(problem) = directories(&loaded.config) {
+        println!("Not valid: {problem}");
+        return exit::DATA_DIR;
     }
+    println!("Valid.");
+    let warned = loaded.notices.iter().any(|notice| notice.severity >= Severity::Warning);
+    if options.strict && warned { exit::ERROR } else { exit::OK }
+}
+
+/// Whether a server could make and use its directories, without making them.
+fn directories(config: &Config) -> Result<(), String> {
+    for (key, directory) in [("dataDir", &config.data_dir), ("dataLogDir", &config.data_log_dir)] {
+        let version = directory.join("version-2");
+        // The nearest that is there: what is missing below it would be made.
+        let there = version.ancestors().find(|path| path.symlink_metadata().is_ok());
+        let there = there.filter(|path| !path.as_os_str().is_empty()).unwrap_or(Path::new("."));
+        let problem = if !there.is_dir() {
+            format!("{} is no directory", there.display())
+        } else if let Err(error) = access(there, Access::WRITE_OK | Access::EXEC_OK) {
+            format!("{} cannot be written: {}", there.display(), io::Error::from(error))
+        } else if there == version {
+            continue;
+        } else if !config.data_dir_create {
+            format!(
+                "{} is missing, and zookeeper.datadir.autocreate=false forbids to make it",
+                version.display()
+            )
+        } else if let Err(error) = can_make_in(there) {
+            format!("nothing can be made in {}: {error}", there.display())
+        } else {
+            continue;
+        };
+        return Err(format!("{key}={}: {problem}", directory.display()));
+    }
+    Ok(())
+}
+
+/// Tried, with a name that nobody wants: permissions do not tell of /proc and the like, nor of quotas.
+fn can_make_in(directory: &Path) -> io::Result<()> {
+    let probe = directory.join(format!(".ostler-check-{}", std::process::id()));
+    std::fs::create_dir(&probe)?;
+    std::fs::remove_dir(&probe)
 }
 
 fn report(loaded: &Loaded) -> String {
@@ -37,7 +107,6 @@ fn report(loaded: &Loaded) -> String {
         paragraph(title, of_this.map(|notice| notice.text.clone()).collect());
     }
     paragraph("The server would:", summary(&loaded.config));
-    text.push_str("Valid.\n");
     text
 }
 
@@ -160,7 +229,6 @@ pub fn words(config: &Config) -> String {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use std::path::Path;
 
     #[track_caller]
     fn check(text: &str, parts: &[&str]) {
@@ -184,7 +252,6 @@ mod tests {
                 "acknowledge writes BEFORE they are on disk",
                 "never purge",
                 "four-letter words: srvr\n",
-                "Valid.\n",
             ],
         );
     }

@@ -12,8 +12,11 @@ use crate::place::Place;
 #[derive(clap::Args)]
 pub struct Options {
     /// The configuration that names the directories; else the one the other verbs would use.
-    #[arg(long = "configfile", value_name = "FILE")]
+    #[arg(long = "configfile", value_name = "FILE", conflicts_with = "config")]
     config_file: Option<PathBuf>,
+    /// Directory of zoo.cfg (else $ZOOCFGDIR, else ./conf).
+    #[arg(long, value_name = "DIR")]
+    config: Option<PathBuf>,
     /// Server id to write into myid.
     #[arg(long, value_name = "N")]
     myid: Option<u8>,
@@ -22,7 +25,9 @@ pub struct Options {
     force: bool,
 }
 
-pub fn run(place: &Place, options: &Options) -> i32 {
+/// `before`: the directory of a `--config` before the verb.
+pub fn run(before: Option<PathBuf>, options: &Options) -> i32 {
+    let place = Place::new(options.config.clone().or(before).as_deref());
     let words: Vec<String> = options.config_file.iter().map(|file| file.display().to_string()).collect();
     let loaded = match options.config_file {
         Some(_) => config::load(&words, &place.environment),
@@ -98,7 +103,7 @@ mod tests {
         let home = std::env::temp_dir().join(format!("ostler-init-{}", std::process::id()));
         let _ = fs::remove_dir_all(&home);
         let config = Config { data_log_dir: home.join("logs"), ..Config::embedded(home.join("data")) };
-        let options = |force| Options { config_file: None, myid: Some(7), force };
+        let options = |force| Options { config_file: None, config: None, myid: Some(7), force };
         prepare(&config, &options(false)).expect("fresh");
         assert_eq!(fs::read_to_string(home.join("data/myid")).expect("myid"), "7\n");
         assert!(home.join("logs/version-2").is_dir() && home.join("logs/initialize").exists());

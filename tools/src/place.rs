@@ -14,7 +14,7 @@ pub struct Place {
 /// Scripts beside `zoo.cfg` in which operators of ZooKeeper set variables; zkServer.sh sources them.
 const SOURCED: [&str; 2] = ["zookeeper-env.sh", "java.env"];
 /// The variables that mean something here.
-const VARIABLES: [&str; 9] = [
+const VARIABLES: [&str; 8] = [
     "ZOOCFG",
     "ZOOPIDFILE",
     "ZOO_LOG_DIR",
@@ -23,7 +23,6 @@ const VARIABLES: [&str; 9] = [
     "JVMFLAGS",
     "SERVER_JVMFLAGS",
     "OSTLER_LOG",
-    "JMXDISABLE",
 ];
 
 impl Place {

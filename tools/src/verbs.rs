@@ -115,7 +115,6 @@ fn without_mode(answer: &str) -> Option<&'static str> {
 }
 
 pub fn version() -> i32 {
-    eprintln!("ZooKeeper JMX enabled by default");
     let (_, built) = upstream::FULL.split_once(", built on ").unwrap_or_default();
     println!("Apache ZooKeeper, version {} {built}", upstream::COMPATIBLE);
     eprintln!("This is Ostler {}, compatible with that version", env!("CARGO_PKG_VERSION"));
@@ -137,11 +136,8 @@ pub fn print_command(place: &Place, words: &[String]) -> i32 {
     exit::OK
 }
 
-/// The two lines every verb begins with, and the configuration; `None` after saying what is wrong with it.
+/// The line every verb begins with, and the configuration; `None` after saying what is wrong with it.
 fn announce(place: &Place, words: &[String]) -> Option<Config> {
-    if place.environment.get("JMXDISABLE").is_none() {
-        eprintln!("ZooKeeper JMX enabled by default");
-    }
     let name = words.iter().find(|word| !word.starts_with("-D")).map(String::as_str);
     match place.config_file(name) {
         Some(file) => eprintln!("Using config: {}", file.display()),

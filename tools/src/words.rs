@@ -1,37 +1,66 @@
 //! `ostler 4lw`: sends a four-letter word to a server and prints what comes back.
+//! Not here: what the words mean (`ostler_engine::admin`).
 
 use std::io::{self, Read, Write};
 use std::net::{TcpStream, ToSocketAddrs};
 use std::time::Duration;
+
+use clap::builder::PossibleValuesParser;
+use ostler_engine::admin::FourLetter;
 
 use crate::exit;
 
 /// Longest wait for an answer to begin, or to go on.
 const PATIENCE: Duration = Duration::from_secs(10);
 
+const EXIT_CODES: &str = "\
+Exit codes: 0 answered; 1 the server cannot be reached, does not answer, or does not allow the word \
+(4lw.commands.whitelist); 2 the command line makes no sense.";
+
 #[derive(clap::Args)]
+#[command(after_help = EXIT_CODES)]
 pub struct Options {
     /// Name or address of the server.
     host: String,
     /// Its client port.
     port: u16,
-    /// The word: conf, cons, crst, dirs, dump, envi, gtmk, hash, isro, mntr, ruok, srst, srvr, stat, stmk, wchc, wchp
-    /// or wchs.
+    /// What to ask.
+    #[arg(value_parser = PossibleValuesParser::new(FourLetter::ALL.map(FourLetter::name)))]
     word: String,
+    /// For stmk: the trace mask to set.
+    #[arg(allow_negative_numbers = true, required_if_eq("word", "stmk"))]
+    mask: Option<i64>,
 }
 
 pub fn run(options: &Options) -> i32 {
-    match ask(&options.host, options.port, options.word.as_bytes()) {
+    let mut words = options.word.clone().into_bytes();
+    match (options.word.as_str(), options.mask) {
+        ("stmk", Some(mask)) => words.extend(mask.to_be_bytes()),
+        (word, Some(_)) => {
+            eprintln!("{word} takes no mask; stmk does");
+            return exit::CONFIG;
+        }
+        _ => {}
+    }
+    let complaint = match ask(&options.host, options.port, &words) {
         Ok(answer) => {
             let mut out = io::stdout().lock();
             let _ = out.write_all(&answer).and_then(|()| out.flush());
-            exit::OK
+            match answer.as_slice() {
+                [] => "the server closed the connection without an answer".to_owned(),
+                refusal if refusal.ends_with(b"is not in the whitelist.\n") => {
+                    format!("to allow it, add {} to 4lw.commands.whitelist of the server", options.word)
+                }
+                _ => return exit::OK,
+            }
         }
-        Err(error) => {
-            eprintln!("{}:{}: {error}", options.host, options.port);
-            exit::ERROR
+        Err(error) if matches!(error.kind(), io::ErrorKind::WouldBlock | io::ErrorKind::TimedOut) => {
+            format!("no answer within {} s", PATIENCE.as_secs())
         }
-    }
+        Err(error) => error.to_string(),
+    };
+    eprintln!("{}:{}: {complaint}", options.host, options.port);
+    exit::ERROR
 }
 
 /// The whole answer to `word`; empty when the server closed without one.

@@ -29,7 +29,11 @@ impl Home {
     }
 
     fn run(&self, words: &[&str]) -> Output {
-        ostler().arg("--config").arg(self.dir.path()).args(words).output().expect("ostler runs")
+        let mut command = ostler();
+        if !matches!(words[0], "4lw" | "version" | "--help") {
+            command.arg("--config").arg(self.dir.path());
+        }
+        command.args(words).output().expect("ostler runs")
     }
 
     /// Runs a verb: its exit code and what it wrote to standard output.
@@ -129,7 +133,7 @@ fn a_server_is_started_asked_and_stopped() {
     home.check(&["4lw", "127.0.0.1", &port.to_string(), "srvr"], 0, "Mode: standalone\n");
     home.check(
         &["4lw", "127.0.0.1", &port.to_string(), "conf"],
-        0,
+        1,
         "conf is not executed because it is not in the whitelist.\n",
     );
     home.check(&["start"], 1, &format!("Starting zookeeper ... already running as process {pid}.\n"));
@@ -212,5 +216,68 @@ fn commands_without_a_server() {
     home.check(&["init"], 1, "");
     assert!(Path::new(&home.path("data/version-2")).is_dir());
     home.check(&["--help"], 0, "Try:   ostler");
+    let version = String::from_utf8_lossy(&home.run(&["version"]).stderr).into_owned();
+    assert!(!version.contains("JMX"), "there is none: {version}");
     home.check(&["4lw", "127.0.0.1", "1", "ruok"], 1, "");
+}
+
+#[test]
+fn an_unknown_word_fails_before_anybody_is_asked() {
+    let silent = TcpListener::bind("127.0.0.1:0").expect("a port");
+    let port = silent.local_addr().expect("its address").port().to_string();
+    for words in [&["4lw", "127.0.0.1", &port, "roar"][..], &["4lw", "127.0.0.1", &port, "ruok", "7"]] {
+        let output = ostler().args(words).output().expect("ostler runs");
+        assert_eq!(output.status.code(), Some(2), "{words:?}");
+    }
+    silent.set_nonblocking(true).expect("a listener");
+    assert!(silent.accept().is_err(), "the server was asked");
+}
+
+#[test]
+fn a_configuration_is_checked_before_it_is_served() {
+    let home = Home::new("snapcount=5\n4lw.commands.whitelist=ruok,rouk,ruok");
+    let file = home.path("zoo.cfg").display().to_string();
+    home.check(&["check", &file], 0, "snapcount is no key of ZooKeeper's (did you mean snapCount?)");
+    home.check(&["check", &file], 0, "names rouk, which is no four-letter word (did you mean ruok?)");
+    home.check(&["check", &file], 0, "names ruok more than once");
+    home.check(&["check"], 0, "four-letter words: ruok rouk srvr");
+    home.check(&["check", "--strict"], 1, "\nValid.\n");
+    home.check(&["status"], 1, "");
+    let sound = Home::new("");
+    sound.check(&["check", "--strict"], 0, "\nValid.\n");
+    std::fs::create_dir(sound.path("data")).expect("data");
+    std::fs::write(sound.path("data/version-2"), "in the way").expect("a file");
+    sound.check(&["check"], 3, "version-2 is no directory\n");
+    sound.check(&["start-foreground"], 3, "");
+    std::fs::remove_file(sound.path("data/version-2")).expect("removed");
+    sound.check(&["check", "-Dzookeeper.datadir.autocreate=false"], 3, "forbids to make it");
+    std::fs::write(sound.path("zoo.cfg"), "clientPort=2181\ndataDir=/proc/none/data").expect("zoo.cfg");
+    sound.check(&["check"], 3, "Not valid: dataDir=/proc/none/data: ");
+}
+
+#[test]
+fn completions_and_manual_pages_come_out_of_the_parser() {
+    let printed = |words: &[&str], code: i32| {
+        let output = ostler().args(words).output().expect("ostler runs");
+        assert_eq!(output.status.code(), Some(code), "{words:?}");
+        String::from_utf8_lossy(&output.stdout).into_owned()
+    };
+    for shell in ["bash", "zsh", "fish"] {
+        let script = printed(&["completions", shell], 0);
+        for word in ["start-foreground", "give-up-after", "strict", "mntr"] {
+            assert!(script.contains(word), "{shell} completes no {word}");
+        }
+    }
+    let script = printed(&["completions", "bash"], 0);
+    let parsed = Command::new("bash").args(["-n", "-c", &script]).status().expect("bash runs");
+    assert!(parsed.success());
+    assert!(printed(&["man"], 0).contains(".TH ostler 1"));
+    let page = printed(&["man", "log", "recover"], 0);
+    assert!(page.contains(".TH ostler-log-recover 1") && page.contains("give\\-up\\-after"), "{page}");
+    printed(&["man", "nonsense"], 2);
+    let dir = tempfile::tempdir().expect("temp dir");
+    printed(&["man", "--all", dir.path().to_str().expect("UTF-8")], 0);
+    for page in ["ostler.1", "ostler-4lw.1", "ostler-snapshot-dump.1"] {
+        assert!(dir.path().join(page).is_file(), "{page} is missing");
+    }
 }

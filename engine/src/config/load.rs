@@ -12,6 +12,7 @@ use std::path::{Path, PathBuf};
 use ostler_replication::{BadMembers, Members, ServerId};
 
 use super::ensemble::EnsembleSettings;
+use super::hints;
 use super::keys::{self, Fate, Key, Property};
 use super::properties;
 use super::{Config, Listener, Words};
@@ -245,13 +246,14 @@ impl Draft {
 
     /// `srvr` is always there, because `zkServer.sh status` asks it.
     pub(super) fn set_words(&mut self, list: &str) {
-        let words: Vec<String> =
-            list.split(',').map(str::trim).filter(|w| !w.is_empty()).map(str::to_owned).collect();
-        self.config.words = if words.iter().any(|word| word == "*") {
-            Words::All
-        } else {
-            Words::Only(words.into_iter().chain(["srvr".to_owned()]).collect())
-        };
+        let mut words: Vec<String> = Vec::new();
+        for word in list.split(',').map(str::trim).filter(|word| !word.is_empty()).chain(["srvr"]) {
+            if !words.iter().any(|known| known == word) {
+                words.push(word.to_owned());
+            }
+        }
+        self.config.words =
+            if words.iter().any(|word| word == "*") { Words::All } else { Words::Only(words) };
     }
 }
 
@@ -398,8 +400,9 @@ impl Reader {
         }
         let Some(key) = keys::by_spelling(spelling) else {
             let text = format!(
-                "{origin}: {spelling} is no key of ZooKeeper's; Apache would make it the Java property \
-                 zookeeper.{spelling}, here it has no effect"
+                "{origin}: {spelling} is no key of ZooKeeper's{}; Apache would make it the Java property \
+                 zookeeper.{spelling}, here it has no effect",
+                hints::did_you_mean(spelling)
             );
             self.say(Severity::Warning, text);
             self.settings.push(Setting { origin, spelling: spelling.into(), value: value.into(), key: None });
@@ -433,6 +436,11 @@ impl Reader {
             value: if is_secret(spelling) { "(not shown)".to_owned() } else { value.to_owned() },
             wanted,
         })?;
+        if key.name == "4lw.commands.whitelist" {
+            for text in hints::whitelist(value) {
+                self.say(Severity::Warning, format!("{origin}: {text}"));
+            }
+        }
         match key.fate {
             // What is of an ensemble is judged when it is clear whether this is one.
             Fate::Honoured | Fate::Ensemble | Fate::EnsembleLater(_) | Fate::EnsembleRefused(_) => {}
@@ -501,7 +509,10 @@ impl Reader {
             } else if !is_java_matter(name) {
                 self.say(
                     Severity::Warning,
-                    format!("{origin}: -D{name} has no effect here [no such property]"),
+                    format!(
+                        "{origin}: -D{name} has no effect here [no such property]{}",
+                        hints::did_you_mean(name)
+                    ),
                 );
             }
         }

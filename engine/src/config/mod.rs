@@ -3,6 +3,7 @@
 //! Not here: what the settings do. Bounds that no operator can change are in `limits`.
 
 mod ensemble;
+mod hints;
 mod keys;
 mod load;
 mod membership;

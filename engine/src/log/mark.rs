@@ -14,7 +14,7 @@ use std::io;
 use std::path::{Path, PathBuf};
 
 /// No prefix that Apache reads or purges.
-const NAME: &str = "synced";
+pub const NAME: &str = "synced";
 const VERSION: u32 = 1;
 const BYTES: usize = 40;
 

@@ -23,7 +23,7 @@ mod writer;
 
 pub use ahead::{Content, replay};
 pub use mapping::EXIT_DISK;
-pub use mark::Mark;
+pub use mark::{Mark, NAME as MARK_NAME};
 pub use record::{
     At, Behind, FILE_HEADER_BYTES, FileId, Origin, Problem, RECORD_EXTRA_BYTES, Record, TRAILER_BYTES,
     file_header, is_undecodable_request, origin, put_epoch_record, put_record, record_at,

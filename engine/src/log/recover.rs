@@ -163,7 +163,8 @@ impl fmt::Display for RecoverError {
                     f,
                     ", so acknowledged txns are lost, not a torn write. Last good txn: {last_good}. Put back this file from \
                      a copy; or, with other servers in the ensemble, move the data directory away and let this server \
-                     fetch everything from them; or give up what follows with `ostler log recover`"
+                     fetch everything from them; or give up what follows: {}",
+                    GiveUp(segment, *last_good)
                 )
             }
             RecoverError::Gap { segment, offset_bytes, last_good, found } if found <= last_good => write!(
@@ -177,7 +178,7 @@ impl fmt::Display for RecoverError {
                 "txns are missing: log {} goes on with {found} at offset {offset_bytes}, but the last one before it is \
                  {last_good}{}. A log file or a snapshot has been removed; put it back, or, with other servers in the \
                  ensemble, move the data directory away and let this server fetch everything from them; or give up what \
-                 follows with `ostler log recover`",
+                 follows: {}",
                 segment.display(),
                 match found.epoch() == last_good.epoch() {
                     true => "",
@@ -185,7 +186,8 @@ impl fmt::Display for RecoverError {
                         ", which is not where that epoch ended (only an ensemble ends one before its counter is spent: if \
                          these are the files of a server of one, its acceptedEpoch and currentEpoch belong beside the \
                          snapshots)",
-                }
+                },
+                GiveUp(segment, *last_good)
             ),
             RecoverError::Refused { segment, offset_bytes, zxid, reason } => write!(
                 f,
@@ -214,6 +216,17 @@ impl fmt::Display for RecoverError {
                 )
             }
         }
+    }
+}
+
+/// The command that ends the log of a file's directory with a txn.
+struct GiveUp<'a>(&'a Path, Zxid);
+
+impl fmt::Display for GiveUp<'_> {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let GiveUp(segment, last) = self;
+        let dir = segment.parent().unwrap_or(segment);
+        write!(f, "ostler log recover --give-up-after {last} {}", dir.display())
     }
 }
 

@@ -9,6 +9,7 @@
 //! under one mutex, never held during I/O.
 
 use super::blocks::{ZEROS_BYTES, zeros};
+use super::record::FILE_HEADER_BYTES;
 use super::writer::LogSettings;
 use crate::io::disk::{DirectFile, Disk, DiskFile, Open, is_full};
 use crate::limits::{RESERVE_BYTES_FLOOR, SEGMENT_BYTES_LEAST, SEGMENT_ZERO_BYTES_STEP, SEGMENTS_SPARE};
@@ -51,6 +52,10 @@ pub struct LogFile {
 }
 
 /// All log files of a `version-2` directory, ascending. No directory, no files.
+///
+/// `log.23.bak` is a log's name to Apache, and the only one that there may be of txns that nobody else has. Beside `log.23`
+/// it is somebody's copy, or what a tool made of it, and is left alone, unless `log.23` cannot hold anything; Apache would
+/// replay it a second time.
 pub fn log_files(disk: &dyn Disk, dir: &Path) -> io::Result<Vec<LogFile>> {
     let listed = match disk.list(dir) {
         Err(error) if error.kind() == io::ErrorKind::NotFound => return Ok(Vec::new()),
@@ -64,7 +69,15 @@ pub fn log_files(disk: &dyn Disk, dir: &Path) -> io::Result<Vec<LogFile>> {
         })
         .collect();
     files.sort_by(|a, b| (a.first, &a.path).cmp(&(b.first, &b.path)));
+    let holds_something = |file: &&LogFile| is_plain(&file.path) && file.bytes > FILE_HEADER_BYTES as u64;
+    let plain: Vec<Zxid> = files.iter().filter(holds_something).map(|file| file.first).collect();
+    files.retain(|file| is_plain(&file.path) || plain.binary_search(&file.first).is_err());
     Ok(files)
+}
+
+/// Whether a log's name has nothing behind its zxid.
+fn is_plain(path: &Path) -> bool {
+    path.file_name().is_some_and(|name| name.to_string_lossy().matches('.').count() == 1)
 }
 
 /// How much room the log has. Ordered from plenty to none.

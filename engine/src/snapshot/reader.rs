@@ -65,7 +65,7 @@ impl fmt::Display for SnapshotError {
         match self {
             SnapshotError::Io { path, source } => write!(f, "{}: {source}", path.display()),
             SnapshotError::Damaged { path, offset_bytes, what } => {
-                write!(f, "{}: at offset {offset_bytes} (0x{offset_bytes:x}): {what}", path.display())
+                write!(f, "{}: at offset {offset_bytes}: {what}", path.display())
             }
         }
     }

@@ -88,6 +88,19 @@ pub fn usage_of(name: &str) -> CliError {
     CliError::Malformed(format!("{name} {usage}{options}"))
 }
 
+/// The flags in a command's usage, in its order.
+pub fn flags(name: &str) -> Vec<&'static str> {
+    let usage = COMMANDS.iter().find(|command| command.name == name).map_or("", |command| command.usage);
+    let usage = usage.split('#').next().unwrap_or_default();
+    let mut flags: Vec<&str> = Vec::new();
+    for word in usage.split(|c: char| c.is_whitespace() || "[]|*".contains(c)) {
+        if word.starts_with('-') && !flags.contains(&word) {
+            flags.push(word);
+        }
+    }
+    flags
+}
+
 /// `command path watch` of old still works, with a hint.
 fn old_watch_form(options: &Options, name: &str, form: &str) -> bool {
     let old = options.operands.len() > 1;
@@ -595,6 +608,17 @@ fn reconfig(shell: &mut Shell, words: &[String]) -> Outcome {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn flags_are_those_of_the_usage() {
+        let check = |name: &str, expected: &[&str]| assert_eq!(flags(name), expected);
+        check("create", &["-s", "-e", "-c", "-t"]);
+        check("setquota", &["-n", "-b", "-N", "-B"]);
+        check("reconfig", &["-s", "-v", "-file", "-members", "-add", "-remove"]);
+        check("addWatch", &["-m"]);
+        check("whoami", &[]);
+        check("nonsense", &[]);
+    }
 
     #[track_caller]
     fn check<T>(outcome: Result<T, CliError>, complaint: &str) {

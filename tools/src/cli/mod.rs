@@ -3,6 +3,7 @@
 
 mod commands;
 mod format;
+mod line;
 mod options;
 mod quota;
 mod session;
@@ -10,10 +11,12 @@ mod wire;
 
 use std::io::{BufRead, IsTerminal};
 use std::path::PathBuf;
+use std::sync::{Arc, Mutex};
 use std::time::Duration;
 
 use commands::COMMANDS;
-use session::{Loss, Session, SessionOptions, State, WatchKind};
+use rustyline::completion::Pair;
+use session::{Listener, Loss, Session, SessionOptions, State, WatchKind};
 use wire::Event;
 
 type Editor = rustyline::Editor<Completion, rustyline::history::DefaultHistory>;
@@ -23,6 +26,8 @@ const SERVER_DEFAULT: &str = "localhost:2181";
 const TIMEOUT_MILLIS_DEFAULT: u64 = 30_000;
 /// `history` shows this many lines.
 const HISTORY_SHOWN: usize = 11;
+/// So that the first prompt, which is not drawn again by itself, shows the state after an attempt to connect.
+const FIRST_PROMPT_WAITS: Duration = Duration::from_secs(1);
 const FRAME_BYTES_MAX_DEFAULT: usize = 0xf_ffff;
 
 pub const EXIT_OK: i32 = 0;
@@ -69,6 +74,10 @@ impl std::fmt::Display for CliError {
                     Loss::SessionExpired => "Session expired",
                     Loss::AuthFailed => "AuthFailed",
                     Loss::Timeout => "Request timeout",
+                    Loss::Cancelled { sent: false } => return f.write_str("Cancelled"),
+                    Loss::Cancelled { sent: true } => {
+                        return write!(f, "Cancelled: whether the server did it is unknown ({path})");
+                    }
                 };
                 write!(f, "KeeperErrorCode = {name} for {path}")
             }
@@ -96,10 +105,16 @@ pub struct Shell {
     invocation: Invocation,
     chroot: String,
     session: Option<Session>,
+    /// The session of the moment, for whoever hears that the user pressed Ctrl-C.
+    current: Arc<Mutex<Option<session::Handle>>>,
     history: Vec<String>,
     exit_code: i32,
     done: bool,
 }
+
+/// Writes above the line that is being edited, and draws that again.
+type AbovePrompt = Box<dyn rustyline::ExternalPrinter + Send>;
+static ABOVE_PROMPT: Mutex<Option<AbovePrompt>> = Mutex::new(None);
 
 static PRINT_WATCHES: std::sync::atomic::AtomicBool = std::sync::atomic::AtomicBool::new(true);
 
@@ -122,6 +137,7 @@ pub fn run(args: &[String]) -> i32 {
         invocation,
         chroot: String::new(),
         session: None,
+        current: Arc::default(),
         history: Vec::new(),
         exit_code: EXIT_OK,
         done: false,
@@ -229,13 +245,28 @@ fn usage() -> String {
 fn print_event(event: &Event) {
     if PRINT_WATCHES.load(std::sync::atomic::Ordering::Relaxed) {
         let path = if event.path.is_empty() { "null" } else { &event.path };
-        println!(
+        let text = format!(
             "\nWATCHER::\n\nWatchedEvent state:{} type:{} path:{path} zxid: {}",
             event.state_name(),
             event.kind_name(),
             event.zxid
         );
+        if !print_above_prompt(&text) {
+            println!("{text}");
+        }
     }
+}
+
+fn print_trouble(text: &str) {
+    if !print_above_prompt(text) {
+        eprintln!("{text}");
+    }
+}
+
+/// False when no line is edited on a terminal.
+fn print_above_prompt(text: &str) -> bool {
+    let mut printer = ABOVE_PROMPT.lock().unwrap_or_else(|poisoned| poisoned.into_inner());
+    printer.as_mut().is_some_and(|printer| printer.print(format!("{text}\n")).is_ok())
 }
 
 impl Shell {
@@ -261,17 +292,19 @@ impl Shell {
             frame_bytes_max: self.invocation.frame_bytes_max,
         };
         let chroot = self.chroot.clone();
-        let listener = move |event: &Event| {
+        let event = move |event: &Event| {
             let mut event = event.clone();
             event.path = strip(&chroot, &event.path);
             print_event(&event);
         };
-        self.session = Some(Session::open(options, Box::new(listener)));
+        let session = Session::open(options, Listener { event: Box::new(event), trouble: print_trouble });
+        *self.current.lock().unwrap_or_else(|poisoned| poisoned.into_inner()) = Some(session.handle());
+        self.session = Some(session);
         Ok(())
     }
 
     fn await_connection(&self) -> bool {
-        self.session.as_ref().is_some_and(|session| session.wait_connected(self.invocation.timeout))
+        self.session.as_ref().is_some_and(|session| session.wait_connected_aloud(self.invocation.timeout))
     }
 
     /// The live session, or the complaint that there is none.
@@ -285,7 +318,7 @@ impl Shell {
     /// One request; waits for a connection first, as Apache's client queues what it cannot send yet.
     fn call(&self, op: i32, body: &[u8], path: &str) -> Result<Vec<u8>, CliError> {
         let session = self.session()?;
-        session.wait_connected(self.invocation.timeout);
+        session.wait_connected_aloud(self.invocation.timeout);
         let lost = |loss| CliError::Lost { loss, path: path.to_string() };
         let reply = session.call(op, body).map_err(lost)?;
         match reply.error {
@@ -338,7 +371,10 @@ impl Shell {
     fn interact(&mut self) {
         println!("Welcome to ZooKeeper!\nJLine support is enabled");
         // Lines pasted together are as many commands, as in Apache's shell.
-        let config = rustyline::Config::builder().bracketed_paste(false).build();
+        let config = rustyline::Config::builder()
+            .bracketed_paste(false)
+            .completion_type(rustyline::CompletionType::List)
+            .build();
         let mut editor = match Editor::with_config(config) {
             Ok(editor) => editor,
             Err(e) => {
@@ -346,6 +382,13 @@ impl Shell {
                 return self.read_lines();
             }
         };
+        if let Ok(printer) = editor.create_external_printer() {
+            *ABOVE_PROMPT.lock().unwrap_or_else(|poisoned| poisoned.into_inner()) = Some(Box::new(printer));
+        }
+        self.cancel_on_interrupt();
+        if let Some(session) = &self.session {
+            session.wait_for_news(FIRST_PROMPT_WAITS);
+        }
         let file = history_file();
         if let Some(file) = &file {
             let _ = editor.load_history(file);
@@ -366,6 +409,26 @@ impl Shell {
         }
     }
 
+    /// While a command waits, Ctrl-C is a signal; while a line is edited it is a key.
+    fn cancel_on_interrupt(&self) {
+        let current = Arc::clone(&self.current);
+        let heard =
+            signal_hook::iterator::Signals::new([signal_hook::consts::SIGINT]).and_then(|mut signals| {
+                std::thread::Builder::new().name("cli-interrupt".into()).spawn(move || {
+                    for _ in signals.forever() {
+                        if let Some(session) =
+                            &*current.lock().unwrap_or_else(|poisoned| poisoned.into_inner())
+                        {
+                            session.cancel();
+                        }
+                    }
+                })
+            });
+        if let Err(error) = heard {
+            eprintln!("Ctrl-C will end this shell, not just a command: {error}");
+        }
+    }
+
     fn prompt(&self) -> String {
         match &self.session {
             Some(session) => {
@@ -382,7 +445,7 @@ impl Shell {
     }
 
     fn line(&mut self, line: &str) {
-        let words = options::split_line(line);
+        let words = line::split_line(line);
         if words.is_empty() {
             return;
         }
@@ -391,6 +454,7 @@ impl Shell {
     }
 
     fn execute(&mut self, words: &[String]) {
+        self.forget_cancelling();
         self.exit_code = match self.dispatch(words) {
             Ok(()) => EXIT_OK,
             Err(e) => {
@@ -404,6 +468,13 @@ impl Shell {
                 e.exit_code()
             }
         };
+        self.forget_cancelling();
+    }
+
+    fn forget_cancelling(&self) {
+        if let Some(session) = &self.session {
+            session.forget_cancelling();
+        }
     }
 
     fn dispatch(&mut self, words: &[String]) -> Result<(), CliError> {
@@ -448,7 +519,7 @@ impl Shell {
         let number: usize = options::parse_number("redo", words.first().map_or("", String::as_str))?;
         let line = self.history.get(number).cloned();
         let line = line.ok_or_else(|| CliError::Malformed("Command index out of range".into()))?;
-        let words = options::split_line(&line);
+        let words = line::split_line(&line);
         if words.first().is_some_and(|word| word == "redo") {
             return Err(CliError::Malformed("No redoing redos".into()));
         }
@@ -488,7 +559,7 @@ fn history_file() -> Option<PathBuf> {
     std::env::var_os("HOME").map(|home| PathBuf::from(home).join(".ostler_cli_history"))
 }
 
-/// Completes command names, and paths by listing the parent on the server.
+/// Completes command names, their flags, and paths by listing the parent on the server.
 #[derive(rustyline::Helper, rustyline::Hinter, rustyline::Highlighter, rustyline::Validator)]
 struct Completion {
     session: Option<session::Handle>,
@@ -496,20 +567,26 @@ struct Completion {
 }
 
 impl rustyline::completion::Completer for Completion {
-    type Candidate = String;
+    type Candidate = Pair;
 
     fn complete(
         &self,
         line: &str,
         at: usize,
         _: &rustyline::Context<'_>,
-    ) -> rustyline::Result<(usize, Vec<String>)> {
-        let start = line[..at].rfind(' ').map_or(0, |blank| blank + 1);
-        let word = &line[start..at];
-        if start == 0 {
+    ) -> rustyline::Result<(usize, Vec<Pair>)> {
+        let start = line::last_word_start(&line[..at]);
+        let (before, word) = (&line[..start], &line[start..at]);
+        let pair = |name: &str, replacement: String| Pair { display: name.to_owned(), replacement };
+        let Some(command) = line::split_line(before).into_iter().next() else {
             let own = ["close", "connect", "history", "printwatches", "quit", "redo", "version"];
             let names = COMMANDS.iter().map(|command| command.name).chain(own);
-            return Ok((0, names.filter(|name| name.starts_with(word)).map(|n| format!("{n} ")).collect()));
+            let fitting = names.filter(|name| name.starts_with(word));
+            return Ok((start, fitting.map(|name| pair(name, format!("{name} "))).collect()));
+        };
+        if word.starts_with('-') {
+            let fitting = commands::flags(&command).into_iter().filter(|flag| flag.starts_with(word));
+            return Ok((start, fitting.map(|flag| pair(flag, format!("{flag} "))).collect()));
         }
         let (Some(session), Some(slash)) = (&self.session, word.rfind('/')) else {
             return Ok((start, vec![]));
@@ -520,8 +597,14 @@ impl rustyline::completion::Completer for Completion {
             (chroot, "/") => chroot.to_string(),
             (chroot, parent) => format!("{chroot}{parent}"),
         };
-        let names = session.children(&full).into_iter();
-        Ok((start, names.map(|name| commands::join(parent, &name)).filter(|p| p.starts_with(word)).collect()))
+        let quoted = before.ends_with(['"', '\'']);
+        let mut names = session.children(&full);
+        // What would be two words is no completion.
+        names.retain(|name| {
+            name.starts_with(&word[slash + 1..]) && (quoted || !name.contains(char::is_whitespace))
+        });
+        names.sort();
+        Ok((start, names.iter().map(|name| pair(name, commands::join(parent, name))).collect()))
     }
 }
 
@@ -531,13 +614,13 @@ mod tests {
 
     #[test]
     fn invocation_takes_apaches_options() {
-        let words = options::split_line("-server h:1/c -timeout 500 -r ls -s /");
+        let words = line::split_line("-server h:1/c -timeout 500 -r ls -s /");
         let invocation = parse_invocation(&words).unwrap().unwrap();
         assert_eq!(invocation.servers, "h:1/c");
         assert_eq!(invocation.timeout, Duration::from_millis(500));
         assert!(invocation.read_only);
         assert_eq!(invocation.command, ["ls", "-s", "/"]);
-        assert!(parse_invocation(&options::split_line("-nonsense")).is_err());
+        assert!(parse_invocation(&line::split_line("-nonsense")).is_err());
     }
 
     #[test]

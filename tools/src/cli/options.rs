@@ -1,28 +1,7 @@
-//! Splitting a shell line into words, and a command's words into flags, values and operands, as Apache's shell does.
-//! Not here: what the commands do.
+//! A command's words to flags, values and operands, as Apache's shell sorts them.
+//! Not here: a line's words (line), what the commands do.
 
 use super::CliError;
-
-/// Words of a line: separated by blanks; `"..."` and `'...'` keep blanks and lose their quotes.
-pub fn split_line(line: &str) -> Vec<String> {
-    let mut words = Vec::new();
-    let mut word: Option<String> = None;
-    let mut quote: Option<char> = None;
-    for c in line.chars() {
-        match quote {
-            Some(q) if c == q => quote = None,
-            Some(_) => word.get_or_insert_default().push(c),
-            None if c == '"' || c == '\'' => {
-                quote = Some(c);
-                word.get_or_insert_default();
-            }
-            None if c.is_whitespace() => words.extend(word.take()),
-            None => word.get_or_insert_default().push(c),
-        }
-    }
-    words.extend(word);
-    words
-}
 
 /// What a command was given: `-x` flags, `-x value` options, and the rest in order.
 #[derive(Debug, Default)]
@@ -39,6 +18,11 @@ impl Options {
         let mut options = Options::default();
         let mut words = words.iter();
         while let Some(word) = words.next() {
+            // Behind it nothing is an option.
+            if word == "--" {
+                options.operands.extend(words.by_ref().cloned());
+                break;
+            }
             let name = word.strip_prefix('-').filter(|rest| !rest.is_empty() && rest.parse::<u64>().is_err());
             match name {
                 Some(name) if flags.contains(&name) => options.flags.push(name.to_string()),
@@ -118,18 +102,8 @@ pub fn parse_number<N: std::str::FromStr>(name: &str, text: &str) -> Result<N, C
 
 #[cfg(test)]
 mod tests {
+    use super::super::line::split_line;
     use super::*;
-
-    fn check(line: &str, expected: &[&str]) {
-        assert_eq!(split_line(line), expected);
-    }
-
-    #[test]
-    fn quotes_keep_blanks() {
-        check("create /a \"b c\" 'd \"e'", &["create", "/a", "b c", "d \"e"]);
-        check("  set /a ''  ", &["set", "/a", ""]);
-        check("", &[]);
-    }
 
     #[test]
     fn options_come_anywhere() {
@@ -139,6 +113,13 @@ mod tests {
         assert_eq!(options.number::<i32>("v").unwrap(), Some(-1));
         assert_eq!(options.operands, ["/a", "data"]);
         assert!(Options::parse(&words, &["s"], &[]).is_err());
+    }
+
+    #[test]
+    fn behind_two_dashes_nothing_is_an_option() {
+        let options = Options::parse(&split_line("-s -- /a -s --x --"), &["s"], &[]).unwrap();
+        assert_eq!(options.operands, ["/a", "-s", "--x", "--"]);
+        assert!(options.has("s"));
     }
 
     #[test]

@@ -19,6 +19,12 @@ const PING_XID: i32 = -2;
 const SET_WATCHES_XID: i32 = -8;
 /// Apache's client splits what it re-registers into requests of about this many bytes of paths.
 const SET_WATCHES_BYTES_MAX: usize = 128 * 1024;
+/// Without a word nobody is kept waiting longer.
+const SILENCE_MAX: Duration = Duration::from_secs(1);
+/// Between two lines on the same trouble.
+const TROUBLE_AGAIN: Duration = Duration::from_secs(5);
+/// However many servers share the timeout.
+const CONNECT_LEAST: Duration = Duration::from_millis(100);
 
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
 pub enum State {
@@ -50,6 +56,10 @@ pub enum Loss {
     SessionExpired,
     AuthFailed,
     Timeout,
+    /// The user no longer wants to wait.
+    Cancelled {
+        sent: bool,
+    },
 }
 
 /// Which table of the server a client-side watch belongs to.
@@ -135,13 +145,23 @@ struct Shared {
     closing: bool,
     /// Server the connection stands on, as in the list the user gave.
     server: String,
+    /// The command under way shall wait for nothing any more.
+    cancelled: bool,
+    /// Why there is no connection, and when that was last said.
+    trouble: Option<(String, Instant)>,
 }
 
 struct Inner {
     shared: Mutex<Shared>,
     changed: Condvar,
     options: SessionOptions,
-    listener: Box<dyn Fn(&Event) + Send + Sync>,
+    listener: Listener,
+}
+
+/// Who hears of events, and of attempts to connect that failed.
+pub struct Listener {
+    pub event: Box<dyn Fn(&Event) + Send + Sync>,
+    pub trouble: fn(&str),
 }
 
 #[derive(Clone, Debug)]
@@ -155,7 +175,7 @@ pub struct SessionOptions {
     pub frame_bytes_max: usize,
 }
 
-/// For asking questions beside the commands: completion.
+/// For what goes on beside the commands: completion, and giving up.
 pub struct Handle(Arc<Inner>);
 
 impl Handle {
@@ -167,6 +187,17 @@ impl Handle {
             _ => Vec::new(),
         }
     }
+
+    /// Ends whatever the command under way waits for. Replies still to come are taken in their order, for nobody.
+    pub fn cancel(&self) {
+        let mut shared = self.0.lock();
+        shared.cancelled = true;
+        for waiting in &shared.waiting {
+            let _ = waiting.answer.try_send(Err(Loss::Cancelled { sent: true }));
+        }
+        drop(shared);
+        self.0.changed.notify_all();
+    }
 }
 
 /// A live session. Dropping it closes the connection but, like a crash, not the session: call [`Session::close`].
@@ -176,7 +207,7 @@ pub struct Session {
 }
 
 impl Session {
-    pub fn open(options: SessionOptions, listener: Box<dyn Fn(&Event) + Send + Sync>) -> Session {
+    pub fn open(options: SessionOptions, listener: Listener) -> Session {
         let shared = Shared {
             state: State::Connecting,
             stream: None,
@@ -190,6 +221,8 @@ impl Session {
             watches: Watches::default(),
             closing: false,
             server: options.servers.first().cloned().unwrap_or_default(),
+            cancelled: false,
+            trouble: None,
         };
         let inner =
             Arc::new(Inner { shared: Mutex::new(shared), changed: Condvar::new(), options, listener });
@@ -211,13 +244,42 @@ impl Session {
         f(&mut self.inner.lock().watches)
     }
 
+    /// A command begins, or ended: what was cancelled before is over.
+    pub fn forget_cancelling(&self) {
+        self.inner.lock().cancelled = false;
+    }
+
+    /// Waits until the session is connected, or it is known why not; not longer than `limit`.
+    pub fn wait_for_news(&self, limit: Duration) {
+        let waited = self.inner.changed.wait_timeout_while(self.inner.lock(), limit, |shared| {
+            shared.state == State::Connecting && shared.trouble.is_none() && !shared.cancelled
+        });
+        drop(waited);
+    }
+
+    /// As `wait_connected`, and says after a while that it waits, and for whom.
+    pub fn wait_connected_aloud(&self, limit: Duration) -> bool {
+        self.wait_for_news(limit.min(SILENCE_MAX));
+        let silent = {
+            let shared = self.inner.lock();
+            shared.state == State::Connecting && shared.trouble.is_none() && !shared.cancelled
+        };
+        if silent {
+            (self.inner.listener.trouble)(&format!(
+                "{}: no answer yet; waiting for it",
+                self.inner.options.servers.join(",")
+            ));
+        }
+        self.wait_connected(limit.saturating_sub(SILENCE_MAX))
+    }
+
     /// Waits until the session is connected or can no longer be; false when `limit` passed first.
     pub fn wait_connected(&self, limit: Duration) -> bool {
         let guard = self.inner.lock();
         let waited = self
             .inner
             .changed
-            .wait_timeout_while(guard, limit, |shared| shared.state == State::Connecting)
+            .wait_timeout_while(guard, limit, |shared| shared.state == State::Connecting && !shared.cancelled)
             .unwrap_or_else(|poisoned| poisoned.into_inner());
         matches!(waited.0.state, State::Connected | State::ConnectedReadOnly)
     }
@@ -243,7 +305,11 @@ impl Session {
 
     /// Ends the session on the server: ephemerals go, then the connection.
     pub fn close(mut self) {
-        self.inner.lock().closing = true;
+        {
+            let mut shared = self.inner.lock();
+            shared.closing = true;
+            shared.cancelled = false;
+        }
         let _ = self.call(wire::op::CLOSE_SESSION, &[]);
         self.shut();
     }
@@ -285,7 +351,7 @@ impl Shared {
 
     fn fail_waiting(&mut self, loss: Loss) {
         for waiting in self.waiting.drain(..) {
-            let _ = waiting.answer.send(Err(loss));
+            let _ = waiting.answer.try_send(Err(loss));
         }
     }
 }
@@ -302,6 +368,7 @@ impl Inner {
             match shared.state {
                 State::Expired | State::Closed => return Err(Loss::SessionExpired),
                 State::AuthFailed => return Err(Loss::AuthFailed),
+                _ if shared.cancelled => return Err(Loss::Cancelled { sent: false }),
                 State::Connecting => return Err(Loss::Connection),
                 State::Connected | State::ConnectedReadOnly => {}
             }
@@ -326,7 +393,7 @@ impl Inner {
     }
 
     fn announce(&self, state: i32) {
-        (self.listener)(&Event { kind: wire::NONE, state, path: String::new(), zxid: -1 });
+        (self.listener.event)(&Event { kind: wire::NONE, state, path: String::new(), zxid: -1 });
     }
 
     fn run(&self) {
@@ -340,9 +407,32 @@ impl Inner {
                     self.detach();
                 }
                 Ok(None) => return self.expire(),
-                Err(_) => self.pause(),
+                Err(error) => {
+                    self.say_trouble(&server, &error);
+                    self.pause();
+                }
             }
         }
+    }
+
+    /// Each reason at once, and again now and then while it lasts.
+    fn say_trouble(&self, server: &str, error: &io::Error) {
+        let reason = match error.kind() {
+            io::ErrorKind::UnexpectedEof => "it closed the connection before it granted a session".to_owned(),
+            io::ErrorKind::WouldBlock | io::ErrorKind::TimedOut => "no answer".to_owned(),
+            _ => error.to_string(),
+        };
+        let text = format!("{server}: {reason}; trying again");
+        {
+            let mut shared = self.lock();
+            let known = |(said, at): &(String, Instant)| *said == text && at.elapsed() < TROUBLE_AGAIN;
+            if shared.state != State::Connecting || shared.trouble.as_ref().is_some_and(known) {
+                return;
+            }
+            shared.trouble = Some((text.clone(), Instant::now()));
+        }
+        self.changed.notify_all();
+        (self.listener.trouble)(&text);
     }
 
     /// Waits before the next attempt, but not longer than the session lives on.
@@ -355,12 +445,7 @@ impl Inner {
 
     /// Connects and shakes hands. `None`: the server no longer knows the session.
     fn attach(&self, server: &str) -> io::Result<Option<TcpStream>> {
-        let address = server
-            .to_socket_addrs()?
-            .next()
-            .ok_or_else(|| io::Error::new(io::ErrorKind::NotFound, format!("{server}: no address")))?;
-        let share = self.options.timeout / self.options.servers.len().max(1) as u32;
-        let mut stream = TcpStream::connect_timeout(&address, share.max(Duration::from_millis(100)))?;
+        let mut stream = self.connect(server)?;
         stream.set_nodelay(true)?;
         stream.set_read_timeout(Some(self.options.timeout))?;
         let hello = {
@@ -386,6 +471,20 @@ impl Inner {
         Ok(Some(stream))
     }
 
+    /// To the first address of the name that answers.
+    fn connect(&self, server: &str) -> io::Result<TcpStream> {
+        let addresses: Vec<_> = server.to_socket_addrs()?.collect();
+        let share = self.options.timeout / (self.options.servers.len() * addresses.len()).max(1) as u32;
+        let mut outcome = Err(io::Error::new(io::ErrorKind::NotFound, "the name has no address"));
+        for address in &addresses {
+            outcome = TcpStream::connect_timeout(address, share.max(CONNECT_LEAST));
+            if outcome.is_ok() {
+                break;
+            }
+        }
+        outcome
+    }
+
     fn established(
         &self,
         stream: TcpStream,
@@ -398,6 +497,7 @@ impl Inner {
         if shared.state == State::Closed {
             return Err(io::ErrorKind::Interrupted.into());
         }
+        shared.trouble = None;
         shared.stream = Some(stream);
         shared.session = session;
         shared.password = password;
@@ -486,7 +586,7 @@ impl Inner {
             -1 => {
                 if let Some(event) = wire::event(&reply) {
                     self.lock().watches.consume(&event);
-                    (self.listener)(&event);
+                    (self.listener.event)(&event);
                 }
                 true
             }
@@ -508,7 +608,7 @@ impl Inner {
                 match shared.waiting.pop_front() {
                     Some(waiting) if waiting.xid == xid => {
                         // The command may have given up waiting; its reply still had to be taken in order.
-                        let _ = waiting.answer.send(Ok(reply));
+                        let _ = waiting.answer.try_send(Ok(reply));
                         true
                     }
                     _ => false,

@@ -96,10 +96,7 @@ pub fn header(path: &Path, file: &[u8], out: &mut dyn Write) -> Result<Origin, F
 pub fn line(path: &Path, framed: &Framed<'_>) -> Result<String, Failure> {
     txn_text::line(framed.entry).map_err(|error| {
         let offset = framed.offset_bytes;
-        Failure::Damaged(format!(
-            "{}: at offset {offset} (0x{offset:x}): the txn does not decode: {error}",
-            path.display()
-        ))
+        Failure::Damaged(format!("{}: at offset {offset}: the txn does not decode: {error}", path.display()))
     })
 }
 
@@ -121,7 +118,7 @@ pub fn dump(path: &Path, out: &mut dyn Write) -> Result<i32, Failure> {
     if let Some(problem) = ended.problem {
         out.flush()?;
         let offset = ended.offset_bytes;
-        eprintln!("{}: at offset {offset} (0x{offset:x}): {problem}", path.display());
+        eprintln!("{}: at offset {offset}: {problem}", path.display());
         eprintln!("What it means and what to do: ostler log verify {}", path.display());
         return Ok(EXIT_DAMAGED);
     }

@@ -1,7 +1,8 @@
 //! `ostler log recover`: Apache's TxnLogToolkit -r and -c. Writes a new file and never touches the old one.
+//! Not here: a directory that is to be served again (log_give_up).
 
 use super::log::{self, Framed};
-use super::{EXIT_DAMAGED, EXIT_OK, Failure, at, open};
+use super::{EXIT_DAMAGED, EXIT_OK, Failure, at, log_give_up, open};
 use ostler_engine::log::{FILE_HEADER_BYTES, Origin, put_record};
 use ostler_replication::Zxid;
 use std::fs::File;
@@ -10,8 +11,12 @@ use std::path::{Path, PathBuf};
 
 #[derive(clap::Args, Debug)]
 pub struct RecoverArgs {
-    /// A log file
+    /// A log file; with --give-up-after dataLogDir, or dataDir when there is no other
+    #[arg(value_name = "FILE | DIR")]
     file: PathBuf,
+    /// With --give-up-after, where the snapshots are, when not in the same place: dataDir
+    #[arg(value_name = "SNAPDIR", requires = "give_up_after")]
+    snap_dir: Option<PathBuf>,
     /// Repair all checksums without asking
     #[arg(short, long)]
     yes: bool,
@@ -21,6 +26,10 @@ pub struct RecoverArgs {
     /// Instead write FILE.chopped<ZXID>: a copy that ends with this txn (decimal, or hex behind 0x)
     #[arg(short, long, value_name = "ZXID", value_parser = zxid, conflicts_with = "yes")]
     chop: Option<Zxid>,
+    /// Make a damaged directory one that a server starts from: everything behind this txn, which the server's message or log
+    /// verify names, is set aside there, and what is lost is said
+    #[arg(long, value_name = "ZXID", value_parser = zxid, conflicts_with_all = ["yes", "verbose", "chop"])]
+    give_up_after: Option<Zxid>,
 }
 
 fn zxid(word: &str) -> Result<Zxid, String> {
@@ -34,6 +43,9 @@ fn zxid(word: &str) -> Result<Zxid, String> {
 }
 
 pub fn recover(args: &RecoverArgs, input: &mut dyn BufRead, out: &mut dyn Write) -> Result<i32, Failure> {
+    if let Some(after) = args.give_up_after {
+        return log_give_up::give_up(&args.file, args.snap_dir.as_deref(), after, out);
+    }
     match args.chop {
         Some(zxid) => chop(&args.file, zxid, out),
         None => fix(args, input, out),
@@ -45,6 +57,8 @@ enum Answer {
     Fix,
     Keep,
     Abort,
+    /// Nobody is there to answer.
+    Silence,
 }
 
 fn fix(args: &RecoverArgs, input: &mut dyn BufRead, out: &mut dyn Write) -> Result<i32, Failure> {
@@ -92,6 +106,13 @@ fn fix(args: &RecoverArgs, input: &mut dyn BufRead, out: &mut dyn Write) -> Resu
                 kept += 1;
             }
             Answer::Abort => aborted = true,
+            Answer::Silence => {
+                return Err(Failure::Other(format!(
+                    "\nThere is no answer: that means no, and nothing is written. To repair all without being asked: \
+                     ostler log recover --yes {}",
+                    path.display()
+                )));
+            }
         }
         if args.verbose && !aborted {
             writeln!(out, "{line}")?;
@@ -108,7 +129,7 @@ fn fix(args: &RecoverArgs, input: &mut dyn BufRead, out: &mut dyn Write) -> Resu
         out.flush()?;
         let offset = ended.offset_bytes;
         eprintln!(
-            "{}: at offset {offset} (0x{offset:x}): {problem}. The new file ends before it; nothing behind it can be \
+            "{}: at offset {offset}: {problem}. The new file ends before it; nothing behind it can be \
              used, because the txns in between are lost. What is there: ostler log verify {}",
             path.display(),
             path.display()
@@ -124,7 +145,7 @@ fn ask(input: &mut dyn BufRead, out: &mut dyn Write) -> Result<Answer, Failure> 
         out.flush()?;
         let mut line = String::new();
         if input.read_line(&mut line)? == 0 {
-            return Ok(Answer::Abort);
+            return Ok(Answer::Silence);
         }
         match line.chars().next().map(|c| c.to_ascii_lowercase()) {
             Some('y') => return Ok(Answer::Fix),
@@ -176,7 +197,7 @@ fn chop(path: &Path, zxid: Zxid, out: &mut dyn Write) -> Result<i32, Failure> {
         if let Some(problem) = damage.or(ended.problem) {
             let offset = ended.offset_bytes;
             return Err(Failure::Damaged(format!(
-                "Failed to chop {}: no txn {zxid} before offset {offset} (0x{offset:x}), where {problem}",
+                "Failed to chop {}: no txn {zxid} before offset {offset}, where {problem}",
                 path.display()
             )));
         }
@@ -212,16 +233,25 @@ fn beside(path: &Path, suffix: &str) -> PathBuf {
     PathBuf::from(name)
 }
 
-/// The file being written; synced before anybody is told of it.
+/// The file being written; synced before anybody is told of it, and gone if it is not brought to its end.
 struct Target {
     path: PathBuf,
     file: BufWriter<File>,
+    finished: bool,
+}
+
+impl Drop for Target {
+    fn drop(&mut self) {
+        if !self.finished {
+            let _ = std::fs::remove_file(&self.path);
+        }
+    }
 }
 
 impl Target {
     fn create(path: &Path, start: &[u8]) -> Result<Target, Failure> {
         let file = File::create(path).map_err(at(path))?;
-        let mut target = Target { path: path.to_owned(), file: BufWriter::new(file) };
+        let mut target = Target { path: path.to_owned(), file: BufWriter::new(file), finished: false };
         target.put(start)?;
         Ok(target)
     }
@@ -231,6 +261,8 @@ impl Target {
     }
 
     fn finish(&mut self) -> Result<(), Failure> {
-        self.file.flush().and_then(|()| self.file.get_ref().sync_all()).map_err(at(&self.path))
+        self.file.flush().and_then(|()| self.file.get_ref().sync_all()).map_err(at(&self.path))?;
+        self.finished = true;
+        Ok(())
     }
 }

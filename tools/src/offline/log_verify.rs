@@ -1,7 +1,7 @@
 //! `ostler log verify`: everything that can be checked about logs without a tree. Each file by itself, the steps between
 //! records and files, and for a directory what a server started on it would do.
 
-use super::{EXIT_DAMAGED, EXIT_OK, Failure, at, file_name, open, version_dir};
+use super::{EXIT_DAMAGED, EXIT_OK, Failure, at, file_name, nothing_here, open, version_dir};
 use ostler_engine::io::disk::RealDisk;
 use ostler_engine::log::{
     Found, LogFile, Origin, Problem, Record, RecoverSettings, epochs, is_undecodable_request, log_files,
@@ -35,6 +35,9 @@ pub fn verify(path: &Path, out: &mut dyn Write) -> Result<i32, Failure> {
 
 fn directory(dir: &Path, out: &mut dyn Write) -> Result<i32, Failure> {
     let files = log_files(&RealDisk, dir).map_err(at(dir))?;
+    if files.is_empty() {
+        return Err(nothing_here(dir, "log file (log.<zxid>)"));
+    }
     let (mut last, mut first, mut code) = (None, None, EXIT_OK);
     for file in &files {
         let report = Report::of(file, last)?;
@@ -54,7 +57,7 @@ fn directory(dir: &Path, out: &mut dyn Write) -> Result<i32, Failure> {
 }
 
 /// What a server started on the directory would do.
-fn start(dir: &Path, first: Zxid, out: &mut dyn Write) -> Result<i32, Failure> {
+pub fn start(dir: &Path, first: Zxid, out: &mut dyn Write) -> Result<i32, Failure> {
     let (base, from, has_snapshot) = match load_newest(&RealDisk, dir, ReadOptions::default(), |_| Nothing) {
         Ok(Some(loaded)) => {
             for skipped in &loaded.skipped {
@@ -90,7 +93,7 @@ fn start(dir: &Path, first: Zxid, out: &mut dyn Write) -> Result<i32, Failure> {
                 let offset = cut.offset_bytes;
                 writeln!(
                     out,
-                    "  it would cut {} at offset {offset} (0x{offset:x}), a torn write that was never acknowledged: {}",
+                    "  it would cut {} at offset {offset}, a torn write that was never acknowledged: {}",
                     file_name(&cut.segment),
                     cut.problem
                 )?;
@@ -106,7 +109,7 @@ fn start(dir: &Path, first: Zxid, out: &mut dyn Write) -> Result<i32, Failure> {
 }
 
 /// A state that keeps nothing: for loading a snapshot only to see whether it loads.
-struct Nothing;
+pub struct Nothing;
 
 impl Restore for Nothing {
     fn session(&mut self, _: SessionId, _: i32) -> Result<(), String> {
@@ -171,7 +174,7 @@ impl Report {
 
     fn record(&mut self, record: &Record<'_>, last: Option<Zxid>) {
         let offset = record.offset_bytes;
-        let place = format!("at offset {offset} (0x{offset:x})");
+        let place = format!("at offset {offset}");
         if let Some(last) = last
             && !follows(last, record)
         {
@@ -198,10 +201,10 @@ impl Report {
 
     fn problem(&mut self, offset: u64, problem: Problem, resumes: Option<u64>, last: Option<Zxid>) {
         let good = last.map_or("no txn before it".to_owned(), |last| format!("last good txn {last}"));
-        let what = format!("at offset {offset} (0x{offset:x}): {problem}; {good}");
+        let what = format!("at offset {offset}: {problem}; {good}");
         match resumes {
             Some(resumes) => {
-                self.damage.push(format!("{what}; whole txns go on at offset {resumes} (0x{resumes:x})"));
+                self.damage.push(format!("{what}; whole txns go on at offset {resumes}"));
             }
             None => self.tail = Some(what),
         }
@@ -228,7 +231,8 @@ impl Report {
             writeln!(
                 out,
                 "  Next: put this file back from a copy; or, in an ensemble, move the data directory away and let the \
-                 server fetch everything from its peers; or give up all txns from the damage on: ostler log recover"
+                 server fetch everything from its peers; or give up all txns from the damage on: \
+                 ostler log recover --give-up-after, as ostler log verify on the directory says"
             )?;
         }
         Ok(())

@@ -4,6 +4,7 @@
 
 mod java;
 mod log;
+mod log_give_up;
 mod log_recover;
 mod log_verify;
 mod purge;
@@ -20,13 +21,13 @@ use std::path::{Path, PathBuf};
 
 /// What was asked for was done, and nothing wrong was found.
 pub const EXIT_OK: i32 = 0;
-/// A file cannot be read or written, or is not of its kind at all.
+/// A file cannot be read or written, or is not of its kind at all; or nothing of the kind is there.
 pub const EXIT_FAILED: i32 = 1;
 /// A file was read and is damaged.
 pub const EXIT_DAMAGED: i32 = 3;
 
 const EXIT_CODES: &str = "\
-Exit codes: 0 nothing wrong; 1 a file cannot be read or written; 2 the command line makes no sense; 3 damage was found.";
+Exit codes: 0 nothing wrong; 1 a file cannot be read or written, or there is none; 2 the command line makes no sense; 3 damage was found.";
 
 /// The offline part of the command line.
 #[derive(clap::Subcommand, Debug)]
@@ -54,7 +55,8 @@ pub enum LogCommand {
         /// A log file, a data directory, or its version-2
         path: PathBuf,
     },
-    /// Write FILE.fixed with checksums made right, as Apache's TxnLogToolkit -r; or cut a copy with --chop
+    /// Write FILE.fixed with checksums made right, as Apache's TxnLogToolkit -r; or cut a copy with --chop;
+    /// or give up what stands behind damage with --give-up-after
     Recover(log_recover::RecoverArgs),
 }
 
@@ -78,6 +80,16 @@ pub enum SnapshotCommand {
         /// Levels printed below it; 0: all
         depth: u32,
     },
+}
+
+/// Options that Apache's tools spell with one dash and several letters, in the spelling of our command line.
+pub fn respelled(mut arguments: Vec<String>) -> Vec<String> {
+    if let [_, tool, verb, rest @ ..] = arguments.as_mut_slice()
+        && (tool.as_str(), verb.as_str()) == ("snapshot", "dump")
+    {
+        rest.iter_mut().filter(|word| *word == "-json").for_each(|word| word.insert(0, '-'));
+    }
+    arguments
 }
 
 /// Runs a command to its end; the value is the process's exit code.
@@ -168,6 +180,14 @@ fn open(path: &Path) -> Result<Box<dyn DiskFile>, Failure> {
 fn version_dir(dir: &Path) -> PathBuf {
     let below = dir.join("version-2");
     if below.is_dir() { below } else { dir.to_owned() }
+}
+
+/// A tool that found nothing to work on was most likely pointed at the wrong place: that is no success.
+fn nothing_here(dir: &Path, what: &str) -> Failure {
+    Failure::Other(format!(
+        "{}: there is no {what} here. Name dataDir or dataLogDir of the configuration, or a version-2 directory in it",
+        dir.display()
+    ))
 }
 
 fn file_name(path: &Path) -> String {

@@ -1,11 +1,12 @@
 //! `ostler purge`: Apache's PurgeTxnLog, as zkCleanup.sh calls it.
 
-use super::{EXIT_OK, Failure, version_dir};
+use super::{EXIT_OK, Failure, at, nothing_here, version_dir};
 use crate::date;
-use ostler_engine::io::disk::RealDisk;
+use ostler_engine::io::disk::{Disk, RealDisk};
+use ostler_engine::snapshot::names;
 use ostler_engine::snapshot::purge::{RETAIN_MIN, purge as remove, superfluous};
 use std::io::Write;
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 use std::time::UNIX_EPOCH;
 
 #[derive(clap::Args, Debug)]
@@ -30,6 +31,12 @@ pub fn purge(args: &PurgeArgs, out: &mut dyn Write) -> Result<i32, Failure> {
     }
     let log_dir = version_dir(&args.log_dir);
     let snap_dir = args.snap_dir.as_deref().map_or(log_dir.clone(), version_dir);
+    let is_snapshot = |name: &str| names::zxid_in_name(name, names::SNAPSHOT_PREFIX).is_some();
+    let listed = |dir: &Path| RealDisk.list(dir).map_err(at(dir));
+    listed(&log_dir)?;
+    if !listed(&snap_dir)?.iter().any(|file| is_snapshot(&file.name)) {
+        return Err(nothing_here(&snap_dir, "snapshot (snapshot.<zxid>)"));
+    }
     let purged = |error: ostler_engine::snapshot::purge::PurgeError| {
         Failure::File(error.path.clone(), error.source.to_string())
     };

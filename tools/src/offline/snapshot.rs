@@ -20,7 +20,7 @@ pub struct DumpArgs {
     /// Print each znode's data in base64 instead of its length
     #[arg(short = 'd', long, conflicts_with = "json")]
     data: bool,
-    /// Print names and sizes as one line of JSON, for ncdu and the like
+    /// Print names and sizes as one line of JSON, for ncdu and the like; -json is the same
     #[arg(long)]
     json: bool,
     /// A snapshot
@@ -125,13 +125,19 @@ fn json(tree: &Tree, out: &mut dyn Write) -> Result<(), Failure> {
     Ok(write!(out, "]")?)
 }
 
+/// As Jackson, which Apache's tool uses, quotes it.
 fn json_text(text: &str) -> String {
     let mut escaped = String::with_capacity(text.len());
     for c in text.chars() {
         match c {
             '"' => escaped.push_str("\\\""),
             '\\' => escaped.push_str("\\\\"),
-            c if (c as u32) < 0x20 => escaped.push_str(&format!("\\u{:04x}", c as u32)),
+            '\x08' => escaped.push_str("\\b"),
+            '\t' => escaped.push_str("\\t"),
+            '\n' => escaped.push_str("\\n"),
+            '\x0c' => escaped.push_str("\\f"),
+            '\r' => escaped.push_str("\\r"),
+            c if (c as u32) < 0x20 => escaped.push_str(&format!("\\u{:04X}", c as u32)),
             c => escaped.push(c),
         }
     }
@@ -158,4 +164,15 @@ pub fn summary(file: &Path, path: &str, depth_max: u32, out: &mut dyn Write) -> 
     }
     writeln!(out)?;
     Ok(EXIT_OK)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn names_are_quoted_as_apaches_tool_quotes_them() {
+        assert_eq!(json_text("a\"b\\c/ü\u{1f600}"), "a\\\"b\\\\c/ü\u{1f600}");
+        assert_eq!(json_text("\u{8}\t\n\u{c}\r\u{0}\u{1f}\u{7f}"), "\\b\\t\\n\\f\\r\\u0000\\u001F\u{7f}");
+    }
 }

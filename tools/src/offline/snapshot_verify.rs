@@ -2,7 +2,7 @@
 //! looked up.
 
 use super::tree::Tree;
-use super::{EXIT_DAMAGED, EXIT_OK, Failure, at, file_name, version_dir};
+use super::{EXIT_DAMAGED, EXIT_OK, Failure, at, file_name, nothing_here, version_dir};
 use ostler_engine::io::disk::{Disk, RealDisk};
 use ostler_engine::model::{Owner, StatPersisted};
 use ostler_engine::snapshot::{ImageNode, OPEN_ACL_KEY, candidates, names};
@@ -23,12 +23,12 @@ pub fn verify(path: &Path, out: &mut dyn Write) -> Result<i32, Failure> {
     let zxid = |name: &str| names::zxid_in_name(name, names::SNAPSHOT_PREFIX);
     let mut snapshots: Vec<_> = listed.into_iter().filter(|file| zxid(&file.name).is_some()).collect();
     snapshots.sort_by_key(|file| (zxid(&file.name), file.name.clone()));
+    if snapshots.is_empty() {
+        return Err(nothing_here(&dir, "snapshot (snapshot.<zxid>)"));
+    }
     let mut code = EXIT_OK;
     for snapshot in &snapshots {
         code = code.max(file(&dir.join(&snapshot.name), out)?);
-    }
-    if snapshots.is_empty() {
-        writeln!(out, "{}: no snapshots", dir.display())?;
     }
     Ok(code)
 }

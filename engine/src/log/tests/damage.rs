@@ -293,6 +293,13 @@ fn files_of_apache_are_read_by_its_rules_made_safe() {
         check(&[("log.1", one()), ("log.3", begins())], base, &expected);
     }
     check(&[("log.3", begins())], 2, "4 after 2 in log.3");
+    // A copy beside a log is left alone; alone it is a log.
+    check(
+        &[("log.1", one()), ("log.1.bak", one()), ("log.4", apache(&tiny(4..=5), 0))],
+        0,
+        "5 after 5 in log.1 log.4",
+    );
+    check(&[("log.1.bak", one()), ("log.4", apache(&tiny(4..=5), 0))], 0, "5 after 5 in log.1.bak log.4");
     // Files before the base are not read.
     check(&[("log.1", vec![7; 50]), ("log.4", apache(&tiny(4..=9), 0))], 5, "9 after 4 in log.1 log.4");
     check(&[("log.5", apache(&tiny(5..=9), 0))], 2, "gap log.5 2 5");
