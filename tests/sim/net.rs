@@ -306,6 +306,7 @@ impl SimPoll {
     }
 
     /// The driver of a thread that has no clients.
+    #[cfg(test)]
     pub fn apart(net: SharedNet, flag: Arc<Flag>) -> SimPoll {
         SimPoll { net, flag, listeners: BTreeMap::new(), tokens: BTreeMap::new() }
     }

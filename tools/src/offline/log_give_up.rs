@@ -12,7 +12,8 @@ use ostler_engine::config::Config;
 use ostler_engine::io::directories::Directories;
 use ostler_engine::io::disk::{Disk, RealDisk};
 use ostler_engine::log::{
-    FILE_HEADER_BYTES, Found, LogFile, MARK_NAME, RecoverError, RecoverSettings, log_files, recover, scan,
+    FILE_HEADER_BYTES, Found, LogFile, MARK_NAME, RecoverError, RecoverSettings, epochs, log_files, recover,
+    scan,
 };
 use ostler_engine::snapshot::{LoadError, ReadOptions, load_newest, names};
 use ostler_replication::Zxid;
@@ -36,7 +37,7 @@ pub fn give_up(
     let snap_dir = snap_dir.map_or(log_dir.clone(), version_dir);
     let _taken = take(&log_dir, &snap_dir)?;
     let base = base(&snap_dir, after)?;
-    if reach(&log_dir, base, after)? {
+    if reach((&log_dir, &snap_dir), base, after)? {
         writeln!(out, "There is nothing behind txn {after}: nothing was changed.")?;
         return log_verify::start(&log_dir, after, out);
     }
@@ -83,7 +84,7 @@ fn base(snap_dir: &Path, after: Zxid) -> Result<Zxid, Failure> {
 }
 
 /// Whether a start ends exactly with `after` as things stand. An error when it cannot be made to.
-fn reach(log_dir: &Path, base: Zxid, after: Zxid) -> Result<bool, Failure> {
+fn reach((log_dir, snap_dir): (&Path, &Path), base: Zxid, after: Zxid) -> Result<bool, Failure> {
     let mut reached = base;
     let mut note = |zxid: Zxid, _: &[u8]| {
         if zxid <= after {
@@ -91,7 +92,10 @@ fn reach(log_dir: &Path, base: Zxid, after: Zxid) -> Result<bool, Failure> {
         }
         Ok(())
     };
-    let outcome = recover(&RealDisk, log_dir, base, RecoverSettings { repair: false }, &mut note);
+    let alone = !epochs::is_of_ensemble(&RealDisk, snap_dir)
+        .map_err(|error| Failure::File(snap_dir.into(), error.to_string()))?;
+    let settings = RecoverSettings { repair: false, alone, until: None };
+    let outcome = recover(&RealDisk, log_dir, base, settings, &mut note);
     let (last, whole) = match outcome {
         Ok(found) => (found.last, true),
         Err(RecoverError::Corrupt { last_good, .. } | RecoverError::Gap { last_good, .. }) => {
