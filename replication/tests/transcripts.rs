@@ -748,10 +748,9 @@ fn the_epoch_ends_before_its_zxids_do() {
     let last = u32::MAX - (16 << 20);
     // A batch of that many txns cannot be; its zxids can.
     let mut records = Vec::new();
-    for (_, entry) in [record(z(2, 1), 1)] {
-        records.extend_from_slice(&(entry.len() as u32).to_be_bytes());
-        records.extend_from_slice(&entry);
-    }
+    let (_, entry) = record(z(2, 1), 1);
+    records.extend_from_slice(&(entry.len() as u32).to_be_bytes());
+    records.extend_from_slice(&entry);
     s.step(Input::Propose(Proposal { first: z(2, 1), last: z(2, last), records: records.into() }));
     assert!(!s.it.may_propose());
     s.skip().got(link, QuorumPacket::Ack(z(2, last)));
