@@ -277,6 +277,25 @@ fn a_stale_leader_is_left() {
 }
 
 #[test]
+fn who_cannot_follow_again_and_again_takes_a_rest() {
+    let (mut s, link) = Script::learner(z(1, 5), epochs(3, 1), true);
+    s.offered(link, 2);
+    for pause_ms in [0, 100, 200] {
+        assert_eq!(
+            s.it.status().waiting_for.contains("a pause"),
+            pause_ms > 0,
+            "{}",
+            s.it.status().waiting_for
+        );
+        s.later(pause_ms).elect(3, 2);
+        let link = s.link(3);
+        s.quorum_links.push(link);
+        s.step(Input::Linked { link, port: Port::Quorum, dialled: true, addresses: Vec::new() });
+        s.offered(link, 2);
+    }
+}
+
+#[test]
 fn a_diff_is_logged_then_the_epoch_then_acknowledged_then_shown() {
     let (mut s, link) = Script::learner(z(1, 5), epochs(1, 1), false);
     s.offered(link, 2).disk().skip().got(link, QuorumPacket::Diff(z(1, 6))).check(&[]);
