@@ -277,6 +277,25 @@ fn a_stale_leader_is_left() {
 }
 
 #[test]
+fn who_cannot_follow_again_and_again_takes_a_rest() {
+    let (mut s, link) = Script::learner(z(1, 5), epochs(3, 1), true);
+    s.offered(link, 2);
+    for pause_ms in [0, 100, 200] {
+        assert_eq!(
+            s.it.status().waiting_for.contains("a pause"),
+            pause_ms > 0,
+            "{}",
+            s.it.status().waiting_for
+        );
+        s.later(pause_ms).elect(3, 2);
+        let link = s.link(3);
+        s.quorum_links.push(link);
+        s.step(Input::Linked { link, port: Port::Quorum, dialled: true, addresses: Vec::new() });
+        s.offered(link, 2);
+    }
+}
+
+#[test]
 fn a_diff_is_logged_then_the_epoch_then_acknowledged_then_shown() {
     let (mut s, link) = Script::learner(z(1, 5), epochs(1, 1), false);
     s.offered(link, 2).disk().skip().got(link, QuorumPacket::Diff(z(1, 6))).check(&[]);
@@ -785,4 +804,29 @@ fn a_packet_of_a_dead_link_counts_for_nothing() {
     s.propose(1, 1).step(Input::Unlinked(link)).skip();
     s.got(link, QuorumPacket::Ack(z(2, 1))).check(&["hang 2"]);
     assert_eq!(s.it.status().committed, z(1, 5));
+}
+
+/// How many notifications go back to a peer for this one.
+fn answers(me: u64, peer: u64, notification: ostler_replication::packet::Notification) -> usize {
+    let mut s = Script::new(me, z(1, 5), epochs(1, 1), |_| {});
+    s.later(1000);
+    let link = s.link(peer);
+    s.step(Input::Linked { link, port: Port::Election, dialled: peer < me, addresses: Vec::new() });
+    s.step(Input::Drained(link, 1 << 20));
+    let mut outputs = Outputs::new();
+    s.it.step(Input::Received(link, Packet::Notification(notification)), s.now, &mut outputs);
+    outputs.iter().filter(|output| matches!(output, Output::Send(to, _) if *to == link)).count()
+}
+
+#[test]
+fn an_observer_does_not_answer_votes_of_an_earlier_round() {
+    let late = vote(PeerState::Looking, 1, z(1, 5), 0, 1);
+    assert_eq!(answers(2, 1, late.clone()), 1);
+    assert_eq!(answers(4, 1, late), 0);
+}
+
+#[test]
+fn an_observer_that_has_its_leader_is_not_answered() {
+    assert_eq!(answers(2, 4, vote(PeerState::Looking, 4, z(1, 5), 1, 1)), 1);
+    assert_eq!(answers(2, 4, vote(PeerState::Observing, 3, z(1, 5), 1, 1)), 0);
 }

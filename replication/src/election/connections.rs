@@ -18,7 +18,7 @@ const REDIAL_MS_MIN: u64 = 100;
 const REDIAL_MS_MAX: u64 = 3200;
 
 /// A connection that lived as long did not fall to handshakes that crossed.
-const SETTLED_MS: u64 = 3200;
+const SETTLED_MS: u64 = 500;
 
 /// A connection in use.
 struct Line {
@@ -241,7 +241,7 @@ impl Connections {
                 let is_settled = now.since(line.since) >= SETTLED_MS * 1_000_000;
                 peer.short_lived = if is_settled { 0 } else { peer.short_lived.saturating_add(1) };
                 let ms = (REDIAL_MS_MIN << peer.short_lived.saturating_sub(1).min(16)).min(REDIAL_MS_MAX);
-                peer.redial_at = Some(now.plus_millis(ms));
+                peer.redial_at = (!is_settled).then(|| now.plus_millis(ms));
             }
             // What was sent last may not have arrived.
             if peer.pending.is_none() {

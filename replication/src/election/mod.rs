@@ -248,9 +248,12 @@ impl Election {
         let peer = link.peer;
         self.compare(peer, n.config.as_deref());
         if !self.quorums.is_voter(peer) {
-            // So observers, and servers that have yet to be taken in, learn who leads.
-            let vote = Vote { round: self.round, ..self.current };
-            self.tell(peer, vote, now, out);
+            // So observers, and servers that have yet to be taken in, learn who leads. One that has found its leader answers
+            // everybody who looks, and is not answered in turn.
+            if n.state == PeerState::Looking {
+                let vote = Vote { round: self.round, ..self.current };
+                self.tell(peer, vote, now, out);
+            }
         } else if self.state != PeerState::Looking {
             if n.state == PeerState::Looking {
                 self.tell(peer, self.current, now, out);
@@ -397,7 +400,8 @@ impl Election {
 
     /// A voter's notification, while this server looks.
     fn heard(&mut self, peer: ServerId, n: &Notification, now: Moment, out: &mut Outputs) {
-        if n.state == PeerState::Looking && n.round < self.round {
+        // Not by those who do not vote: voters answer everything that such a one says, and so the two would go on for ever.
+        if n.state == PeerState::Looking && n.round < self.round && self.quorums.is_voter(self.me) {
             self.tell(peer, self.proposal(), now, out);
         }
         let vote = Vote::of(n);

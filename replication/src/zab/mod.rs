@@ -37,6 +37,11 @@ type Goes = Result<(), String>;
 /// first would otherwise begin theirs again.
 const EARLY_LINKS_MAX: usize = 256;
 
+/// Before another vote when elected leaders could not be followed; doubles each time. A server that has promised a later
+/// epoch than the one that stands has nobody to follow until that one ends, and would ask without a rest.
+const PAUSE_MS_MIN: u64 = 100;
+const PAUSE_MS_MAX: u64 = 1600;
+
 #[derive(Clone, Debug)]
 pub struct Settings {
     pub me: ServerId,
@@ -129,6 +134,8 @@ enum Stage {
 
 struct Looking {
     has_voted: bool,
+    /// No vote before.
+    pause_until: Moment,
     /// Connections that came early, with what they brought: at most one packet.
     early: BTreeMap<Link, Option<QuorumPacket>>,
 }
@@ -140,6 +147,8 @@ pub struct Ensemble {
     role: Role,
     looking_since: Moment,
     election_ms: Option<u64>,
+    /// Leaders, one after the other, that were elected and could not be followed.
+    failures: u32,
 }
 
 impl Ensemble {
@@ -179,10 +188,11 @@ impl Ensemble {
         let mut ensemble = Ensemble {
             server,
             election,
-            stage: Stage::Looking(Looking::new()),
+            stage: Stage::Looking(Looking::new(now)),
             role: Role::Looking,
             looking_since: now,
             election_ms: None,
+            failures: 0,
         };
         ensemble.settle(now, outputs);
         Ok(ensemble)
@@ -391,7 +401,15 @@ impl Ensemble {
             self.role = Role::Looking;
             outputs.push_back(Output::Role(Role::Looking));
         }
-        match std::mem::replace(&mut self.stage, Stage::Looking(Looking::new())) {
+        let could_not_follow = matches!(&self.stage, Stage::Learning(learner) if !learner.is_in_sync());
+        self.failures = if could_not_follow { self.failures.saturating_add(1) } else { 0 };
+        // The first time at once: it is mostly a leader that was about to end.
+        let pause_ms = match self.failures {
+            0 | 1 => 0,
+            more => (PAUSE_MS_MIN << (more - 2).min(16)).min(PAUSE_MS_MAX),
+        };
+        let looking = Looking::new(now.plus_millis(pause_ms));
+        match std::mem::replace(&mut self.stage, Stage::Looking(looking)) {
             Stage::Looking(_) => {}
             Stage::Leading(leader) => {
                 outputs.push_back(Output::Report(format!("leads no longer: {why}")));
@@ -414,6 +432,7 @@ impl Ensemble {
     fn settle(&mut self, now: Moment, outputs: &mut Outputs) {
         if let Stage::Looking(looking) = &mut self.stage
             && !looking.has_voted
+            && looking.pause_until <= now
             && self.server.log.is_idle()
         {
             looking.has_voted = true;
@@ -457,6 +476,7 @@ impl Ensemble {
         };
         if self.role != role {
             self.role = role;
+            self.failures = 0;
             self.election_ms = Some(now.since(self.looking_since) / 1_000_000);
             self.election.established(epoch);
         }
@@ -464,8 +484,8 @@ impl Ensemble {
 }
 
 impl Looking {
-    fn new() -> Looking {
-        Looking { has_voted: false, early: BTreeMap::new() }
+    fn new(pause_until: Moment) -> Looking {
+        Looking { has_voted: false, pause_until, early: BTreeMap::new() }
     }
 }
 
@@ -509,7 +529,9 @@ impl Broadcast for Ensemble {
 
     fn next_timeout(&self) -> Option<Moment> {
         let stage = match &self.stage {
-            Stage::Looking(_) => None,
+            Stage::Looking(looking) => {
+                (!looking.has_voted && self.server.log.is_idle()).then_some(looking.pause_until)
+            }
             Stage::Leading(leader) => Some(leader.next_timeout()),
             Stage::Learning(learner) => learner.next_timeout(),
         };
@@ -524,7 +546,12 @@ impl Broadcast for Ensemble {
         let me = self.server.settings.me;
         let (phase, leader, waiting_for) = match &self.stage {
             Stage::Looking(looking) if !looking.has_voted => {
-                (Phase::Election, None, "the log to be on disk before the first vote".into())
+                let what = if self.server.log.is_idle() {
+                    "a pause to end, for the leaders elected last could not be followed"
+                } else {
+                    "the log to be on disk before the first vote"
+                };
+                (Phase::Election, None, what.into())
             }
             Stage::Looking(_) => {
                 (Phase::Election, self.election.proposal().server(), self.election.waiting_for())
