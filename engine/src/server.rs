@@ -80,6 +80,10 @@ pub enum StartError {
     Install(log::quarantine::InstallError),
     Epochs(log::epochs::EpochError),
     EpochsLost(EpochsLost),
+    /// `db.autocreate=false`, and there is no data.
+    DataLost {
+        snapshots: PathBuf,
+    },
     Listen {
         address: SocketAddr,
         source: io::Error,
@@ -129,6 +133,13 @@ impl fmt::Display for StartError {
             StartError::Install(error) => error.fmt(f),
             StartError::Epochs(error) => error.fmt(f),
             StartError::EpochsLost(error) => error.fmt(f),
+            StartError::DataLost { snapshots } => write!(
+                f,
+                "{} holds no data, and db.autocreate=false takes that for a loss: a server that has forgotten what it \
+                 acknowledged must not vote. Put the data back; or, if this server is new or is to fetch everything from the \
+                 others, make an empty file `initialize` in dataDir",
+                snapshots.display()
+            ),
             StartError::Listen { address, source } => {
                 write!(f, "cannot listen on {address}: {source}. Is another server running there?")
             }
@@ -171,6 +182,9 @@ impl Server {
         let paths = Paths::of(&config);
         let disk: Arc<dyn Disk> = Arc::new(RealDisk);
         let registry = Arc::new(Registry::default());
+        if let Some(ensemble) = &config.ensemble {
+            ensemble::check_not_lost(&*disk, &paths, ensemble)?;
+        }
         let hash_seed = [random(), random()];
         let mut recovery = recovery::recover(&*disk, &paths, &config, hash_seed, true, &registry.thread())?;
         let backlog = listener.backlog.unwrap_or(limits::BACKLOG_CONNECTIONS_DEFAULT);
@@ -213,6 +227,7 @@ impl Server {
                 Box::new(ensemble.map_err(StartError::EpochsLost)?)
             }
         };
+        ensemble::forget_initialize(&*disk, &config);
         let snapshot_bytes = recovery.snapshot_bytes;
         let membership = match (peer_poll, &config.ensemble) {
             (Some(poll), Some(members)) => {

@@ -20,7 +20,6 @@ from kazoo.exceptions import ConnectionClosedError, ConnectionLoss, KazooExcepti
 from kazoo.handlers.threading import KazooTimeoutError
 
 HOST = "127.0.0.1"
-TICK_MS = 500
 SERVE_SECONDS_MAX = 60
 
 
@@ -64,7 +63,7 @@ class Member:
         with open(config, "w") as out:
             out.write("\n".join([
                 f"dataDir={self.dir}/data", f"clientPort={self.client_port}", f"clientPortAddress={HOST}",
-                f"tickTime={TICK_MS}", "initLimit=20", "syncLimit=10", "maxClientCnxns=0", "admin.enableServer=false",
+                f"tickTime={self.ensemble.tick_ms}", "initLimit=20", "syncLimit=10", "maxClientCnxns=0", "admin.enableServer=false",
                 "4lw.commands.whitelist=*", "extendedTypesEnabled=true",
                 *(["peerType=observer"] if self.observer else []), *self.ensemble.lines,
                 *(member.line for member in self.ensemble.members), ""]))
@@ -136,9 +135,9 @@ class Member:
 class Ensemble:
     """`voters` and `observers` name the peers; numbers go from 1, observers behind the voters."""
 
-    def __init__(self, voters, observers=(), lines=(), java_flags=()):
+    def __init__(self, voters, observers=(), lines=(), java_flags=(), tick_ms=500):
         self.dir = tempfile.mkdtemp(prefix="ostler-ensemble-")
-        self.lines, self.java_flags = list(lines), list(java_flags)
+        self.lines, self.java_flags, self.tick_ms = list(lines), list(java_flags), tick_ms
         with open(os.path.join(self.dir, "logback.xml"), "w") as out:
             out.write('<configuration><appender name="out" class="ch.qos.logback.core.ConsoleAppender"><encoder><pattern>'
                       '%d{HH:mm:ss.SSS} %-5p [%t:%c{1}] %m%n</pattern></encoder></appender>'

@@ -214,7 +214,9 @@ fn in_ensemble(ensemble: &EnsembleConfig, tick_ms: u32) -> Vec<String> {
         lines.push("serve no clients while it leads".to_owned());
     }
     if !settings.empty_votes {
-        lines.push("not vote with an empty data directory before it has been in sync".to_owned());
+        lines.push(
+            "not start with an empty data directory, unless there is a file `initialize` in it".to_owned(),
+        );
     }
     lines
 }
@@ -278,7 +280,6 @@ mod tests {
                 "listen for other servers on ports 2888 and 3888 of b",
                 "take 20000 ms to come into sync, and be silent for 10000 ms",
                 "serve no clients while it leads",
-                "Valid.\n",
             ],
         );
     }

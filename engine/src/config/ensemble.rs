@@ -65,28 +65,13 @@ pub struct EnsembleSettings {
     pub notification_ms_least: u64,
     /// ... then after twice that, and so on up to `fastleader.maxNotificationInterval`.
     pub notification_ms_most: u64,
-    /// `leader.maxTimeToWaitForEpoch`: a leader gives discovery up early, when a voter that it counted on looks for
-    /// another one; `None` = never early.
-    pub epoch_wait_ms: Option<u64>,
-    /// `leaderConnectDelayDuringRetryMs`: between two attempts to connect to the leader.
-    pub leader_retry_ms: u64,
-    /// `observer.reconnectDelayMs`: an observer waits so long before it connects again.
-    pub observer_reconnect_ms: u64,
-    /// `observer.election.DelayMs`: an observer waits up to so long, at random, before it looks for a leader again.
-    pub observer_election_ms: u64,
     /// `commitLogCount`: committed txns kept in memory for learners that lag.
     pub committed_txns_kept: u32,
     /// `snapshotSizeFactor`: a learner is sent txns from the log while they are no more bytes than this share of a
     /// snapshot; `None` = never from the log.
     pub history_share: Option<f64>,
-    /// `forceSnapshotSync`: learners are always sent a snapshot.
-    pub always_snapshot: bool,
-    /// `leader.maxConcurrentSnapSyncs`: observers that are sent a snapshot at once.
-    pub snapshot_syncs_max: u32,
-    /// `leader.maxConcurrentDiffSyncs`: observers that are sent a DIFF at once.
-    pub diff_syncs_max: u32,
     /// Whether an empty data directory is taken for a new server's, which votes as any other. `db.autocreate=false` takes
-    /// it for a loss unless there is a file `initialize`: such a server votes only once it has been in sync.
+    /// it for a loss unless there is a file `initialize`: such a server does not start.
     pub empty_votes: bool,
 }
 
@@ -105,15 +90,8 @@ impl Default for EnsembleSettings {
             multi_address: false,
             notification_ms_least: 200,
             notification_ms_most: 60_000,
-            epoch_wait_ms: None,
-            leader_retry_ms: 100,
-            observer_reconnect_ms: 0,
-            observer_election_ms: 200,
             committed_txns_kept: COMMITTED_TXNS_KEPT_LEAST,
             history_share: Some(HISTORY_SHARE_DEFAULT),
-            always_snapshot: false,
-            snapshot_syncs_max: 10,
-            diff_syncs_max: 100,
             empty_votes: true,
         }
     }

@@ -475,16 +475,9 @@ const IN_ENSEMBLE: &[(&str, &str, EnsembleChange)] = &[
     ("snapshotSizeFactor", "0.5", |s| s.history_share = Some(0.5)),
     ("snapshotSizeFactor", "-1", |s| s.history_share = None),
     ("snapshotSizeFactor", "1.5", |_| {}),
-    ("forceSnapshotSync", "true", |s| s.always_snapshot = true),
     ("db.autocreate", "false", |s| s.empty_votes = false),
-    ("observer.reconnectDelayMs", "9", |s| s.observer_reconnect_ms = 9),
-    ("observer.election.DelayMs", "9", |s| s.observer_election_ms = 9),
     ("fastleader.minNotificationInterval", "9", |s| s.notification_ms_least = 9),
     ("fastleader.maxNotificationInterval", "9999", |s| s.notification_ms_most = 9999),
-    ("maxTimeToWaitForEpoch", "9", |s| s.epoch_wait_ms = Some(9)),
-    ("maxConcurrentSnapSyncs", "9", |s| s.snapshot_syncs_max = 9),
-    ("maxConcurrentDiffSyncs", "9", |s| s.diff_syncs_max = 9),
-    ("leaderConnectDelayDuringRetryMs", "9", |s| s.leader_retry_ms = 9),
 ];
 
 #[test]

@@ -16,6 +16,7 @@ use crate::ring::Wake;
 use crate::world;
 use ostler_replication::{CacheLimits, ElectionSettings, Members, ServerId, Settings};
 use std::collections::BTreeMap;
+use std::io::ErrorKind;
 use std::sync::Arc;
 use std::sync::mpsc::sync_channel;
 
@@ -80,6 +81,41 @@ pub(super) fn membership(
         reader,
         snapshot_bytes,
     }))
+}
+
+/// Whether an empty data directory is one that may be: see `EnsembleSettings::empty_votes`.
+pub(super) fn check_not_lost(
+    disk: &dyn Disk,
+    paths: &Paths,
+    ensemble: &EnsembleConfig,
+) -> Result<(), StartError> {
+    if ensemble.settings.empty_votes {
+        return Ok(());
+    }
+    for dir in [&paths.snapshots, &paths.logs] {
+        let failed = |source| StartError::Io { path: dir.clone(), source };
+        let is_data = |name: &str| name.starts_with("snapshot.") || name.starts_with("log.");
+        if disk.list(dir).map_err(failed)?.iter().any(|file| is_data(&file.name)) {
+            return Ok(());
+        }
+    }
+    Err(StartError::DataLost { snapshots: paths.snapshots.clone() })
+}
+
+/// The file `initialize` allows one start on an empty directory.
+pub(super) fn forget_initialize(disk: &dyn Disk, config: &Config) {
+    if config.ensemble.is_none() {
+        return;
+    }
+    for dir in [&config.data_dir, &config.data_log_dir] {
+        let path = dir.join("initialize");
+        match disk.unlink(&path) {
+            Err(error) if error.kind() != ErrorKind::NotFound => {
+                tracing::warn!(%error, path = %path.display(), "a file that allows an empty start stays");
+            }
+            _ => {}
+        }
+    }
 }
 
 fn peer_settings(config: &Config, ensemble: &EnsembleConfig) -> peers::Settings {
