@@ -35,7 +35,7 @@ use crate::worker::{AcceptLimits, Acceptor, Mail, Mailbox, Parts, Shared, Worker
 use crossbeam::utils::CachePadded;
 use desk::{Desk, DeskClerk};
 use driver::{Driver, SharedFigures, SpaceWatch, Tidings};
-use ostler_replication::{Outputs, Role, Solo, Zxid};
+use ostler_replication::{Moment, Outputs, Role, Solo, Zxid};
 use recovery::Paths;
 use std::collections::VecDeque;
 use std::fmt;
@@ -230,6 +230,7 @@ impl Server {
             core,
             intake,
             taken: VecDeque::new(),
+            heard: Moment::default(),
             publisher,
             mailbox: core_mail.clone(),
             log,

@@ -217,6 +217,8 @@ pub struct Machine {
     intake: Intake,
     /// From the intake, not yet stepped.
     taken: VecDeque<CoreRequest>,
+    /// All requests that came before then have been stepped.
+    heard: Moment,
     publisher: Publisher<Event>,
     proposals: VecDeque<Proposal>,
     events: VecDeque<Event>,
@@ -324,6 +326,7 @@ impl Machine {
             core,
             intake,
             taken: VecDeque::new(),
+            heard: now.mono,
             publisher,
             proposals: VecDeque::new(),
             events: VecDeque::new(),
@@ -438,13 +441,17 @@ impl Machine {
                 break;
             }
             if self.taken.is_empty() {
+                self.heard = self.intake.heard(now.mono);
                 self.intake.take(limits::CORE_AHEAD_REQUESTS, &mut self.taken);
                 self.core.foresee(&self.taken);
             }
             let Some(request) = self.taken.pop_front() else { break };
             self.core.step(CoreInput::Request(request), now);
         }
-        self.core.turn(now);
+        if self.taken.is_empty() {
+            self.heard = self.intake.heard(now.mono);
+        }
+        self.core.turn(now, self.heard);
         self.act(checker, history)?;
         self.core_sleep = Sleep::Awake;
         if !self.has_core_work() {

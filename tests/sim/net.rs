@@ -139,9 +139,11 @@ impl Net {
         }
     }
 
-    /// The connection breaks: what was on its way is lost.
-    pub fn reset(&mut self, number: u64) {
+    /// The connection breaks: what was on its way is lost. True if the server has read all that had arrived.
+    pub fn reset(&mut self, number: u64) -> bool {
+        let mut all_read = true;
         if let Some(pipe) = self.pipes.get_mut(&number) {
+            all_read = pipe.to_server.is_empty();
             pipe.reset = true;
             pipe.readable = true;
             pipe.underway.clear();
@@ -150,6 +152,7 @@ impl Net {
             self.wake(worker);
         }
         self.forget(number);
+        all_read
     }
 
     /// What the server has sent, at most `most` bytes.
@@ -190,16 +193,16 @@ impl Net {
         self.pipes.values().filter_map(|pipe| pipe.underway.front().map(|(due, _)| *due)).min()
     }
 
-    /// Delivers what has arrived; the connections to which bytes came.
-    pub fn deliver(&mut self, now: u64) -> Vec<u64> {
-        let mut heard = Vec::new();
+    /// Delivers what has arrived; the connections to which bytes came, and how many.
+    pub fn deliver(&mut self, now: u64) -> BTreeMap<u64, usize> {
+        let mut heard = BTreeMap::new();
         let mut awake = Vec::new();
         for (number, pipe) in &mut self.pipes {
             while pipe.underway.front().is_some_and(|(due, _)| *due <= now) {
                 match pipe.underway.pop_front() {
                     Some((_, Some(bytes))) => {
+                        *heard.entry(*number).or_default() += bytes.len();
                         pipe.to_server.extend(bytes);
-                        heard.push(*number);
                     }
                     _ => pipe.client_ended = true,
                 }
@@ -207,7 +210,6 @@ impl Net {
                 awake.push(pipe.worker);
             }
         }
-        heard.dedup();
         awake.into_iter().for_each(|worker| self.wake(worker));
         heard
     }

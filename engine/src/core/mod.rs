@@ -318,10 +318,11 @@ impl<B: Broadcast> Core<B> {
     }
 
     /// Ends a round of inputs: duties of the clock, then sealing. At least every `limits::WAIT_MS_MAX`, for later turns
-    /// count as a stall of the process.
-    pub fn turn(&mut self, now: Now) {
+    /// count as a stall of the process. `heard`: all requests that came before then have been stepped.
+    pub fn turn(&mut self, now: Now, heard: Moment) {
         self.now = now;
         self.sessions.note_turn(now.mono);
+        self.sessions.note_heard(heard);
         if self.broadcast.next_timeout().is_some_and(|at| at <= now.mono) {
             self.broadcast(Input::Timeout);
         }
@@ -499,7 +500,7 @@ impl<B: Broadcast> Core<B> {
             // A closeSession could not be logged: those that are due stay due.
             return;
         }
-        for due in self.sessions.take_due(self.now.mono) {
+        for due in self.sessions.take_due() {
             match due {
                 Due::Expire(session) => self.expire(session),
                 Due::Probe { session, owner, token } => {

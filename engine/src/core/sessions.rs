@@ -9,7 +9,8 @@
 //! **A session may live longer than promised, never shorter.** When the deadline of a session with an open connection
 //! passes, its worker is asked to read that socket dry in a turn begun after the question (a *probe*); only its
 //! `Silent` expires the session. A stall of the process moves every deadline by the stall: time here is monotonic time
-//! minus all stalls.
+//! minus all stalls. So does time in which requests lay untaken, for a client's may be among them; and a deadline has
+//! passed only when all that came before it has been taken (`note_heard`).
 
 use crate::limits;
 use crate::model::{SessionId, WallMillis, session};
@@ -33,6 +34,8 @@ pub(super) struct Sessions {
     /// Sum of all stalls, nanoseconds.
     stalled: u64,
     last_turn: Option<Moment>,
+    /// On the clock without stalls: all that came before has been taken. Nanoseconds.
+    heard: Option<u64>,
     next_id: SessionId,
     next_token: u64,
 }
@@ -133,6 +136,7 @@ impl Sessions {
             tick_ms: u64::from(tick_ms.max(1)),
             stalled: 0,
             last_turn: None,
+            heard: None,
             next_id: first_id,
             next_token: 1,
         }
@@ -263,10 +267,26 @@ impl Sessions {
         self.last_turn = Some(now);
     }
 
+    /// Called once per turn of the core, with the moment before which everything that came has been taken. If that moment
+    /// stood still for long, requests lay untaken so long: that is a stall as well.
+    pub fn note_heard(&mut self, heard: Moment) {
+        let mut clock = heard.0.saturating_sub(self.stalled);
+        if let Some(before) = self.heard {
+            let gap_ms = clock.saturating_sub(before) / 1_000_000;
+            if gap_ms >= limits::WAIT_MS_MAX + limits::STALL_MS_LEAST {
+                let stall = (gap_ms - limits::WAIT_MS_MAX) * 1_000_000;
+                self.stalled += stall;
+                clock -= stall;
+            }
+            clock = clock.max(before);
+        }
+        self.heard = Some(clock);
+    }
+
     /// The sessions whose deadline has passed, a portion at a time. Those without a connection expire at once, those
     /// with one are probed.
-    pub fn take_due(&mut self, now: Moment) -> Vec<Due> {
-        let tick_now = self.clock_ms(now) / self.tick_ms;
+    pub fn take_due(&mut self) -> Vec<Due> {
+        let tick_now = self.heard.unwrap_or(0) / 1_000_000 / self.tick_ms;
         while let Some(bucket) = self.buckets.first_entry()
             && *bucket.key() <= tick_now
         {
@@ -346,11 +366,12 @@ mod tests {
     /// what fell due with when. Words: `o<id>:<timeout>` opens with a connection (`O` without), `t<id>` touches,
     /// `m<id>:<timeout>` re-attaches,
     /// `s<id>` answers the last probe, `g<id>` closes the connection, `@<ms>` runs turns until then, `!<ms>` freezes
-    /// the process until then.
+    /// the process until then, `?<ms>` runs turns until then that take no requests.
     fn check(script: &str, expected: &str) {
         let mut sessions = Sessions::new(1000, SessionId(1));
         let conn = |id: i64| ConnRef { worker: 0, slot: id as u32, generation: NonZeroU32::MIN };
         let mut now = 0;
+        let mut heard = Moment(0);
         let mut probes = HashMap::new();
         let mut seen = Vec::new();
         for word in script.split_whitespace() {
@@ -368,12 +389,14 @@ mod tests {
                     seen.push(format!("silent{first}={}", sessions.silent(id, conn(first), probes[&first])))
                 }
                 "g" => seen.push(format!("gone{first}={}", sessions.gone(id, conn(first)))),
-                "@" | "!" => {
+                "@" | "!" | "?" => {
                     while now < first as u64 {
-                        now = if verb == "@" { now + 100 } else { first as u64 };
+                        now = if verb == "!" { first as u64 } else { now + 100 };
                         let at = Moment::from_millis(now);
                         sessions.note_turn(at);
-                        for due in sessions.take_due(at) {
+                        heard = if verb == "?" { heard } else { at };
+                        sessions.note_heard(heard);
+                        for due in sessions.take_due() {
                             seen.push(match due {
                                 Due::Probe { session, token, .. } => {
                                     probes.insert(session.0, token);
@@ -423,7 +446,8 @@ mod tests {
         for ms in 0..100_000 {
             let now = Moment::from_millis(ms);
             sessions.move_to(SessionId(1), conn, if ms % 2 == 0 { 40_000 } else { 4000 }, now);
-            sessions.take_due(now);
+            sessions.note_heard(now);
+            sessions.take_due();
             let places: usize = sessions.buckets.values().map(Vec::len).sum();
             // One for each time that a bucket of the shorter timeout came up within the longer one.
             assert!(places + sessions.due.len() <= 12, "{places} at {ms} ms");
@@ -442,5 +466,14 @@ mod tests {
     fn a_stall_postpones_every_deadline_by_the_stall() {
         // Frozen from 1000 to 9000: of the 8 s, all but the length of one wait is forgiven.
         check("O1:2500 O2:6500 @1000 !9000 @20000", "10900:expire1 14900:expire2");
+    }
+
+    #[test]
+    fn a_deadline_passes_only_when_all_that_came_before_it_is_taken() {
+        check("O1:2500 ?5000 t1 @20000", "13000:expire1");
+        // The first turn that has taken everything comes 9 s late: of those, all but the length of one wait is forgiven.
+        check("O1:2500 O2:6500 @1000 ?10000 @20000", "12000:expire1 16000:expire2");
+        // Requests that wait a little are no stall.
+        check("O1:2500 @1000 ?1100 @20000", "3000:expire1");
     }
 }

@@ -136,6 +136,8 @@ pub struct Driver {
     pub intake: Intake,
     /// From the intake, not yet stepped.
     pub taken: VecDeque<CoreRequest>,
+    /// All requests that came before then have been stepped.
+    pub heard: Moment,
     pub publisher: Publisher<Event>,
     pub mailbox: Arc<Mailbox>,
     pub log: LogThread,
@@ -258,7 +260,7 @@ impl Driver {
             if !self.takes_requests() {
                 break;
             }
-            let Some(request) = self.next_request() else { break };
+            let Some(request) = self.next_request(now) else { break };
             // A round can be long; deadlines and stamps follow the clock all the same.
             if taken % 256 == 255 {
                 now = self.now();
@@ -266,9 +268,12 @@ impl Driver {
             self.writers.note(&request, now);
             self.core.step(CoreInput::Request(request), now);
         }
+        if self.taken.is_empty() {
+            self.heard = self.intake.heard(now.mono);
+        }
         let now = self.now();
         self.watch_space(now);
-        self.core.turn(now);
+        self.core.turn(now, self.heard);
         self.act();
         // What `append` wrote itself was told meanwhile.
         while let Some(tidings) = self.mailbox.tidings.pop() {
@@ -298,8 +303,9 @@ impl Driver {
     }
 
     /// The next request; they are taken some at a time, so that the core can look ahead.
-    fn next_request(&mut self) -> Option<CoreRequest> {
+    fn next_request(&mut self, now: Now) -> Option<CoreRequest> {
         if self.taken.is_empty() {
+            self.heard = self.intake.heard(now.mono);
             self.intake.take(limits::CORE_AHEAD_REQUESTS, &mut self.taken);
             self.core.foresee(&self.taken);
         }
