@@ -602,8 +602,12 @@ impl<P: Poll> State<P> {
         self.watches.drop_connection(slot);
     }
 
-    /// Reports who was heard from.
+    /// Reports who was heard from; while the core has no room for reports, they wait where each session counts once.
     pub fn send_touches(&mut self) {
+        if !self.backlog.is_empty() {
+            self.report_touches = true;
+            return;
+        }
         self.report_touches = false;
         let mut sessions = Vec::new();
         for slot in std::mem::take(&mut self.touched) {
