@@ -149,6 +149,8 @@ pub struct Core<B> {
     /// Requests that must not go into the open batch, and all later ones of their sessions, in order.
     put_off: VecDeque<CoreRequest>,
     put_off_bytes: usize,
+    /// Number of the last batch with a txn that the core made by itself.
+    duties_in: u64,
     /// Counts how often they were looked at.
     round: u64,
     sealed: VecDeque<Sealed>,
@@ -213,6 +215,7 @@ impl<B: Broadcast> Core<B> {
             open: Open::default(),
             put_off: VecDeque::new(),
             put_off_bytes: 0,
+            duties_in: u64::MAX,
             round: 1,
             sealed: VecDeque::new(),
             outputs: VecDeque::new(),
@@ -234,10 +237,16 @@ impl<B: Broadcast> Core<B> {
 
     /// False: the batch that waits is large enough. Inputs other than requests are always welcome.
     pub fn wants_requests(&self) -> bool {
-        self.open.bytes() < self.settings.batch_bytes_enough()
-            && self.open.txns < self.settings.batch_txns_max
+        self.has_room()
             && self.put_off.len() < self.settings.batch_txns_max
             && self.put_off_bytes < self.settings.batch_bytes_enough()
+    }
+
+    /// The open batch takes further txns.
+    fn has_room(&self) -> bool {
+        self.open.bytes() < self.settings.batch_bytes_enough()
+            && self.open.txns < self.settings.batch_txns_max
+            && self.open.changes.list.len() < limits::BATCH_CHANGES_ENOUGH
     }
 
     /// The open batch is held back for more (`flushDelay`): the next turn should come within a millisecond or two.
@@ -245,7 +254,7 @@ impl<B: Broadcast> Core<B> {
         let Settings { flush_delay_ms, flush_idle_ms, .. } = self.settings;
         let younger = |than_ms: u64, since: Moment| self.now.mono.since(since) < than_ms * 1_000_000;
         self.open.txns > 0
-            && self.wants_requests()
+            && self.has_room()
             && younger(flush_delay_ms, self.open.since)
             && (flush_idle_ms == 0 || younger(flush_idle_ms, self.open.last_entry))
     }
@@ -327,10 +336,10 @@ impl<B: Broadcast> Core<B> {
             self.broadcast(Input::Timeout);
         }
         self.room = self.head.room(self.room);
-        self.due_sessions();
-        self.close_portion();
+        // Batches that requests fill one after the other would leave none for the duties.
+        let crowded_out = !self.has_room() && self.duties_in != self.open.number;
+        self.duties();
         self.list_portion();
-        self.reap();
         let may_seal = self.sealed.len() < BATCHES_IN_FLIGHT_MAX;
         for _ in 0..limits::TURN_BATCHES_MAX {
             if may_seal && !self.is_holding() {
@@ -342,6 +351,9 @@ impl<B: Broadcast> Core<B> {
             }
             self.take_up();
         }
+        if crowded_out {
+            self.duties();
+        }
         self.begin_snapshot();
         // In proportion to what waits, so that no load brings about more than is freed.
         self.head.reclaim(limits::RECLAIM_RECORDS_PORTION.max(self.head.backlog() / 4));
@@ -349,9 +361,9 @@ impl<B: Broadcast> Core<B> {
 
     /// More can be done right away: the driver does not sleep.
     pub fn has_work(&self) -> bool {
-        !self.closings.is_empty() && self.space() < Space::Floor && self.wants_requests()
+        !self.closings.is_empty() && self.space() < Space::Floor && self.has_room()
             || !self.put_off.is_empty() && self.open.is_blank()
-            || self.sessions.has_due()
+            || self.sessions.has_due(self.has_room()) && self.space() < Space::Full
             || !self.listings.is_empty()
             || self.reaper.is_scanning()
     }
@@ -495,15 +507,35 @@ impl<B: Broadcast> Core<B> {
         let then = After::Established { session: id, timeout_ms };
         self.open.reply(to, zxid, Xid(0), then, |out| response.encode(out));
     }
+
+    /// What the core does by itself and makes txns of: no more of it than the open batch takes, so that a turn is not longer
+    /// than one of requests, and those of others go on in between.
+    fn duties(&mut self) {
+        let before = self.open.txns;
+        self.due_sessions();
+        self.close_portion();
+        self.reap();
+        if self.open.txns != before {
+            self.duties_in = self.open.number;
+        }
+    }
+
     fn due_sessions(&mut self) {
         if self.space() == Space::Full {
             // A closeSession could not be logged: those that are due stay due.
             return;
         }
-        for due in self.sessions.take_due() {
-            match due {
-                Due::Expire(session) => self.expire(session),
-                Due::Probe { session, owner, token } => {
+        let closings = self.closings.len();
+        let mut looks = limits::SESSIONS_SCAN_PORTION;
+        for _ in 0..limits::EXPIRIES_PORTION {
+            // One that is too large to be closed at once costs a look at many paths.
+            if self.closings.len() > closings {
+                return;
+            }
+            match self.sessions.next_due(self.has_room(), &mut looks) {
+                None => return,
+                Some(Due::Expire(session)) => self.expire(session),
+                Some(Due::Probe { session, owner, token }) => {
                     self.open.quiet(owner, self.head.zxid(), After::Probe { session, token });
                     self.open.loosen();
                 }
@@ -513,10 +545,11 @@ impl<B: Broadcast> Core<B> {
 
     fn reap(&mut self) {
         self.reaper.look(&self.head, self.now.mono, self.now.wall);
-        while self.space() == Space::Ok
-            && self.wants_requests()
-            && let Some(path) = self.reaper.next(self.now.mono)
-        {
+        for _ in 0..limits::REAP_SCAN_PORTION {
+            if self.space() != Space::Ok || !self.has_room() {
+                return;
+            }
+            let Some(path) = self.reaper.next(self.now.mono) else { return };
             if !self.reaper.is_still_due(&self.head, &path, self.now.wall) {
                 continue;
             }

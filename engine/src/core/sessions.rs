@@ -19,9 +19,6 @@ use ostler_replication::Moment;
 use std::collections::{BTreeMap, HashMap, VecDeque};
 use std::hash::{BuildHasherDefault, Hasher};
 
-/// Sessions looked at in one step for being due.
-const SCAN_PORTION: usize = crate::limits::SESSIONS_SCAN_PORTION;
-
 pub(super) struct Sessions {
     // Keys are ours, so nobody can choose them to collide; nothing depends on the order of iteration. Boxed: half of the
     // places in a table may be empty, and growing moves all of them.
@@ -30,6 +27,9 @@ pub(super) struct Sessions {
     buckets: BTreeMap<u64, Vec<SessionId>>,
     /// From buckets that came up, not looked at yet.
     due: VecDeque<SessionId>,
+    /// Those of them that nobody is connected to, when there was no room for their closeSession txns. They may be
+    /// attached to as before.
+    orphans: VecDeque<SessionId>,
     tick_ms: u64,
     /// Sum of all stalls, nanoseconds.
     stalled: u64,
@@ -133,6 +133,7 @@ impl Sessions {
             table: HashMap::default(),
             buckets: BTreeMap::new(),
             due: VecDeque::new(),
+            orphans: VecDeque::new(),
             tick_ms: u64::from(tick_ms.max(1)),
             stalled: 0,
             last_turn: None,
@@ -283,21 +284,21 @@ impl Sessions {
         self.heard = Some(clock);
     }
 
-    /// The sessions whose deadline has passed, a portion at a time. Those without a connection expire at once, those
-    /// with one are probed.
-    pub fn take_due(&mut self) -> Vec<Due> {
+    /// The next of the sessions whose deadline has passed: one with a connection is probed, one without expires, if it may
+    /// now. `looks` counts down how many are looked at; at 0 there is none.
+    pub fn next_due(&mut self, may_expire: bool, looks: &mut usize) -> Option<Due> {
         let tick_now = self.heard.unwrap_or(0) / 1_000_000 / self.tick_ms;
         while let Some(bucket) = self.buckets.first_entry()
             && *bucket.key() <= tick_now
         {
             self.due.extend(bucket.remove());
         }
-        let mut found = Vec::new();
-        for _ in 0..self.due.len().min(SCAN_PORTION) {
-            if found.len() == limits::EXPIRIES_PORTION {
-                break;
-            }
-            let Some(id) = self.due.pop_front() else { break };
+        while *looks > 0 {
+            let id = match self.due.pop_front() {
+                None if may_expire => self.orphans.pop_front()?,
+                next => next?,
+            };
+            *looks -= 1;
             let Some(session) = self.table.get_mut(&id) else { continue };
             let State::Live { listed } = session.state else { continue };
             if session.due > tick_now {
@@ -308,20 +309,24 @@ impl Sessions {
                 }
                 continue;
             }
+            if session.owner.is_none() && !may_expire {
+                self.orphans.push_back(id);
+                continue;
+            }
             let token = self.next_token;
             self.next_token += 1;
             session.state = State::Probing(token);
-            found.push(match session.owner {
+            return Some(match session.owner {
                 Some(owner) => Due::Probe { session: id, owner, token },
                 None => Due::Expire(id),
             });
         }
-        found
+        None
     }
 
-    /// Something more is due right now.
-    pub fn has_due(&self) -> bool {
-        !self.due.is_empty()
+    /// `next_due` has something to look at right now.
+    pub fn has_due(&self, may_expire: bool) -> bool {
+        !self.due.is_empty() || may_expire && !self.orphans.is_empty()
     }
 
     /// Sessions by the wall time at which they are due, soonest first.
@@ -396,7 +401,8 @@ mod tests {
                         sessions.note_turn(at);
                         heard = if verb == "?" { heard } else { at };
                         sessions.note_heard(heard);
-                        for due in sessions.take_due() {
+                        let mut looks = usize::MAX;
+                        while let Some(due) = sessions.next_due(true, &mut looks) {
                             seen.push(match due {
                                 Due::Probe { session, token, .. } => {
                                     probes.insert(session.0, token);
@@ -447,7 +453,7 @@ mod tests {
             let now = Moment::from_millis(ms);
             sessions.move_to(SessionId(1), conn, if ms % 2 == 0 { 40_000 } else { 4000 }, now);
             sessions.note_heard(now);
-            sessions.take_due();
+            while sessions.next_due(true, &mut 1000).is_some() {}
             let places: usize = sessions.buckets.values().map(Vec::len).sum();
             // One for each time that a bucket of the shorter timeout came up within the longer one.
             assert!(places + sessions.due.len() <= 12, "{places} at {ms} ms");

@@ -27,6 +27,8 @@
 //! restart [MS]              a new core on the same state; its first turn comes so much later
 //! ```
 
+mod bounds;
+
 use super::*;
 use crate::config::Config;
 use crate::model::Identity;
@@ -92,20 +94,7 @@ fn check(name: &str) {
 }
 
 fn run(script: &str) -> String {
-    let mut bench = Bench {
-        settings: settings(),
-        core: None,
-        head: Some(Head::new(world::Settings { hash_seed: [1, 2], digests: true })),
-        now_ms: 10_000,
-        conns: BTreeMap::new(),
-        sessions: HashMap::new(),
-        proposals: VecDeque::new(),
-        hold: false,
-        door: None,
-        heard: Moment::default(),
-        slow_snapshots: false,
-        out: String::new(),
-    };
+    let mut bench = Bench::new();
     for line in script.lines().filter(|line| !line.starts_with("    ")) {
         bench.out.push_str(line);
         bench.out.push('\n');
@@ -117,6 +106,23 @@ fn run(script: &str) -> String {
 }
 
 impl Bench {
+    fn new() -> Bench {
+        Bench {
+            settings: settings(),
+            core: None,
+            head: Some(Head::new(world::Settings { hash_seed: [1, 2], digests: true })),
+            now_ms: 10_000,
+            conns: BTreeMap::new(),
+            sessions: HashMap::new(),
+            proposals: VecDeque::new(),
+            hold: false,
+            door: None,
+            heard: Moment::default(),
+            slow_snapshots: false,
+            out: String::new(),
+        }
+    }
+
     fn now(&self) -> Now {
         Now { mono: Moment::from_millis(self.now_ms), wall: WallMillis(WALL + self.now_ms as i64) }
     }
