@@ -57,6 +57,18 @@ pub enum Query {
 }
 
 impl CoreRequest {
+    /// The connection and the session of a request within a session.
+    pub(crate) fn asker(&self) -> Option<(ConnRef, SessionId)> {
+        match *self {
+            CoreRequest::Write { from, session, .. }
+            | CoreRequest::Sync { from, session, .. }
+            | CoreRequest::Query { from, query: Query::Ephemerals { session, .. }, .. }
+            | CoreRequest::Silent { from, session, .. }
+            | CoreRequest::Gone { from, session } => Some((from, session)),
+            CoreRequest::Connect { .. } | CoreRequest::Touch(_) => None,
+        }
+    }
+
     /// What it counts for in `INTAKE_BYTES_MAX`.
     pub(crate) fn bytes(&self) -> usize {
         match self {

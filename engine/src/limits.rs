@@ -30,6 +30,10 @@ pub const BATCH_TXNS_MAX_DEFAULT: u32 = 1000;
 /// Changes of znodes in one batch after which it takes no more: a closeSession of many ephemerals is one small txn and as
 /// much work as all its deletes.
 pub const BATCH_CHANGES_ENOUGH: usize = 8192;
+/// Answers that wait behind a proposal which a full disk holds up, bytes; with more, no requests are taken.
+pub const STUCK_REPLY_BYTES_MAX: usize = 64 << 20;
+/// ... and requests that wait for such a batch to be closed.
+pub const STUCK_REQUESTS_MAX: usize = 16_384;
 /// Events in the ring between core and workers; a power of two. With one batch a sync, the slowest worker may be
 /// this many syncs behind before the core waits for it.
 pub const RING_EVENTS_MAX: usize = 4096;

@@ -42,7 +42,7 @@ use ostler_replication::{Broadcast, Epoch, Epochs, Input, Moment, Number, Output
 use reap::Reaper;
 use sessions::{Due, Place, Sessions, Standing};
 use snapshots::Snapshots;
-use std::collections::VecDeque;
+use std::collections::{HashSet, VecDeque};
 
 /// Both clocks at one point.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
@@ -240,6 +240,7 @@ impl<B: Broadcast> Core<B> {
         self.has_room()
             && self.put_off.len() < self.settings.batch_txns_max
             && self.put_off_bytes < self.settings.batch_bytes_enough()
+            || self.makes_no_txns()
     }
 
     /// The open batch takes further txns.
@@ -247,6 +248,15 @@ impl<B: Broadcast> Core<B> {
         self.open.bytes() < self.settings.batch_bytes_enough()
             && self.open.txns < self.settings.batch_txns_max
             && self.open.changes.list.len() < limits::BATCH_CHANGES_ENOUGH
+    }
+
+    /// While the log's disk is full no request makes a txn, so that they are taken and answered however large the batch
+    /// is that waits for space. Only what waits behind that batch must not pile up.
+    fn makes_no_txns(&self) -> bool {
+        self.disk == Space::Full
+            && self.open.frames.len() < limits::STUCK_REPLY_BYTES_MAX
+            && self.put_off.len() < limits::STUCK_REQUESTS_MAX
+            && self.put_off_bytes < limits::STUCK_REPLY_BYTES_MAX
     }
 
     /// The open batch is held back for more (`flushDelay`): the next turn should come within a millisecond or two.
@@ -345,11 +355,14 @@ impl<B: Broadcast> Core<B> {
             if may_seal && !self.is_holding() {
                 self.seal();
             }
-            self.publish_answers();
-            if self.put_off.is_empty() || !self.open.is_blank() {
+            let told = self.publish_answers();
+            if self.put_off.is_empty() {
+                break;
+            } else if self.open.is_blank() {
+                self.take_up();
+            } else if !told || !self.take_up_told() {
                 break;
             }
-            self.take_up();
         }
         if crowded_out {
             self.duties();
@@ -646,20 +659,50 @@ impl<B: Broadcast> Core<B> {
 
     /// Outcomes behind which no txn stands: they may go once everything before them is committed. When a proposal waits
     /// for space, which may take long, they need not wait for those of others.
-    fn publish_answers(&mut self) {
-        if self.open.outcomes.is_empty() {
-            return;
-        }
+    /// True if the rest may have to wait for long, and the open batch stays open meanwhile.
+    fn publish_answers(&mut self) -> bool {
         if self.open.txns == 0 && self.sealed.is_empty() {
-            let batch = self.open.take_batch();
-            self.publish(News::Batch(batch));
-        } else if self.disk == Space::Full {
-            let waiting = self.sealed.iter().flat_map(|sealed| &sealed.batch.outcomes);
-            let waiting = waiting.map(|outcome| outcome.to).collect();
-            if let Some(batch) = self.open.take_loose(waiting, self.view.zxid()) {
+            if !self.open.outcomes.is_empty() {
+                let batch = self.open.take_batch();
                 self.publish(News::Batch(batch));
             }
+            return false;
         }
+        if self.disk != Space::Full {
+            return false;
+        }
+        let waiting = self.sealed.iter().flat_map(|sealed| &sealed.batch.outcomes);
+        let waiting = waiting.map(|outcome| outcome.to).collect();
+        if let Some(batch) = self.open.take_loose(waiting, self.view.zxid()) {
+            self.publish(News::Batch(batch));
+        }
+        true
+    }
+
+    /// A batch was told that leaves the open one open: what was put off behind answers that have gone with it is taken up,
+    /// one request of each connection. False if there is nothing like that.
+    fn take_up_told(&mut self) -> bool {
+        self.round += 1;
+        let sealed = self.sealed.iter().flat_map(|sealed| &sealed.batch.outcomes);
+        let mut waiting: HashSet<ConnRef> =
+            sealed.chain(&self.open.outcomes).map(|outcome| outcome.to).collect();
+        let before = self.put_off.len();
+        self.put_off_bytes = 0;
+        for request in std::mem::take(&mut self.put_off) {
+            match request.asker() {
+                Some((from, session)) if !waiting.insert(from) => {
+                    self.sessions.stays_put_off(session, from, self.round);
+                    self.put_off(request);
+                }
+                asker => {
+                    if let Some((_, session)) = asker {
+                        self.sessions.moved_on(session, u64::MAX);
+                    }
+                    self.request(request);
+                }
+            }
+        }
+        self.put_off.len() < before
     }
 
     fn publish(&mut self, news: News) {

@@ -200,6 +200,15 @@ impl Sessions {
         }
     }
 
+    /// What was put off of this connection is so in this round as well.
+    pub fn stays_put_off(&mut self, id: SessionId, from: ConnRef, round: u64) {
+        if let Some(session) = self.table.get_mut(&id)
+            && session.owner == Some(from)
+        {
+            session.round = round;
+        }
+    }
+
     /// Something of this connection was put off in this round.
     pub fn has_put_off(&self, id: SessionId, from: ConnRef, round: u64) -> bool {
         self.table.get(&id).is_some_and(|session| session.owner == Some(from) && session.round == round)

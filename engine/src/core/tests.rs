@@ -646,6 +646,7 @@ transcripts! {
     quotas
     full_disk
     full_memory
+    full_batch
     stuck
     long_listings
     stalls
