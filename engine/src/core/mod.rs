@@ -377,7 +377,7 @@ impl<B: Broadcast> Core<B> {
         !self.closings.is_empty() && self.space() < Space::Floor && self.has_room()
             || !self.put_off.is_empty() && self.open.is_blank()
             || self.sessions.has_due(self.has_room()) && self.space() < Space::Full
-            || !self.listings.is_empty()
+            || self.may_list()
             || self.reaper.is_scanning()
     }
 

@@ -150,3 +150,24 @@ fn what_is_due_on_a_full_disk_is_no_work() {
     bench.turn_once();
     assert!(!bench.core().has_work());
 }
+
+#[test]
+fn lists_for_a_batch_that_waits_for_the_log_are_made_up_to_a_bound() {
+    let mut bench = Bench::new();
+    bench.command("connect A 20000");
+    bench.command("A create /p");
+    bench.command("A fill /p 400 1000");
+    bench.command("hold");
+    // One that is sealed, and one that is open and cannot be.
+    bench.command("A create /a");
+    bench.command("A create /b");
+    for _ in 0..20 {
+        bench.command("A ephemerals");
+    }
+    let core = bench.core();
+    let reply = 400 * 1010;
+    assert!(core.open.frames.len() <= core.settings.batch_bytes_enough() + reply);
+    assert!(!core.has_work(), "nothing can be done before the log has");
+    bench.command("durable");
+    assert_eq!(bench.conns["A"].answered, bench.conns["A"].xid);
+}
