@@ -17,7 +17,7 @@
 //! ```
 
 use super::*;
-use ostler_replication::{Answer, Ask, Link, SessionBits};
+use ostler_replication::{Answer, Ask, Link, Output, SessionBits};
 use std::sync::{Mutex, MutexGuard};
 
 #[derive(Clone, Default)]
