@@ -4,15 +4,20 @@
 //! One queue per worker, so that a busy worker cannot fill the others' share; the core takes from them in turn. A full
 //! queue, in requests or in bytes, hands the request back: the worker stops reading that socket and is woken when the
 //! core has made room. Nothing blocks, nothing is dropped.
+//!
+//! A session may expire only when all that reached the server within its timeout has been taken, however long requests
+//! had to wait. [`Intake::heard`] says up to when that is so: all that was queued at that moment has been taken, and no
+//! worker had been turned away before it with something that it has not got rid of since.
 
 use crate::limits::{INTAKE_BYTES_MAX, INTAKE_REQUESTS_MAX};
 use crate::model::{Identity, SessionId, Xid};
 use crate::ring::{ConnRef, Wake};
 use crate::wire::ConnectRequest;
 use crossbeam::queue::ArrayQueue;
+use ostler_replication::Moment;
 use std::collections::VecDeque;
 use std::sync::Arc;
-use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering, fence};
+use std::sync::atomic::{AtomicBool, AtomicU64, AtomicUsize, Ordering, fence};
 
 /// What workers ask of the core. Every request but `Touch`, `Silent` and `Gone` gets exactly one
 /// [`Outcome`](crate::ring::Outcome) for `from`, in the order of that connection's requests.
@@ -52,6 +57,18 @@ pub enum Query {
 }
 
 impl CoreRequest {
+    /// The connection and the session of a request within a session.
+    pub(crate) fn asker(&self) -> Option<(ConnRef, SessionId)> {
+        match *self {
+            CoreRequest::Write { from, session, .. }
+            | CoreRequest::Sync { from, session, .. }
+            | CoreRequest::Query { from, query: Query::Ephemerals { session, .. }, .. }
+            | CoreRequest::Silent { from, session, .. }
+            | CoreRequest::Gone { from, session } => Some((from, session)),
+            CoreRequest::Connect { .. } | CoreRequest::Touch(_) => None,
+        }
+    }
+
     /// What it counts for in `INTAKE_BYTES_MAX`.
     pub(crate) fn bytes(&self) -> usize {
         match self {
@@ -103,8 +120,12 @@ struct Queue {
     bytes_max: usize,
     /// The worker was turned away and waits for room.
     refused: AtomicBool,
+    /// Since when the worker has had something that was turned away, in nanoseconds; `NOTHING_TURNED_AWAY` if it has not.
+    lags_since: AtomicU64,
     worker: Box<dyn Wake>,
 }
+
+const NOTHING_TURNED_AWAY: u64 = u64::MAX;
 
 /// A worker's end.
 pub struct Submitter {
@@ -112,6 +133,8 @@ pub struct Submitter {
     bell: Arc<Bell>,
     /// Something was submitted since the bell was last rung.
     unannounced: bool,
+    /// As the queue has it.
+    lags_since: u64,
 }
 
 /// The core's end.
@@ -119,6 +142,11 @@ pub struct Intake {
     queues: Vec<Arc<Queue>>,
     /// Whose turn it is.
     next: usize,
+    /// How many of the requests that were queued at `marked` are still to be taken, of each queue and in all.
+    left: Vec<usize>,
+    left_in_all: usize,
+    marked: Moment,
+    heard: Moment,
 }
 
 /// One submitter per worker, in the order of `workers`, which wakes a worker when there is room again.
@@ -142,15 +170,23 @@ pub fn bounded_intake(
                 bytes: AtomicUsize::new(0),
                 bytes_max: bytes_max / count,
                 refused: AtomicBool::new(false),
+                lags_since: AtomicU64::new(NOTHING_TURNED_AWAY),
                 worker,
             })
         })
         .collect();
     let submitters = queues
         .iter()
-        .map(|queue| Submitter { queue: queue.clone(), bell: bell.clone(), unannounced: false })
+        .map(|queue| Submitter {
+            queue: queue.clone(),
+            bell: bell.clone(),
+            unannounced: false,
+            lags_since: NOTHING_TURNED_AWAY,
+        })
         .collect();
-    (Intake { queues, next: 0 }, submitters)
+    let left = vec![0; queues.len()];
+    let (marked, heard) = (Moment::default(), Moment::default());
+    (Intake { queues, next: 0, left, left_in_all: 0, marked, heard }, submitters)
 }
 
 impl Submitter {
@@ -162,9 +198,23 @@ impl Submitter {
             Err(request) => {
                 // Ask to be woken, then look again: the core may have emptied the queue in between.
                 self.queue.refused.store(true, Ordering::Release);
+                // Until the end of this turn, when the worker says since when.
+                self.lag(0);
                 fence(Ordering::SeqCst);
                 self.push(request)
             }
+        }
+    }
+
+    /// At the end of each turn: when the oldest of what was turned away, and is not submitted yet, reached the worker.
+    pub fn lags_since(&mut self, oldest: Option<Moment>) {
+        self.lag(oldest.map_or(NOTHING_TURNED_AWAY, |oldest| oldest.0));
+    }
+
+    fn lag(&mut self, since: u64) {
+        if std::mem::replace(&mut self.lags_since, since) != since {
+            // Release: who sees that nothing lags sees what was submitted before.
+            self.queue.lags_since.store(since, Ordering::Release);
         }
     }
 
@@ -198,6 +248,7 @@ impl Intake {
         let mut left = most;
         for (visited, _) in self.queues.iter().enumerate() {
             let queue = &self.queues[self.next];
+            let marked = &mut self.left[self.next];
             self.next = (self.next + 1) % self.queues.len();
             // What is left is shared among those that have not had their turn.
             let share = left.div_ceil(self.queues.len() - visited);
@@ -206,11 +257,36 @@ impl Intake {
             taken.extend(
                 std::iter::from_fn(|| queue.requests.pop()).take(share).inspect(|it| bytes += it.bytes()),
             );
-            left -= taken.len() - before;
-            if taken.len() > before {
+            let count = taken.len() - before;
+            left -= count;
+            if count > 0 {
                 queue.took(bytes);
+                let of_marked = count.min(*marked);
+                *marked -= of_marked;
+                self.left_in_all -= of_marked;
             }
         }
+    }
+
+    /// Up to when all that reached the workers and is for the core has been taken. To be asked when what was taken has
+    /// been stepped; once all that was queued at one moment is taken, the next such moment is `now`.
+    pub fn heard(&mut self, now: Moment) -> Moment {
+        if self.left_in_all > 0 {
+            return self.heard;
+        }
+        self.heard = self.marked;
+        // Before the queues are counted: what a worker has got rid of since is in them.
+        let lags = |queue: &Arc<Queue>| queue.lags_since.load(Ordering::Acquire);
+        let oldest = self.queues.iter().map(lags).min().unwrap_or(NOTHING_TURNED_AWAY);
+        self.marked = self.marked.max(now.min(Moment(oldest)));
+        for (left, queue) in self.left.iter_mut().zip(&self.queues) {
+            *left = queue.requests.len();
+            self.left_in_all += *left;
+        }
+        if self.left_in_all == 0 {
+            self.heard = self.marked;
+        }
+        self.heard
     }
 
     /// All that wait.
@@ -338,5 +414,43 @@ mod tests {
             bench.submitters[0].announce();
         }
         assert_eq!(bench.core_wakes.load(Ordering::Relaxed), 1);
+    }
+
+    #[test]
+    fn heard_is_what_was_queued_at_a_moment_and_has_been_taken() {
+        let mut bench = bench(2);
+        let at = Moment::from_millis;
+        let mut taken = VecDeque::new();
+        assert_eq!(bench.intake.heard(at(1)), at(1), "nothing waits");
+        for xid in 0..4 {
+            bench.submitters[0].submit(write(0, xid, 1)).unwrap();
+        }
+        assert_eq!(bench.intake.heard(at(2)), at(1));
+        bench.intake.take(3, &mut taken);
+        // More of what came since does not stand for what waits since then.
+        bench.submitters[1].submit(write(1, 9, 1)).unwrap();
+        bench.intake.take(1, &mut taken);
+        assert_eq!(bench.intake.heard(at(3)), at(1));
+        bench.intake.take(2, &mut taken);
+        assert_eq!((taken.len(), bench.intake.heard(at(4))), (5, at(4)));
+    }
+
+    #[test]
+    fn what_a_worker_was_turned_away_with_is_not_heard() {
+        let mut bench = bench(1);
+        let at = Moment::from_millis;
+        let mut xid = 0;
+        while bench.submitters[0].submit(write(0, xid, 1)).is_ok() {
+            xid += 1;
+        }
+        assert_eq!(bench.intake.take_all().len(), xid as usize);
+        assert_eq!(bench.intake.heard(at(8)), at(0), "the worker is still at it");
+        bench.submitters[0].lags_since(Some(at(5)));
+        assert_eq!(bench.intake.heard(at(9)), at(5));
+        bench.submitters[0].submit(write(0, xid, 1)).unwrap();
+        bench.submitters[0].lags_since(None);
+        assert_eq!(bench.intake.heard(at(10)), at(5), "it waits");
+        bench.intake.take_all();
+        assert_eq!(bench.intake.heard(at(11)), at(11));
     }
 }

@@ -27,6 +27,13 @@ pub const CONNECT_BYTES_MAX: u32 = 4096;
 pub const BATCH_BYTES_MAX: u32 = 4 << 20;
 /// Txns in one batch: `zookeeper.maxBatchSize`.
 pub const BATCH_TXNS_MAX_DEFAULT: u32 = 1000;
+/// Changes of znodes in one batch after which it takes no more: a closeSession of many ephemerals is one small txn and as
+/// much work as all its deletes.
+pub const BATCH_CHANGES_ENOUGH: usize = 8192;
+/// Answers that wait behind a proposal which a full disk holds up, bytes; with more, no requests are taken.
+pub const STUCK_REPLY_BYTES_MAX: usize = 64 << 20;
+/// ... and requests that wait for such a batch to be closed.
+pub const STUCK_REQUESTS_MAX: usize = 16_384;
 /// Events in the ring between core and workers; a power of two. With one batch a sync, the slowest worker may be
 /// this many syncs behind before the core waits for it.
 pub const RING_EVENTS_MAX: usize = 4096;
@@ -289,6 +296,8 @@ const _: () = assert!(STALL_MS_LEAST * 4 <= (SESSION_TICKS_LEAST_DEFAULT * TICK_
 // closeSession with the most paths it may carry still fits an entry, and one portion of its deletes too.
 const _: () = assert!(CLOSE_PATH_BYTES_MAX < FRAME_BYTES_MAX_DEFAULT as usize);
 const _: () = assert!(CLOSE_PORTION_PATH_BYTES <= CLOSE_PATH_BYTES_MAX);
+// A batch that still takes txns has room for one that closes a session: the duties of a turn seal no batch.
+const _: () = assert!(2 * CLOSE_PATH_BYTES_MAX <= BATCH_BYTES_MAX as usize / 2);
 const _: () = assert!(SEGMENT_BYTES_LEAST <= SEGMENT_BYTES_DEFAULT);
 // A default segment holds a batch of the largest size.
 const _: () = assert!(SEGMENT_BYTES_DEFAULT >= 2 * BATCH_BYTES_MAX as u64);

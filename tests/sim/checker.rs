@@ -68,8 +68,12 @@ struct Connection {
     watches: Watches,
     /// What setWatches has brought so far, before its reply.
     caught_up: Vec<(i32, String)>,
-    /// When the connect request reached the server.
+    /// Bytes of the connect request that have not reached the server.
+    to_arrive: usize,
+    /// When bytes last reached the server before the connection was established.
     arrived_ms: u64,
+    /// When the whole request to attach to a session had reached the server, answered or not.
+    asked_ms: Option<u64>,
     /// The session has moved to another connection.
     moved: bool,
 }
@@ -194,10 +198,10 @@ impl Checker {
         self.sessions.get(&session).map_or(0, |session| session.seen)
     }
 
-    /// A connect request was sent; `session` 0 asks for a new one.
-    pub fn connecting(&mut self, connection: u64, session: i64) {
+    /// A connect request of so many bytes was sent; `session` 0 asks for a new one.
+    pub fn connecting(&mut self, connection: u64, session: i64, bytes: usize) {
         let seen = self.seen(session);
-        let made = Connection { session, seen, told: seen, ..Connection::default() };
+        let made = Connection { session, seen, told: seen, to_arrive: bytes, ..Connection::default() };
         self.connections.insert(connection, made);
     }
 
@@ -214,19 +218,32 @@ impl Checker {
         }
     }
 
-    /// Bytes of the connection have reached the server's socket.
-    pub fn arrived(&mut self, connection: u64) {
+    /// Bytes of the connection have reached the server's socket. Whoever asks for a session is heard of by that, however
+    /// long the answer takes.
+    pub fn arrived(&mut self, connection: u64, bytes: usize) {
         let Some(made) = self.connections.get_mut(&connection) else { return };
         if !made.established {
             made.arrived_ms = self.running_ms;
+            let waited = made.to_arrive > 0;
+            made.to_arrive = made.to_arrive.saturating_sub(bytes);
+            if waited && made.to_arrive == 0 && made.session != 0 {
+                made.asked_ms = Some(self.running_ms);
+                self.sessions.entry(made.session).or_default().heard_ms.push(self.running_ms);
+            }
         } else if !made.moved {
             self.sessions.entry(made.session).or_default().heard_ms.push(self.running_ms);
         }
     }
 
-    /// The connection is no more, for whatever reason.
-    pub fn gone(&mut self, connection: u64) {
-        self.connections.remove(&connection);
+    /// The connection is no more, for whatever reason; the server may not have read all that had reached it.
+    pub fn gone(&mut self, connection: u64, all_read: bool) {
+        let Some(made) = self.connections.remove(&connection) else { return };
+        if let (false, false, Some(asked_ms)) = (made.established, all_read, made.asked_ms)
+            && let Some(session) = self.sessions.get_mut(&made.session)
+            && let Some(at) = session.heard_ms.iter().rposition(|heard_ms| *heard_ms == asked_ms)
+        {
+            session.heard_ms.remove(at);
+        }
     }
 
     // --- what clients hear ------------------------------------------------------------------------------------------
@@ -789,7 +806,7 @@ mod tests {
         for (zxid, write) in (2..).zip(&writes) {
             assert_eq!(checker.model.execute(stamp(zxid), write).err, error::OK);
         }
-        checker.connecting(1, 0);
+        checker.connecting(1, 0, 0);
         let answer = Body::new().int(0).int(4000).long(SESSION).buffer(Some(&[1; 16])).bool(false).0;
         checker.frame(1, &answer).unwrap();
         checker
@@ -799,6 +816,28 @@ mod tests {
         checker.sent(1, xid, request);
         let frame = Body::new().int(xid).long(checker.model.last).int(err).raw(body).0;
         checker.frame(1, &frame).map(drop)
+    }
+
+    #[test]
+    fn who_asked_for_the_session_in_time_was_heard_whether_answered_or_not() {
+        let check = |arrives: usize, all_read: Option<bool>, right: bool| {
+            let mut checker = checker();
+            checker.running_ms = 3000;
+            checker.gone(1, true);
+            checker.connecting(2, SESSION, 40);
+            checker.arrived(2, 30);
+            checker.arrived(2, arrives);
+            if let Some(all_read) = all_read {
+                checker.gone(2, all_read);
+            }
+            checker.running_ms = 6000;
+            assert_eq!(checker.expired(SESSION).is_ok(), right, "{arrives} {all_read:?}");
+        };
+        check(10, None, false);
+        check(10, Some(true), false);
+        // Half a request is none, and what was lost with its connection is none either.
+        check(9, None, true);
+        check(10, Some(false), true);
     }
 
     #[test]

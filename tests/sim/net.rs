@@ -165,8 +165,9 @@ impl Net {
         }
     }
 
-    /// The connection breaks: what was on its way is lost.
-    pub fn reset(&mut self, number: u64) {
+    /// The connection breaks: what was on its way is lost. True if the server has read all that had arrived.
+    pub fn reset(&mut self, number: u64) -> bool {
+        let all_read = self.pipes.get(&number).is_none_or(|pipe| pipe.to_server.is_empty());
         let far = self.pipes.get(&number).and_then(|pipe| pipe.far);
         for number in [Some(number), far].into_iter().flatten() {
             if let Some(pipe) = self.pipes.get_mut(&number) {
@@ -178,6 +179,7 @@ impl Net {
             }
             self.forget(number);
         }
+        all_read
     }
 
     /// What the server has sent, at most `most` bytes.
@@ -218,16 +220,16 @@ impl Net {
         self.pipes.values().filter_map(|pipe| pipe.underway.front().map(|(due, _)| *due)).min()
     }
 
-    /// Delivers what has arrived; the connections to which bytes came.
-    pub fn deliver(&mut self, now: u64) -> Vec<u64> {
+    /// Delivers what has arrived; the connections to which bytes came, and how many.
+    pub fn deliver(&mut self, now: u64) -> BTreeMap<u64, usize> {
         self.now = self.now.max(now);
-        let mut heard = Vec::new();
+        let mut heard = BTreeMap::new();
         for (number, pipe) in &mut self.pipes {
             while pipe.underway.front().is_some_and(|(due, _)| *due <= now) {
                 match pipe.underway.pop_front() {
                     Some((_, Arrival::Bytes(bytes))) => {
+                        *heard.entry(*number).or_default() += bytes.len();
                         pipe.to_server.extend(bytes);
-                        heard.push(*number);
                     }
                     Some((_, Arrival::Connected(stands))) => {
                         pipe.connected = Some(stands);
@@ -239,7 +241,6 @@ impl Net {
                 pipe.wake();
             }
         }
-        heard.dedup();
         heard
     }
 

@@ -175,7 +175,7 @@ impl Run {
             Some(Turn::Network) => {
                 let checker = self.checker.as_mut().ok_or("no checker")?;
                 let heard = lock(&self.net).deliver(now);
-                heard.into_iter().for_each(|connection| checker.arrived(connection));
+                heard.into_iter().for_each(|(connection, bytes)| checker.arrived(connection, bytes));
                 Ok(())
             }
             Some(Turn::Client(index)) => {

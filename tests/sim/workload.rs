@@ -110,8 +110,8 @@ impl Client {
     /// Leaves without a word.
     pub fn vanish(&mut self, net: &mut Net, checker: &mut Checker) {
         for line in self.line.take().into_iter().chain(self.left.drain(..)) {
-            net.reset(line.number);
-            checker.gone(line.number);
+            let all_read = net.reset(line.number);
+            checker.gone(line.number, all_read);
         }
         self.act_at = u64::MAX;
     }
@@ -174,7 +174,7 @@ impl Client {
         if net.is_over(line.number) {
             history.note(now, format!("client {} loses {}", self.index, line.number));
             net.collect(line.number);
-            checker.gone(line.number);
+            checker.gone(line.number, true);
             return Ok(false);
         }
         Ok(true)
@@ -250,7 +250,7 @@ impl Client {
                 // FIN behind what was sent; the answers are not waited for.
                 if let Some(line) = self.line.take() {
                     net.end(line.number, now);
-                    checker.gone(line.number);
+                    checker.gone(line.number, true);
                 }
             }
             2 => {
@@ -284,8 +284,8 @@ impl Client {
 
     fn drop_line(&mut self, net: &mut Net, checker: &mut Checker) {
         if let Some(line) = self.line.take() {
-            net.reset(line.number);
-            checker.gone(line.number);
+            let all_read = net.reset(line.number);
+            checker.gone(line.number, all_read);
         }
     }
 
@@ -299,8 +299,9 @@ impl Client {
             ..ConnectRequest::new(self.timeout_ms as i32)
         };
         history.note(now, format!("client {} connects on {number} for 0x{session:x}", self.index));
-        checker.connecting(number, session);
-        net.send(number, now, &framed(&ask.encode()));
+        let frame = framed(&ask.encode());
+        checker.connecting(number, session, frame.len());
+        net.send(number, now, &frame);
         self.sent_at = now;
         let again = session != 0;
         self.line = Some(Line { number, buffer: Vec::new(), established: false, since: now, pending: 0 });

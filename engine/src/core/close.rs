@@ -2,7 +2,8 @@
 //!
 //! A session whose ephemerals take more than `CLOSE_PATH_BYTES_MAX` of paths is emptied by bounded multis of deletes
 //! first, one portion per turn, so that other requests go on in between; its closeSession comes last and is what the
-//! client's reply waits for. Meanwhile the session is closing: it takes no requests, so nothing is added.
+//! client's reply waits for. So does one for which the open batch has no room. Meanwhile the session is closing: it takes
+//! no requests, so nothing is added.
 
 use super::owner::Origin;
 use super::sessions::Sessions;
@@ -44,6 +45,10 @@ impl Closings {
     pub fn is_empty(&self) -> bool {
         self.waiting.is_empty()
     }
+
+    pub fn len(&self) -> usize {
+        self.waiting.len()
+    }
 }
 
 impl Core {
@@ -63,9 +68,9 @@ impl Core {
         if !self.sessions.begin_close(session) {
             return false;
         }
-        match self.few_paths(session) {
-            Some(paths) if self.space() != Space::Full => self.finish_close(session, paths, asker),
-            _ => {
+        match self.may_close().then(|| self.few_paths(session)).flatten() {
+            Some(paths) => self.finish_close(session, paths, asker),
+            None => {
                 if let Some(Asker { from: Origin::At(link), .. }) = asker {
                     self.close_begun(link);
                 }
@@ -75,21 +80,27 @@ impl Core {
         true
     }
 
-    /// One portion of the first session in line.
+    fn may_close(&self) -> bool {
+        self.space() != Space::Full && self.has_room()
+    }
+
+    /// The sessions in line that one txn closes, as far as the open batch takes them, up to the first larger one, of which
+    /// a portion goes.
     pub(super) fn close_portion(&mut self) {
-        if self.space() == Space::Full || !self.wants_requests() {
+        while self.may_close()
+            && let Some(Closing { session, asker }) = self.closings.waiting.pop_front()
+        {
+            if let Some(paths) = self.few_paths(session) {
+                self.finish_close(session, paths, asker);
+                continue;
+            }
+            self.closings.push(session, asker);
+            // Deletes stop at the floor; what is kept below it is for sessions that one txn closes.
+            if self.space() < Space::Floor {
+                let deletes = self.delete_portion(session);
+                self.execute(session, Xid(0), &TxnBody::Multi(deletes));
+            }
             return;
-        }
-        let Some(Closing { session, asker }) = self.closings.waiting.pop_front() else { return };
-        if let Some(paths) = self.few_paths(session) {
-            self.finish_close(session, paths, asker);
-            return;
-        }
-        self.closings.push(session, asker);
-        // Deletes stop at the floor; what is kept below it is for sessions that one txn closes.
-        if self.space() < Space::Floor {
-            let deletes = self.delete_portion(session);
-            self.execute(session, Xid(0), &TxnBody::Multi(deletes));
         }
     }
 

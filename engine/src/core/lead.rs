@@ -236,7 +236,7 @@ impl Core {
         let mut waiting = std::mem::take(&mut self.learners.asked);
         let mut later = VecDeque::new();
         let mut held: Vec<Link> = Vec::new();
-        while self.wants_requests()
+        while self.takes_asked()
             && let Some((link, ask)) = waiting.pop_front()
         {
             if held.contains(&link) {
@@ -252,6 +252,11 @@ impl Core {
         later.append(&mut waiting);
         self.learners.asked = later;
         self.hear_all();
+    }
+
+    /// Whatever a learner asks becomes a txn, or waits in the open batch.
+    pub(super) fn takes_asked(&self) -> bool {
+        self.has_room() && !self.is_spent()
     }
 
     fn ask_of_learner(&mut self, link: Link, ask: Ask) {

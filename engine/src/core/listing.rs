@@ -6,8 +6,11 @@
 //!
 //! A list put together over several turns must still be one that was true at a time. The session itself makes no new
 //! ones meanwhile; when others have deleted some, the list is begun anew, and if that goes on, finished in one go.
+//!
+//! Lists are large, and a batch may have to wait for the log for long: while the open one has enough to tell already, no
+//! further list is made for it.
 
-use super::Core;
+use super::{Core, Space};
 use crate::limits::{EPHEMERALS_PORTION, REPLY_BYTES_MAX};
 use crate::model::{ErrorCode, SessionId, Xid};
 use crate::ring::{After, ConnRef};
@@ -66,8 +69,18 @@ impl Core {
         }
     }
 
+    /// There is a list to go on with, and a batch for it that will be told soon.
+    pub(super) fn may_list(&self) -> bool {
+        !self.listings.is_empty()
+            && self.open.frames.len() < self.settings.batch_bytes_enough()
+            && (self.disk != Space::Full || self.open.txns == 0)
+    }
+
     /// One portion of the first list.
     pub(super) fn list_portion(&mut self) {
+        if self.open.frames.len() >= self.settings.batch_bytes_enough() {
+            return;
+        }
         let Some(mut listing) = self.listings.pop_front() else { return };
         let of = self.head.ephemeral_count(listing.session);
         if of != listing.of {
@@ -76,6 +89,10 @@ impl Core {
         let few = if of <= EPHEMERALS_PORTION { self.few_paths(listing.session) } else { None };
         match few {
             Some(paths) => paths.iter().for_each(|path| listing.tell(path)),
+            // It would stand in the way of everybody's answers, which need no txn, until there is space again.
+            None if self.disk == Space::Full && self.open.txns > 0 => {
+                return self.listings.push_front(listing);
+            }
             None => {
                 let portion = if listing.attempts > ATTEMPTS { usize::MAX } else { EPHEMERALS_PORTION };
                 let mut looked_at = 0;

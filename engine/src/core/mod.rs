@@ -53,7 +53,7 @@ use owner::{Origin, Owner};
 use reap::Reaper;
 use sessions::{Due, Place, Sessions, Standing};
 use snapshots::Snapshots;
-use std::collections::VecDeque;
+use std::collections::{HashSet, VecDeque};
 use std::sync::Arc;
 use write::Asker;
 
@@ -258,6 +258,8 @@ pub struct Core {
     /// Requests that must not go into the open batch, and all later ones of their sessions, in order.
     put_off: VecDeque<CoreRequest>,
     put_off_bytes: usize,
+    /// Number of the last batch with a txn that the core made by itself.
+    duties_in: u64,
     /// Counts how often they were looked at.
     round: u64,
     sealed: VecDeque<Sealed>,
@@ -300,8 +302,9 @@ impl Core {
     ) -> Core {
         let first_id = session::first_id(settings.session_server, now.wall.0.max(0) as u64);
         let mut sessions = Sessions::new(settings.tick_ms, first_id);
-        // What passes before the first turn is a stall, too: nobody could be heard.
+        // What passes before the first turn is a stall, too: nobody could be heard. Nothing came before.
         sessions.note_turn(now.mono);
+        sessions.note_taken(now.mono);
         let view = head.seal();
         let received = view.zxid();
         let mut core = Core {
@@ -329,6 +332,7 @@ impl Core {
             open: Open::default(),
             put_off: VecDeque::new(),
             put_off_bytes: 0,
+            duties_in: u64::MAX,
             round: 1,
             sealed: VecDeque::new(),
             settled: VecDeque::new(),
@@ -389,10 +393,10 @@ impl Core {
 
     /// False: the batch that waits is large enough. Inputs other than requests are always welcome.
     pub fn wants_requests(&self) -> bool {
-        self.open.bytes() < self.settings.batch_bytes_enough()
-            && self.open.txns < self.settings.batch_txns_max
+        (self.has_room()
             && self.put_off.len() < self.settings.batch_txns_max
             && self.put_off_bytes < self.settings.batch_bytes_enough()
+            || self.makes_no_txns())
             && self.learning.len() < limits::FORWARDED_REQUESTS_MAX
             && !self.is_spent()
     }
@@ -403,12 +407,28 @@ impl Core {
         self.epoch_begin != Zxid::ZERO && self.duty == Duty::Lead && self.head.zxid().is_nearly_spent()
     }
 
+    /// The open batch takes further txns.
+    fn has_room(&self) -> bool {
+        self.open.bytes() < self.settings.batch_bytes_enough()
+            && self.open.txns < self.settings.batch_txns_max
+            && self.open.changes.list.len() < limits::BATCH_CHANGES_ENOUGH
+    }
+
+    /// While the log's disk is full no request makes a txn, so that they are taken and answered however large the batch
+    /// is that waits for space. Only what waits behind that batch must not pile up.
+    fn makes_no_txns(&self) -> bool {
+        self.disk == Space::Full
+            && self.open.frames.len() < limits::STUCK_REPLY_BYTES_MAX
+            && self.put_off.len() < limits::STUCK_REQUESTS_MAX
+            && self.put_off_bytes < limits::STUCK_REPLY_BYTES_MAX
+    }
+
     /// The open batch is held back for more (`flushDelay`): the next turn should come within a millisecond or two.
     pub fn is_holding(&self) -> bool {
         let Settings { flush_delay_ms, flush_idle_ms, .. } = self.settings;
         let younger = |than_ms: u64, since: Moment| self.now.mono.since(since) < than_ms * 1_000_000;
         self.open.txns > 0
-            && self.wants_requests()
+            && self.has_room()
             && younger(flush_delay_ms, self.open.since)
             && (flush_idle_ms == 0 || younger(flush_idle_ms, self.open.last_entry))
     }
@@ -500,10 +520,11 @@ impl Core {
     }
 
     /// Ends a round of inputs: duties of the clock, then sealing. At least every `limits::WAIT_MS_MAX`, for later turns
-    /// count as a stall of the process.
-    pub fn turn(&mut self, now: Now) {
+    /// count as a stall of the process. `heard`: all requests that came before then have been stepped.
+    pub fn turn(&mut self, now: Now, heard: Moment) {
         self.now = now;
         self.sessions.note_turn(now.mono);
+        self.sessions.note_taken(heard);
         if self.broadcast.next_timeout().is_some_and(|at| at <= now.mono) {
             self.broadcast(Input::Timeout);
         }
@@ -523,30 +544,37 @@ impl Core {
 
     fn end_leaders_turn(&mut self) {
         self.take_asked();
-        self.due_sessions();
-        self.close_portion();
+        // Batches that requests fill one after the other would leave none for the duties.
+        let crowded_out = !self.has_room() && self.duties_in != self.open.number;
+        self.duties();
         self.list_portion();
-        self.reap();
         let may_seal = self.broadcast.may_propose();
         for _ in 0..limits::TURN_BATCHES_MAX {
             if may_seal && !self.is_holding() {
                 self.seal();
             }
-            self.publish_answers();
-            if self.put_off.is_empty() || !self.open.is_blank() {
+            let told = self.publish_answers();
+            if self.put_off.is_empty() {
+                break;
+            } else if self.open.is_blank() {
+                self.take_up();
+            } else if !told || !self.take_up_told() {
                 break;
             }
-            self.take_up();
+        }
+        // The broadcast may have ended the role meanwhile.
+        if crowded_out && self.duty == Duty::Lead {
+            self.duties();
         }
     }
 
     /// More can be done right away: the driver does not sleep.
     pub fn has_work(&self) -> bool {
-        !self.closings.is_empty() && self.space() < Space::Floor && self.wants_requests()
+        !self.closings.is_empty() && self.space() < Space::Floor && self.has_room()
             || !self.put_off.is_empty() && self.open.is_blank()
-            || self.learners.is_crowded() && self.wants_requests()
-            || self.sessions.has_due()
-            || !self.listings.is_empty()
+            || self.learners.is_crowded() && self.takes_asked()
+            || self.sessions.has_due(self.has_room()) && self.space() < Space::Full
+            || self.may_list()
             || self.reaper.is_scanning()
     }
 
@@ -711,15 +739,35 @@ impl Core {
         let then = After::Established { session: id, timeout_ms };
         self.open.reply(to, zxid, Xid(0), then, |out| response.encode(out));
     }
+
+    /// What the core does by itself and makes txns of: no more of it than the open batch takes, so that a turn is not longer
+    /// than one of requests, and those of others go on in between.
+    fn duties(&mut self) {
+        let before = self.open.txns;
+        self.due_sessions();
+        self.close_portion();
+        self.reap();
+        if self.open.txns != before {
+            self.duties_in = self.open.number;
+        }
+    }
+
     fn due_sessions(&mut self) {
         if self.space() == Space::Full {
             // A closeSession could not be logged: those that are due stay due.
             return;
         }
-        for due in self.sessions.take_due(self.now.mono) {
-            match due {
-                Due::Expire(session) => self.expire(session),
-                Due::Probe { session, owner, token } => {
+        let closings = self.closings.len();
+        let mut looks = limits::SESSIONS_SCAN_PORTION;
+        for _ in 0..limits::EXPIRIES_PORTION {
+            // One that is too large to be closed at once costs a look at many paths.
+            if self.closings.len() > closings {
+                return;
+            }
+            match self.sessions.next_due(self.has_room(), &mut looks) {
+                None => return,
+                Some(Due::Expire(session)) => self.expire(session),
+                Some(Due::Probe { session, owner, token }) => {
                     self.open.quiet(owner, self.head.zxid(), After::Probe { session, token });
                     self.open.loosen();
                 }
@@ -729,10 +777,11 @@ impl Core {
 
     fn reap(&mut self) {
         self.reaper.look(&self.head, self.now.mono, self.now.wall);
-        while self.space() == Space::Ok
-            && self.wants_requests()
-            && let Some(path) = self.reaper.next(self.now.mono)
-        {
+        for _ in 0..limits::REAP_SCAN_PORTION {
+            if self.space() != Space::Ok || !self.has_room() {
+                return;
+            }
+            let Some(path) = self.reaper.next(self.now.mono) else { return };
             if !self.reaper.is_still_due(&self.head, &path, self.now.wall) {
                 continue;
             }
@@ -844,24 +893,63 @@ impl Core {
 
     /// Outcomes behind which no txn stands: they may go once everything before them is committed. When a proposal waits
     /// for space, which may take long, they need not wait for those of others.
-    fn publish_answers(&mut self) {
-        if self.open.outcomes.is_empty() && !self.open.has_sync {
-            return;
-        }
+    /// True if the rest may have to wait for long, and the open batch stays open meanwhile.
+    fn publish_answers(&mut self) -> bool {
         if self.open.txns == 0 && self.sealed.is_empty() && self.settled.is_empty() {
-            let (ticket, synced) = self.take_syncs();
-            let batch = self.open.take_batch();
-            let Some(barrier) = ticket else { return self.publish(News::Batch(batch)) };
-            let (last, view) = (self.view.zxid(), self.view.clone());
-            self.settled.push_back(Sealed { last, view, batch, txns: 0, bytes: 0, ticket, synced });
-            self.broadcast(Input::Barrier(barrier));
-        } else if self.disk == Space::Full && self.settled.is_empty() {
-            let waiting = self.sealed.iter().flat_map(|sealed| &sealed.batch.outcomes);
-            let waiting = waiting.map(|outcome| outcome.to).collect();
-            if let Some(batch) = self.open.take_loose(waiting, self.view.zxid()) {
-                self.publish(News::Batch(batch));
+            if !self.open.outcomes.is_empty() || self.open.has_sync {
+                self.publish_open();
+            }
+            return false;
+        }
+        // What is settled waits for no space, and the state is ahead of it until it is told.
+        if self.disk != Space::Full || !self.settled.is_empty() {
+            return false;
+        }
+        let waiting = self.untold().collect();
+        if let Some(batch) = self.open.take_loose(waiting, self.view.zxid()) {
+            self.publish(News::Batch(batch));
+        }
+        true
+    }
+
+    fn publish_open(&mut self) {
+        let (ticket, synced) = self.take_syncs();
+        let batch = self.open.take_batch();
+        let Some(barrier) = ticket else { return self.publish(News::Batch(batch)) };
+        let (last, view) = (self.view.zxid(), self.view.clone());
+        self.settled.push_back(Sealed { last, view, batch, txns: 0, bytes: 0, ticket, synced });
+        self.broadcast(Input::Barrier(barrier));
+    }
+
+    /// Who waits for what is sealed or settled.
+    fn untold(&self) -> impl Iterator<Item = ConnRef> {
+        let batches = self.settled.iter().chain(&self.sealed).map(|sealed| &sealed.batch);
+        batches.flat_map(|batch| &batch.outcomes).map(|outcome| outcome.to)
+    }
+
+    /// A batch was told that leaves the open one open: what was put off behind answers that have gone with it is taken up,
+    /// one request of each connection. False if there is nothing like that.
+    fn take_up_told(&mut self) -> bool {
+        self.round += 1;
+        let in_open = self.open.outcomes.iter().map(|outcome| outcome.to);
+        let mut waiting: HashSet<ConnRef> = self.untold().chain(in_open).collect();
+        let before = self.put_off.len();
+        self.put_off_bytes = 0;
+        for request in std::mem::take(&mut self.put_off) {
+            match request.asker() {
+                Some((from, session)) if !waiting.insert(from) => {
+                    self.sessions.stays_put_off(session, from, self.round);
+                    self.put_off(request);
+                }
+                asker => {
+                    if let Some((_, session)) = asker {
+                        self.sessions.moved_on(session, u64::MAX);
+                    }
+                    self.request(request);
+                }
             }
         }
+        self.put_off.len() < before
     }
 
     fn publish(&mut self, news: News) {

@@ -9,7 +9,8 @@
 //! **A session may live longer than promised, never shorter.** When the deadline of a session with an open connection
 //! passes, its worker is asked to read that socket dry in a turn begun after the question (a *probe*); only its
 //! `Silent` expires the session. A stall of the process moves every deadline by the stall: time here is monotonic time
-//! minus all stalls.
+//! minus all stalls. So does time in which requests lay untaken, for a client's may be among them; and a deadline has
+//! passed only when all that came before it has been taken (`note_taken`).
 
 use super::owner::Owner;
 use crate::limits;
@@ -19,9 +20,6 @@ use ostler_replication::Moment;
 use std::collections::{BTreeMap, HashMap, VecDeque};
 use std::hash::{BuildHasherDefault, Hasher};
 
-/// Sessions looked at in one step for being due.
-const SCAN_PORTION: usize = crate::limits::SESSIONS_SCAN_PORTION;
-
 pub(super) struct Sessions {
     // Keys are ours, so nobody can choose them to collide; nothing depends on the order of iteration. Boxed: half of the
     // places in a table may be empty, and growing moves all of them.
@@ -30,12 +28,17 @@ pub(super) struct Sessions {
     buckets: BTreeMap<u64, Vec<SessionId>>,
     /// From buckets that came up, not looked at yet.
     due: VecDeque<SessionId>,
+    /// Those of them that nobody is connected to here, when there was no room for their closeSession txns. They may be
+    /// attached to as before.
+    orphans: VecDeque<SessionId>,
     tick_ms: u64,
     /// Deadlines count. At a learner they do not, and no session stands in a bucket.
     keeps_time: bool,
     /// Sum of all stalls, nanoseconds.
     stalled: u64,
     last_turn: Option<Moment>,
+    /// On the clock without stalls: all that came before has been taken. Nanoseconds.
+    heard: Option<u64>,
     next_id: SessionId,
     next_token: u64,
 }
@@ -133,10 +136,12 @@ impl Sessions {
             table: HashMap::default(),
             buckets: BTreeMap::new(),
             due: VecDeque::new(),
+            orphans: VecDeque::new(),
             tick_ms: u64::from(tick_ms.max(1)),
             keeps_time: true,
             stalled: 0,
             last_turn: None,
+            heard: None,
             next_id: first_id,
             next_token: 1,
         }
@@ -146,11 +151,12 @@ impl Sessions {
         self.table.len()
     }
 
-    /// Forgets all sessions. Ids and stalls go on; `keeps_time`: the next ones have deadlines.
+    /// Forgets all sessions. Ids, stalls and what was taken go on; `keeps_time`: the next ones have deadlines.
     pub fn clear(&mut self, keeps_time: bool) {
         self.table = HashMap::default();
         self.buckets.clear();
         self.due.clear();
+        self.orphans.clear();
         self.keeps_time = keeps_time;
     }
 
@@ -211,6 +217,15 @@ impl Sessions {
     pub fn moved_on(&mut self, id: SessionId, batch: u64) {
         if let Some(session) = self.table.get_mut(&id) {
             session.batch = batch;
+        }
+    }
+
+    /// What was put off of this connection is so in this round as well.
+    pub fn stays_put_off(&mut self, id: SessionId, from: ConnRef, round: u64) {
+        if let Some(session) = self.table.get_mut(&id)
+            && session.owner == Owner::here(from)
+        {
+            session.round = round;
         }
     }
 
@@ -341,21 +356,37 @@ impl Sessions {
         self.last_turn = Some(now);
     }
 
-    /// The sessions whose deadline has passed, a portion at a time. Those without a connection expire at once, those
-    /// with one are probed.
-    pub fn take_due(&mut self, now: Moment) -> Vec<Due> {
-        let tick_now = self.clock_ms(now) / self.tick_ms;
+    /// Called once per turn of the core, with the moment before which everything that came has been taken. If that moment
+    /// stood still for long, requests lay untaken so long: that is a stall as well.
+    pub fn note_taken(&mut self, heard: Moment) {
+        let mut clock = heard.0.saturating_sub(self.stalled);
+        if let Some(before) = self.heard {
+            let gap_ms = clock.saturating_sub(before) / 1_000_000;
+            if gap_ms >= limits::WAIT_MS_MAX + limits::STALL_MS_LEAST {
+                let stall = (gap_ms - limits::WAIT_MS_MAX) * 1_000_000;
+                self.stalled += stall;
+                clock -= stall;
+            }
+            clock = clock.max(before);
+        }
+        self.heard = Some(clock);
+    }
+
+    /// The next of the sessions whose deadline has passed: one with a connection is probed, one without expires, if it may
+    /// now. `looks` counts down how many are looked at; at 0 there is none.
+    pub fn next_due(&mut self, may_expire: bool, looks: &mut usize) -> Option<Due> {
+        let tick_now = self.heard.unwrap_or(0) / 1_000_000 / self.tick_ms;
         while let Some(bucket) = self.buckets.first_entry()
             && *bucket.key() <= tick_now
         {
             self.due.extend(bucket.remove());
         }
-        let mut found = Vec::new();
-        for _ in 0..self.due.len().min(SCAN_PORTION) {
-            if found.len() == limits::EXPIRIES_PORTION {
-                break;
-            }
-            let Some(id) = self.due.pop_front() else { break };
+        while *looks > 0 {
+            let id = match self.due.pop_front() {
+                None if may_expire => self.orphans.pop_front()?,
+                next => next?,
+            };
+            *looks -= 1;
             let Some(session) = self.table.get_mut(&id) else { continue };
             let State::Live { listed } = session.state else { continue };
             if session.due > tick_now {
@@ -366,21 +397,25 @@ impl Sessions {
                 }
                 continue;
             }
+            if session.owner.connection().is_none() && !may_expire {
+                self.orphans.push_back(id);
+                continue;
+            }
             let token = self.next_token;
             self.next_token += 1;
             session.state = State::Probing(token);
             // A learner tells of all that it hears, so its silence is its sessions'.
-            found.push(match session.owner.connection() {
+            return Some(match session.owner.connection() {
                 Some(owner) => Due::Probe { session: id, owner, token },
                 None => Due::Expire(id),
             });
         }
-        found
+        None
     }
 
-    /// Something more is due right now.
-    pub fn has_due(&self) -> bool {
-        !self.due.is_empty()
+    /// `next_due` has something to look at right now.
+    pub fn has_due(&self, may_expire: bool) -> bool {
+        !self.due.is_empty() || may_expire && !self.orphans.is_empty()
     }
 
     /// Sessions by the wall time at which they are due, soonest first.
@@ -425,11 +460,12 @@ mod tests {
     /// what fell due with when. Words: `o<id>:<timeout>` opens with a connection (`O` without), `t<id>` touches,
     /// `m<id>:<timeout>` re-attaches,
     /// `s<id>` answers the last probe, `g<id>` closes the connection, `@<ms>` runs turns until then, `!<ms>` freezes
-    /// the process until then.
+    /// the process until then, `?<ms>` runs turns until then that take no requests.
     fn check(script: &str, expected: &str) {
         let mut sessions = Sessions::new(1000, SessionId(1));
         let conn = |id: i64| ConnRef { worker: 0, slot: id as u32, generation: NonZeroU32::MIN };
         let mut now = 0;
+        let mut heard = Moment(0);
         let mut probes = HashMap::new();
         let mut seen = Vec::new();
         for word in script.split_whitespace() {
@@ -447,12 +483,15 @@ mod tests {
                     seen.push(format!("silent{first}={}", sessions.silent(id, conn(first), probes[&first])))
                 }
                 "g" => seen.push(format!("gone{first}={}", sessions.gone(id, conn(first)))),
-                "@" | "!" => {
+                "@" | "!" | "?" => {
                     while now < first as u64 {
-                        now = if verb == "@" { now + 100 } else { first as u64 };
+                        now = if verb == "!" { first as u64 } else { now + 100 };
                         let at = Moment::from_millis(now);
                         sessions.note_turn(at);
-                        for due in sessions.take_due(at) {
+                        heard = if verb == "?" { heard } else { at };
+                        sessions.note_taken(heard);
+                        let mut looks = usize::MAX;
+                        while let Some(due) = sessions.next_due(true, &mut looks) {
                             seen.push(match due {
                                 Due::Probe { session, token, .. } => {
                                     probes.insert(session.0, token);
@@ -502,7 +541,8 @@ mod tests {
         for ms in 0..100_000 {
             let now = Moment::from_millis(ms);
             sessions.move_to(SessionId(1), Owner::here(conn), if ms % 2 == 0 { 40_000 } else { 4000 }, now);
-            sessions.take_due(now);
+            sessions.note_taken(now);
+            while sessions.next_due(true, &mut 1000).is_some() {}
             let places: usize = sessions.buckets.values().map(Vec::len).sum();
             // One for each time that a bucket of the shorter timeout came up within the longer one.
             assert!(places + sessions.due.len() <= 12, "{places} at {ms} ms");
@@ -521,5 +561,14 @@ mod tests {
     fn a_stall_postpones_every_deadline_by_the_stall() {
         // Frozen from 1000 to 9000: of the 8 s, all but the length of one wait is forgiven.
         check("O1:2500 O2:6500 @1000 !9000 @20000", "10900:expire1 14900:expire2");
+    }
+
+    #[test]
+    fn a_deadline_passes_only_when_all_that_came_before_it_is_taken() {
+        check("O1:2500 ?5000 t1 @20000", "13000:expire1");
+        // The first turn that has taken everything comes 9 s late: of those, all but the length of one wait is forgiven.
+        check("O1:2500 O2:6500 @1000 ?10000 @20000", "12000:expire1 16000:expire2");
+        // Requests that wait a little are no stall.
+        check("O1:2500 @1000 ?1100 @20000", "3000:expire1");
     }
 }

@@ -17,6 +17,7 @@
 //! A close  A gone  A silent TOKEN  touch A
 //! snapshots slow            from here on they are under way until the next line
 //! snapshot BYTES            the one under way is written, with this size
+//! door                      from here on requests wait while the core wants none, as they do in the intake
 //! hold | durable            stop making every batch durable at once; make what waits durable and go on
 //! at MS                     time passes, in turns of 50 ms
 //! frozen MS                 time passes without a turn
@@ -28,6 +29,8 @@
 //! More of them, for servers of an ensemble, in `script`.
 
 mod script;
+
+mod bounds;
 
 use super::*;
 use crate::config::Config;
@@ -52,6 +55,10 @@ struct Bench {
     sessions: HashMap<String, SessionId>,
     proposals: VecDeque<Proposal>,
     hold: bool,
+    /// Requests that wait to be taken, if they may.
+    door: Option<VecDeque<CoreRequest>>,
+    /// All that came before then were taken.
+    heard: Moment,
     slow_snapshots: bool,
     out: String,
     /// The broadcast, unless the server is alone.
@@ -120,6 +127,8 @@ impl Bench {
             sessions: HashMap::new(),
             proposals: VecDeque::new(),
             hold: false,
+            door: None,
+            heard: Moment::default(),
             slow_snapshots: false,
             out: String::new(),
             script: None,
@@ -159,6 +168,7 @@ impl Bench {
             ["attach", conn, of, "wrong"] => self.connect(conn, Some(of), 6000, true),
             ["snapshots", "slow"] => self.slow_snapshots = true,
             ["snapshot", bytes] => self.step(CoreInput::SnapshotEnded(bytes.parse().ok())),
+            ["door"] => self.door = Some(VecDeque::new()),
             ["hold"] => self.hold = true,
             ["durable"] => self.hold = false,
             ["at", ms] => {
@@ -214,8 +224,7 @@ impl Bench {
                 for part in line.split('&') {
                     let (conn, request) = part.trim().split_once(' ').unwrap();
                     self.request(conn, request);
-                    let now = self.now();
-                    self.core().turn(now);
+                    self.turn_once();
                 }
             }
             [conn, ..] => self.request(conn, line[conn.len()..].trim()),
@@ -317,7 +326,27 @@ impl Bench {
 
     fn step(&mut self, input: CoreInput) {
         let now = self.now();
-        self.core().step(input, now);
+        match input {
+            CoreInput::Request(request) if self.door.is_some() => {
+                self.door.as_mut().unwrap().push_back(request);
+            }
+            input => self.core().step(input, now),
+        }
+    }
+
+    /// Takes what waits at the door, as far as the core wants it, and turns the core once.
+    fn turn_once(&mut self) {
+        let now = self.now();
+        while self.core().wants_requests()
+            && let Some(request) = self.door.as_mut().and_then(VecDeque::pop_front)
+        {
+            self.core().step(CoreInput::Request(request), now);
+        }
+        if self.door.as_ref().is_none_or(VecDeque::is_empty) {
+            self.heard = now.mono;
+        }
+        let heard = self.heard;
+        self.core().turn(now, heard);
     }
 
     /// Turns until nothing more happens; makes batches durable unless they are held.
@@ -325,10 +354,9 @@ impl Bench {
         if self.core.is_none() && self.conns.is_empty() && self.script.is_none() {
             return;
         }
-        let now = self.now();
         loop {
             self.play_both();
-            self.core().turn(now);
+            self.turn_once();
             self.show_told();
             let mut quiet = true;
             while let Some(output) = self.core().next_output() {
@@ -653,9 +681,11 @@ transcripts! {
     quotas
     full_disk
     full_memory
+    full_batch
     stuck
     long_listings
     stalls
+    untaken
     ordering
     apart
     snapshots_due

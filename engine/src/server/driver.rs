@@ -29,7 +29,7 @@ use crate::world::View;
 use crossbeam::utils::CachePadded;
 use heap_trim::HeapTrim;
 use lone_writer::LoneWriter;
-use ostler_replication::{Proposal, Role};
+use ostler_replication::{Moment, Proposal, Role};
 use outbox::Outbox;
 use space::SpaceWatch;
 use std::collections::VecDeque;
@@ -90,6 +90,8 @@ pub struct Driver<S: Seams> {
     intake: Intake,
     /// From the intake, not yet stepped.
     taken: VecDeque<CoreRequest>,
+    /// All requests that came before then have been stepped.
+    heard: Moment,
     outbox: Outbox,
     mailbox: Arc<Mailbox>,
     log: S::Log,
@@ -129,6 +131,7 @@ impl<S: Seams> Driver<S> {
             core,
             intake,
             taken: VecDeque::new(),
+            heard: Moment::default(),
             outbox: Outbox::new(publisher, settings.ring_bytes_max),
             mailbox,
             log,
@@ -173,7 +176,7 @@ impl<S: Seams> Driver<S> {
             if !self.takes_requests() {
                 break;
             }
-            let Some(request) = self.next_request() else { break };
+            let Some(request) = self.next_request(now) else { break };
             // A round can be long; deadlines and stamps follow the clock all the same.
             if taken % 256 == 255 {
                 now = self.now();
@@ -181,9 +184,12 @@ impl<S: Seams> Driver<S> {
             self.lone_writer.note(&request, now);
             self.core.step(CoreInput::Request(request), now);
         }
+        if self.taken.is_empty() {
+            self.heard = self.intake.heard(now.mono);
+        }
         let now = self.now();
         self.watch_space(now);
-        self.core.turn(now);
+        self.core.turn(now, self.heard);
         self.act();
         // What `append` wrote itself was told meanwhile.
         while let Some(message) = self.mailbox.take() {
@@ -203,8 +209,9 @@ impl<S: Seams> Driver<S> {
     }
 
     /// The next request; they are taken some at a time, so that the core can look ahead.
-    fn next_request(&mut self) -> Option<CoreRequest> {
+    fn next_request(&mut self, now: Now) -> Option<CoreRequest> {
         if self.taken.is_empty() {
+            self.heard = self.intake.heard(now.mono);
             self.intake.take(limits::CORE_AHEAD_REQUESTS, &mut self.taken);
             self.core.foresee(&self.taken);
         }

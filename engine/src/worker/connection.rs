@@ -20,7 +20,7 @@ use std::sync::Arc;
 pub enum Phase {
     /// No whole first frame yet: a connect request, a four-letter word, or somebody in the wrong place.
     Opening,
-    /// The core has the connect request; what follows it waits unread.
+    /// The core has the connect request; what follows it waits.
     Connecting,
     Established,
     /// A four-letter word is being answered elsewhere.
@@ -256,10 +256,10 @@ impl Connection {
     /// May be read: whoever may not is touched, because its silence is our doing.
     pub fn wants_reading(&self) -> bool {
         match self.phase {
-            // What follows a connect request that the core has no room for waits unread.
-            Phase::Opening => self.input.len() < INPUT_BYTES_WAITING_MAX,
+            // A little of what follows a connect request is read, for behind it there may be the end.
+            Phase::Opening | Phase::Connecting => self.input.len() < INPUT_BYTES_WAITING_MAX,
             Phase::Closing => true,
-            Phase::Connecting | Phase::Word => false,
+            Phase::Word => false,
             Phase::Established => {
                 !self.flags.paused
                     && self.input.len() < INPUT_BYTES_WAITING_MAX.max(self.input.wanted as usize)

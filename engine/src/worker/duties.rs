@@ -80,6 +80,11 @@ fn verdict(connection: &mut Connection, now: Moment, interval_ms: u64) -> Verdic
         Phase::Opening if is_past(now, connection.progressed, interval_ms, interval_ms) => {
             Verdict::Sessionless
         }
+        // One that has hung up may have asked for something behind its connect request, but waits for no answer for long.
+        Phase::Connecting if connection.flags.ended && since_ms(connection.heard) > LINGER_MS_MAX => {
+            Verdict::Drop
+        }
+        Phase::Connecting if is_past(now, connection.heard, interval_ms, interval_ms) => Verdict::Sessionless,
         Phase::Word if since_ms(connection.heard) > WORD_MS_MAX => Verdict::Drop,
         Phase::Closing if connection.flags.shut && since_ms(connection.progressed) > LINGER_MS_MAX => {
             Verdict::Drop
@@ -90,7 +95,9 @@ fn verdict(connection: &mut Connection, now: Moment, interval_ms: u64) -> Verdic
             if !connection.output.is_empty() && since_ms(connection.progressed) > timeout_ms {
                 Verdict::Drop
             } else if !connection.wants_reading() {
-                Verdict::Touch
+                // Who has hung up, or is gone, sends no more that we could fail to read.
+                let is_gone = connection.flags.ending && since_ms(connection.heard) > timeout_ms;
+                if is_gone { Verdict::Drop } else { Verdict::Touch }
             } else if is_past(now, connection.heard, timeout_ms, interval_ms) {
                 Verdict::Drop
             } else {

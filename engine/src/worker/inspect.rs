@@ -44,9 +44,10 @@ impl Inspection<'_> {
         let mut by_session: HashMap<SessionId, Vec<String>> = HashMap::new();
         let next = self.watches.portion(from, WATCHED_PATHS_PORTION, |name, slots| {
             let path = match name {
-                Name::Stored(path) => path.to_owned(),
+                Name::Stored(path) => Some(path.to_owned()),
                 Name::Node(number) => self.view.path_of(number),
             };
+            let Some(path) = path else { return };
             for connection in slots.filter_map(|slot| self.connections.get(slot)) {
                 by_session.entry(connection.session).or_default().push(path.clone());
             }

@@ -144,7 +144,7 @@ impl<P: Poll> State<P> {
         // waits for a write.
         if let Some(connection) = self.connections.get_of(slot, generation)
             && connection.flags.ended
-            && !matches!(connection.phase, Phase::Word | Phase::Closing)
+            && !matches!(connection.phase, Phase::Connecting | Phase::Word | Phase::Closing)
             && (connection.in_flight.is_empty() && connection.stream().is_none()
                 || connection.input.is_empty())
         {

@@ -105,8 +105,9 @@ pub(super) struct State<P: Poll> {
     pub lingering: Vec<(u32, NonZeroU32, u32)>,
     /// This turn serves many.
     pub crowded: bool,
-    /// Requests to the core that no connection waits with.
+    /// Requests to the core that no connection waits with, and when it was last empty.
     pub backlog: VecDeque<CoreRequest>,
+    pub backlog_since: Moment,
     /// Heard from since the last report, by slot.
     pub touched: Vec<u32>,
     pub report_touches: bool,
@@ -226,6 +227,7 @@ impl<P: Poll> Worker<P> {
             lingering: Vec::new(),
             crowded: false,
             backlog: VecDeque::new(),
+            backlog_since: now.mono,
             touched: Vec::new(),
             report_touches: false,
             touch_at: now.mono,
@@ -265,6 +267,7 @@ impl<P: Poll> Worker<P> {
             self.state.serve(view);
             self.state.advance_streams(view);
             self.state.answer_questions(view);
+            self.state.say_lag();
         }
         let state = &mut self.state;
         state.flush();
@@ -469,12 +472,28 @@ impl<P: Poll> State<P> {
         }
     }
 
+    /// Since when something waits here for which the core's full queue has no room and by which it knows that a session
+    /// is alive: reports, and connect requests. Everything that was turned away has been tried again before.
+    fn say_lag(&mut self) {
+        let connections = &self.connections;
+        let opening = |slot: &u32| {
+            let connection = connections.get(*slot)?;
+            (connection.phase == Phase::Opening).then_some(connection.heard)
+        };
+        let reports = (!self.backlog.is_empty()).then_some(self.backlog_since);
+        let oldest = self.turned_away.iter().filter_map(opening).chain(reports).min();
+        self.core.lags_since(oldest);
+    }
+
     /// Tells the core something that nobody waits for.
     pub fn tell_core(&mut self, request: CoreRequest) {
         if self.backlog.is_empty() {
             match self.core.submit(request) {
                 Ok(()) => {}
-                Err(request) => self.backlog.push_back(request),
+                Err(request) => {
+                    self.backlog_since = self.now.mono;
+                    self.backlog.push_back(request);
+                }
             }
         } else {
             self.backlog.push_back(request);
@@ -595,8 +614,12 @@ impl<P: Poll> State<P> {
         self.watches.drop_connection(slot);
     }
 
-    /// Reports who was heard from.
+    /// Reports who was heard from; while the core has no room for reports, they wait where each session counts once.
     pub fn send_touches(&mut self) {
+        if !self.backlog.is_empty() {
+            self.report_touches = true;
+            return;
+        }
         self.report_touches = false;
         let mut sessions = Vec::new();
         for slot in std::mem::take(&mut self.touched) {

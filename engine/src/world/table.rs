@@ -91,6 +91,11 @@ impl Nodes {
         Handle(self.0.at(id.0 as usize).load(Ordering::Acquire))
     }
 
+    /// `None` for an id that no znode has, and for one that no znode can have.
+    pub(super) fn newest_if_any(&self, id: NodeId) -> Option<Handle> {
+        (id.0 < Nodes::capacity()).then(|| self.newest(id)).filter(|handle| !handle.is_none())
+    }
+
     /// Publishes a complete record.
     pub(super) fn publish(&self, id: NodeId, record: Handle) {
         self.0.at(id.0 as usize).store(record.0, Ordering::Release);

@@ -177,22 +177,28 @@ impl Shared {
 
     /// The path of a znode that is in the index; `/` for the root.
     pub(super) fn path_of(&self, id: NodeId) -> String {
+        self.path_if_any(id).expect("a znode of the index has a path")
+    }
+
+    /// `None`: no znode has this id.
+    fn path_if_any(&self, id: NodeId) -> Option<String> {
         let mut names = Vec::new();
         let mut at = id;
         while at != NodeId::ROOT {
-            let record = self.newest(at);
+            let handle = self.nodes.newest_if_any(at)?;
+            let record = Record::new(&self.memory, handle);
             names.push(record.name());
             at = record.parent();
         }
         if names.is_empty() {
-            return "/".to_owned();
+            return Some("/".to_owned());
         }
         let mut path = String::with_capacity(names.iter().map(|name| name.len() + 1).sum());
         for name in names.iter().rev() {
             path.push('/');
             path.push_str(name);
         }
-        path
+        Some(path)
     }
 }
 
@@ -324,8 +330,10 @@ impl View {
     }
 
     /// The path of the znode that had this number (`NodeId::number`) when it was seen and has not been deleted since.
-    pub fn path_of(&self, number: u32) -> String {
-        self.0.shared.path_of(NodeId(number))
+    /// `None` when no znode of this tree has the number: numbers are those of one tree, and a server that has taken
+    /// over another one from a peer may still be asked with a number of the first.
+    pub fn path_of(&self, number: u32) -> Option<String> {
+        self.0.shared.path_if_any(NodeId(number))
     }
 
     /// All znodes, parents before their children, the root first.

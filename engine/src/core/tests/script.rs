@@ -196,7 +196,7 @@ impl Bench {
             }
             ["far", ..] => {
                 let mut far = self.far.take().unwrap_or_else(|| Box::new(Bench::leader(&self.settings)));
-                far.now_ms = self.now_ms;
+                far.now_ms = far.now_ms.max(self.now_ms);
                 far.sessions.extend(self.sessions.clone());
                 far.command(line["far".len()..].trim());
                 self.sessions.extend(far.sessions.clone());
@@ -232,7 +232,7 @@ impl Bench {
     fn send(&mut self) {
         let asks = std::mem::take(&mut self.script().lock().asks);
         let far = self.far.get_or_insert_with(|| Box::new(Bench::leader(&self.settings)));
-        far.now_ms = self.now_ms;
+        far.now_ms = far.now_ms.max(self.now_ms);
         for ask in asks {
             far.says([Output::Asked(link(1), ask)]);
         }

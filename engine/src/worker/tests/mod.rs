@@ -8,9 +8,11 @@ use super::Mail;
 use crate::admin::{Counter, FourLetter, Summary};
 use crate::config::{Auth, Config, RequestThrottle};
 use crate::intake::CoreRequest;
+use crate::limits;
 use crate::model::{Acl, Identity, Xid};
 use crate::ring::{After, ConnRef};
 use crate::wire::{AclBytes, JutePut};
+use ostler_replication::Moment;
 use rig::{Client, Rig, connect_request, frame, ping, read, request, write};
 
 const GET_DATA: i32 = 4;
@@ -103,6 +105,88 @@ fn a_connection_that_sends_nothing_or_half_a_handshake_is_closed_in_time() {
 }
 
 #[test]
+fn a_connect_request_that_the_core_does_not_answer_is_closed_in_time() {
+    let mut rig = Rig::plain();
+    let client = rig.connect();
+    rig.send(client, &connect_request(0, 30_000));
+    let Some(CoreRequest::Connect { from, .. }) = rig.asked().pop() else { panic!() };
+    rig.pass(9_000);
+    assert!(!closed(&rig, client));
+    rig.pass(12_000);
+    assert!(closed(&rig, client));
+    // The answer comes all the same.
+    rig.establish(from, crate::model::SessionId(9));
+    let asked = rig.asked();
+    assert!(matches!(&asked[..], [CoreRequest::Gone { session, .. }] if session.0 == 9), "{asked:?}");
+}
+
+#[test]
+fn who_hangs_up_while_connecting_is_noticed_and_served_if_the_answer_comes_soon() {
+    let mut rig = Rig::plain();
+    let (left, half_closed) = (rig.connect(), rig.connect());
+    for client in [left, half_closed] {
+        rig.send(client, &[connect_request(0, 30_000), read(1, GET_DATA, "/", false)].concat());
+        rig.hang_up(client);
+    }
+    let Some(CoreRequest::Connect { from, .. }) = rig.asked().pop() else { panic!() };
+    assert!(!closed(&rig, left) && !closed(&rig, half_closed));
+    rig.pass(500);
+    rig.establish(from, crate::model::SessionId(9));
+    assert_eq!(rig.raw(half_closed).len(), 41 + 20 + 4 + 68);
+    assert!(closed(&rig, half_closed));
+    rig.pass(3_000);
+    assert!(closed(&rig, left) && rig.raw(left).is_empty());
+}
+
+#[test]
+fn who_is_not_read_and_gone_is_not_kept_alive_for_ever() {
+    let mut rig = Rig::plain();
+    let (client, session) = rig.established();
+    // The core does not answer, and what comes behind the write fills the input.
+    rig.send(client, &write(1));
+    let reads: Vec<u8> =
+        (2..2000).flat_map(|xid| read(xid, GET_DATA, "/0123456789012345678901234567", false)).collect();
+    rig.send(client, &reads);
+    rig.hang_up(client);
+    for _ in 0..29 {
+        rig.pass(1000);
+    }
+    assert!(!closed(&rig, client));
+    rig.pass(3000);
+    assert!(closed(&rig, client));
+    let asked = rig.asked();
+    assert!(matches!(asked.last(), Some(CoreRequest::Gone { session: gone, .. }) if *gone == session));
+}
+
+#[test]
+fn reports_that_the_core_has_no_room_for_do_not_pile_up() {
+    let requests = limits::INTAKE_REQUESTS_MAX;
+    let mut rig = Rig::new(&Config {
+        outstanding_requests_max: 2 * requests as u32,
+        address_connections_max: 0,
+        ..Config::default()
+    });
+    let (busy, _) = rig.established();
+    let (alive, session) = rig.established();
+    rig.intake.take_all();
+    let writes: Vec<u8> = (1..=requests as i32 + 1).flat_map(write).collect();
+    rig.send(busy, &writes);
+    assert_eq!(rig.intake.len(), requests);
+    for _ in 0..100 {
+        rig.send(alive, &ping());
+        rig.pass(1000);
+    }
+    assert!(!closed(&rig, alive) && rig.worker.state.backlog.len() <= 4);
+    let since = rig.intake.heard(Moment::from_millis(u64::MAX / 2_000_000));
+    assert_eq!(since, Moment::default(), "all that waits was not heard");
+    rig.intake.take_all();
+    rig.settle();
+    let touched =
+        |request: &CoreRequest| matches!(request, CoreRequest::Touch(who) if who.contains(&session));
+    assert!(rig.intake.take_all().iter().any(touched));
+}
+
+#[test]
 fn an_established_connection_that_is_silent_is_closed_and_the_core_told() {
     let mut rig = Rig::plain();
     let (client, session) = rig.established();
@@ -124,7 +208,7 @@ fn a_session_made_for_a_connection_that_is_gone_is_reported() {
     let client = rig.connect();
     rig.send(client, &connect_request(0, 30_000));
     let Some(CoreRequest::Connect { from, .. }) = rig.asked().pop() else { panic!() };
-    // We do not read it while it connects, so its end is noticed by the failing write at the latest.
+    // Nobody has told us of its end yet, so that it is noticed by the failing write at the latest.
     rig.pipe(client, |pipe| pipe.client_closed = true);
     rig.mail(Mail::Drain);
     rig.establish(from, crate::model::SessionId(77));

@@ -549,3 +549,16 @@ fn an_acl_that_a_change_names_outlives_its_replacement_in_the_same_batch() {
     assert_eq!(world.head.acl_count(), 3, "the open one, that of /zookeeper/config, the last one");
     verify(&view);
 }
+
+#[test]
+fn a_number_of_another_tree_has_no_path() {
+    let mut world = World::new();
+    world.create("/a", b"");
+    let view = world.head.seal();
+    let number = view.get("/a").unwrap().id().number();
+    assert_eq!(view.path_of(number).as_deref(), Some("/a"));
+    // Followed upwards, an id that no znode has led to itself for ever.
+    for number in [0, number + 1, number + 1000, u32::MAX / 4, u32::MAX] {
+        assert_eq!(view.path_of(number), None, "{number}");
+    }
+}
