@@ -30,7 +30,6 @@ use snapshot::{Background, Incoming};
 use std::collections::BTreeMap;
 use std::io::{self, ErrorKind};
 use std::net::{IpAddr, SocketAddr};
-use std::sync::Arc;
 use std::time::Duration;
 
 pub use dial::Endpoint;

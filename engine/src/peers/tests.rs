@@ -9,6 +9,7 @@ use ostler_replication::packet::{LearnerInfo, handshake, quorum};
 use std::io::{Read, Write};
 use std::net::{Ipv4Addr, TcpListener, TcpStream};
 use std::path::Path;
+use std::sync::Arc;
 
 const MS: u64 = 1_000_000;
 const HELLO_MS: u64 = 5000;
