@@ -88,7 +88,11 @@ impl driver::Log for SimLog {
     }
 
     fn push(&mut self, command: LogCommand) {
-        self.0.borrow_mut().commands.push(command);
+        let mut place = self.0.borrow_mut();
+        if let LogCommand::Append(proposal) = &command {
+            place.proposed.push(proposal.clone());
+        }
+        place.commands.push(command);
     }
 
     fn stop(self) {
