@@ -1,13 +1,14 @@
 //! A leader, from its election to its end: DISCOVERY, SYNCHRONIZATION of each learner, BROADCAST, liveness, barriers.
 //! Not here: the election, what a learner does, how a learner's history is compared (plan).
 
-use std::collections::{BTreeMap, VecDeque};
+use std::collections::{BTreeMap, BTreeSet, VecDeque};
 use std::sync::Arc;
 
 use super::discovery::{self, EpochAck, Standing};
 use super::history::part;
 use super::link::{Learner, Phase};
 use super::plan::{Plan, plan, plan_from_disk};
+use super::words::{missing, name, words};
 use super::{Goes, Server};
 use crate::packet::quorum::{self, PROTOCOL_VERSION};
 use crate::packet::{LearnerInfo, QuorumPacket, Side};
@@ -39,6 +40,8 @@ pub(super) struct Leader {
     /// Last zxid of the history that the epoch starts from.
     start: Zxid,
     links: BTreeMap<Link, Learner>,
+    /// Those for whom reading the log broke off: they take a snapshot when they come back.
+    unreadable: BTreeSet<ServerId>,
     /// Batches proposed and not committed: last zxid and bytes.
     batches: VecDeque<(Zxid, usize)>,
     barriers: VecDeque<Barrier>,
@@ -80,6 +83,7 @@ impl Leader {
             has_promised: false,
             start: server.history.logged(),
             links: BTreeMap::new(),
+            unreadable: BTreeSet::new(),
             batches: VecDeque::new(),
             barriers: VecDeque::new(),
             round: 0,
@@ -379,7 +383,8 @@ impl Leader {
     fn synchronize(&mut self, link: Link, server: &mut Server, now: Moment, outputs: &mut Outputs) {
         let end = self.end(server);
         let Some(learner) = self.links.get_mut(&link) else { return };
-        let peer = learner.promise.and_then(|ack| ack.zxid);
+        let is_readable = !self.unreadable.remove(&link.peer);
+        let peer = learner.promise.and_then(|ack| ack.zxid).filter(|_| is_readable);
         match (plan(&server.history, end, self.epoch, peer), peer) {
             (Plan::AskDisk, Some(peer)) => {
                 learner.cursor = peer;
@@ -503,6 +508,7 @@ impl Leader {
                 || (learner.cursor.counter() == 0 && learner.cursor < records.first);
             if !fits || records.last < records.first {
                 let why = format!("the log gives {} behind {}", records.first, learner.cursor);
+                self.unreadable.insert(link.peer);
                 return self.hang(link, why, server, now, outputs);
             }
             learner.send(quorum::history(&records), outputs);
@@ -515,6 +521,7 @@ impl Leader {
             }
             if learner.cursor < to {
                 let why = format!("the log no longer holds what it was to be sent behind {}", learner.cursor);
+                self.unreadable.insert(link.peer);
                 return self.hang(link, why, server, now, outputs);
             }
             learner.phase = Phase::CatchingUp;
@@ -885,59 +892,10 @@ fn overdue(learner: &Learner, now: Moment, init_ms: u64, sync_ms: u64) -> Option
     None
 }
 
-/// "have 1 of voters 1,2,3; missing 2,3", the leader counted.
-fn missing(server: &Server, have: &[ServerId]) -> String {
-    let me = server.settings.me;
-    let list = |ids: Vec<ServerId>| ids.iter().map(|id| id.0.to_string()).collect::<Vec<_>>().join(",");
-    let has = |id: &ServerId| *id == me || have.contains(id);
-    let voters = server.quorums.voters().to_vec();
-    let count = voters.iter().filter(|id| has(id)).count();
-    let absent: Vec<ServerId> = voters.iter().copied().filter(|id| !has(id)).collect();
-    format!("have {count} of voters {}; missing {}", list(voters), list(absent))
-}
-
 fn ping(zxid: Zxid) -> QuorumPacket {
     QuorumPacket::Ping { zxid, sessions: Vec::new() }
 }
 
 fn bytes(packet: &QuorumPacket) -> Arc<[u8]> {
     quorum::encode(packet, Side::Leader).into()
-}
-
-fn words(phase: Phase) -> &'static str {
-    match phase {
-        Phase::Greeting => "FOLLOWERINFO or OBSERVERINFO is wanted of it",
-        Phase::AwaitingEpoch => "it waits for LEADERINFO",
-        Phase::Promising => "ACKEPOCH is wanted of it",
-        Phase::AwaitingSync | Phase::Reading { .. } => "it waits to be synchronised",
-        Phase::Snapshot { .. } => "it is sent a snapshot",
-        Phase::CatchingUp => "it is sent history",
-        Phase::AwaitingAck => "its ACK of NEWLEADER is wanted",
-        Phase::Acknowledged => "it waits for UPTODATE",
-        Phase::InSync => "in sync",
-    }
-}
-
-fn name(packet: &QuorumPacket) -> &'static str {
-    match packet {
-        QuorumPacket::Ask(_) => "a REQUEST",
-        QuorumPacket::Proposal { .. } => "PROPOSAL",
-        QuorumPacket::Ack(_) => "ACK",
-        QuorumPacket::Commit(_) => "COMMIT",
-        QuorumPacket::Ping { .. } => "PING",
-        QuorumPacket::Answer(_) => "an answer",
-        QuorumPacket::Inform { .. } => "INFORM",
-        QuorumPacket::CommitAndActivate { .. } => "COMMITANDACTIVATE",
-        QuorumPacket::InformAndActivate { .. } => "INFORMANDACTIVATE",
-        QuorumPacket::NewLeader { .. } => "NEWLEADER",
-        QuorumPacket::FollowerInfo { .. } => "FOLLOWERINFO",
-        QuorumPacket::ObserverInfo { .. } => "OBSERVERINFO",
-        QuorumPacket::LeaderInfo { .. } => "LEADERINFO",
-        QuorumPacket::AckEpoch { .. } => "ACKEPOCH",
-        QuorumPacket::UpToDate => "UPTODATE",
-        QuorumPacket::Diff(_) => "DIFF",
-        QuorumPacket::Trunc(_) => "TRUNC",
-        QuorumPacket::Snap(_) => "SNAP",
-        QuorumPacket::Unknown(_) => "an unknown packet",
-    }
 }

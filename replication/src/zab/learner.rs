@@ -423,8 +423,9 @@ impl Learner {
         now: Moment,
         outputs: &mut Outputs,
     ) -> Goes {
-        if zxid <= self.received && !self.is_in_sync() {
-            // Around a synchronisation a proposal may come twice, and records come that the snapshot holds already.
+        if zxid == self.received || (zxid < self.received && !self.is_in_sync()) {
+            // Around a synchronisation a proposal may come twice, and records come that the snapshot holds already. And an
+            // Apache leader proposes two txns of one zxid when it could not decode a request; the log takes one.
             return Ok(());
         }
         if !continues(self.received, zxid) || self.epoch < zxid.epoch() {

@@ -14,6 +14,7 @@ mod learner;
 mod link;
 mod plan;
 mod queue;
+mod words;
 
 use std::collections::BTreeMap;
 use std::fmt;
