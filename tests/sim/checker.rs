@@ -113,6 +113,8 @@ pub struct Checker {
     /// Time in which the server ran, milliseconds; and since when the log has been taking nothing.
     pub running_ms: u64,
     pub full_since_ms: Option<u64>,
+    /// Until then a worker may stand still: a connect that lies in its socket meanwhile is known to nobody.
+    pub deaf_until_ms: u64,
     /// A sync may take so long, and what was decided meanwhile is proposed behind it.
     pub sync_ms_most: u64,
     /// The disk was full at some time: writes may be refused.
@@ -187,6 +189,7 @@ impl Checker {
             known: 0,
             running_ms: 0,
             full_since_ms: None,
+            deaf_until_ms: 0,
             sync_ms_most: 0,
             may_refuse: false,
             figures: Figures::default(),
@@ -226,7 +229,7 @@ impl Checker {
             made.arrived_ms = self.running_ms;
             let waited = made.to_arrive > 0;
             made.to_arrive = made.to_arrive.saturating_sub(bytes);
-            if waited && made.to_arrive == 0 && made.session != 0 {
+            if waited && made.to_arrive == 0 && made.session != 0 && self.deaf_until_ms <= self.running_ms {
                 made.asked_ms = Some(self.running_ms);
                 self.sessions.entry(made.session).or_default().heard_ms.push(self.running_ms);
             }
@@ -240,7 +243,9 @@ impl Checker {
         let Some(made) = self.connections.remove(&connection) else { return };
         if let (false, false, Some(asked_ms)) = (made.established, all_read, made.asked_ms)
             && let Some(session) = self.sessions.get_mut(&made.session)
+            // The first is the session's beginning, or that of the server's present life.
             && let Some(at) = session.heard_ms.iter().rposition(|heard_ms| *heard_ms == asked_ms)
+            && at > 0
         {
             session.heard_ms.remove(at);
         }
@@ -529,7 +534,9 @@ impl Checker {
     pub fn overdue(&self, beyond_ms: u64) -> Checked {
         for (session, life) in self.model.sessions.iter().filter(|(_, life)| life.closed.is_none()) {
             let heard = self.sessions.get(session).and_then(|session| session.heard_ms.last()).copied();
-            let due = heard.unwrap_or(0) + life.timeout_ms as u64 + beyond_ms;
+            // No client has heard of it yet, so when it began is not known here.
+            let Some(since) = heard else { continue };
+            let due = since + life.timeout_ms as u64 + beyond_ms;
             ensure!(
                 self.running_ms < due,
                 "session 0x{session:x} ({} ms) lives at {} and was last heard at {heard:?}",

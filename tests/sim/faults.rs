@@ -2,6 +2,9 @@
 
 use ostler_tests::random::Random;
 
+/// How long one worker stands still at most.
+pub const WORKER_STALL_NANOS_MAX: u64 = 6_000_000_000;
+
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
 pub enum Fault {
     /// kill -9, between two turns.
@@ -62,7 +65,7 @@ impl Faults {
             2..=4 => Fault::PowerCut { after_calls: self.random.below(80) },
             5 => Fault::Stall { nanos: self.random.below(9_000_000_000) },
             6 => Fault::Stall { nanos: self.random.below(400_000_000) },
-            9..=10 => Fault::WorkerStall { nanos: self.random.below(6_000_000_000) },
+            9..=10 => Fault::WorkerStall { nanos: self.random.below(WORKER_STALL_NANOS_MAX) },
             8 => Fault::DiskFails { after_calls: self.random.below(60) },
             7 => Fault::WallClock { ahead_ms: self.random.below(200_000) as i64 - 100_000 },
             _ => {

@@ -2,7 +2,7 @@
 //! Not here: any of the parts.
 
 use crate::checker::{Checked, Checker, Figures};
-use crate::faults::{Fault, Faults};
+use crate::faults::{Fault, Faults, WORKER_STALL_NANOS_MAX};
 use crate::history::History;
 use crate::machine::{Actor, Machine, Plant, Shape, SimClock, Stopped, check_digest};
 use crate::net::{Net, SharedNet, lock};
@@ -129,7 +129,8 @@ impl Run {
             client.vanish(&mut lock(&net), self.checker.as_mut().ok_or("no checker")?);
         }
         // A timeout is six ticks at most; then rounding up to a tick, a probe, and slow syncs one after the other.
-        let beyond_ms = u64::from(self.shape.tick_ms) + 3000;
+        // What a worker that stood still kept from the core is a stall, which puts deadlines off by as much.
+        let beyond_ms = u64::from(self.shape.tick_ms) + 3000 + WORKER_STALL_NANOS_MAX / 1_000_000;
         let until = self.clock.nanos() + (6 * u64::from(self.shape.tick_ms) + beyond_ms) * 1_000_000;
         while self.clock.nanos() <= until {
             self.step()?;
@@ -264,6 +265,10 @@ impl Run {
             Fault::WorkerStall { nanos } => {
                 if let Some(machine) = &mut self.machine {
                     machine.stall_worker(nanos);
+                }
+                if let Some(checker) = &mut self.checker {
+                    let until = checker.running_ms + nanos.div_ceil(1_000_000);
+                    checker.deaf_until_ms = checker.deaf_until_ms.max(until);
                 }
                 Ok(())
             }

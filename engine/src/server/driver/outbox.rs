@@ -39,9 +39,11 @@ impl Outbox {
         }
     }
 
-    /// Nothing more should be decided before the workers have moved.
+    /// Nothing more should be decided before the workers have moved. The newest event does not count: the ring keeps it
+    /// until there is another, whoever has taken it.
     pub(super) fn is_blocked(&self) -> bool {
-        !self.waiting.is_empty() || self.in_ring_bytes > self.in_ring_bytes_max
+        let newest = self.in_ring.back().copied().unwrap_or(0);
+        !self.waiting.is_empty() || self.in_ring_bytes - newest > self.in_ring_bytes_max
     }
 
     /// What every worker has left behind counts no more.
