@@ -285,14 +285,15 @@ def tree(member):
         found = {}
         paths = ["/"]
         while paths:
-            path = paths.pop()
-            data, stat = zk.get(path)
-            acl, _ = zk.get_acls(path)
-            fields = tuple(getattr(stat, field) for field in STAT_FIELDS)
-            # Each server writes its configuration itself, with its own clock.
-            found[path] = (data,) if path == "/zookeeper/config" else (data, fields, tuple(acl))
-            children = zk.get_children(path)
-            paths.extend(f"{path.rstrip('/')}/{child}" for child in children)
+            # Some hundred requests under way at once.
+            some, paths = paths[:100], paths[100:]
+            asked = [(path, zk.get_async(path), zk.get_acls_async(path), zk.get_children_async(path)) for path in some]
+            for path, got, acls, children in asked:
+                (data, stat), (acl, _) = got.get(), acls.get()
+                fields = tuple(getattr(stat, field) for field in STAT_FIELDS)
+                # Each server writes its configuration itself, with its own clock.
+                found[path] = (data,) if path == "/zookeeper/config" else (data, fields, tuple(acl))
+                paths.extend(f"{path.rstrip('/')}/{child}" for child in children.get())
         return found
     finally:
         zk.stop()

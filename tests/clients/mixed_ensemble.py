@@ -288,4 +288,4 @@ def servers_started_one_by_one_elect_the_third_of_five(_server):
 
 
 if __name__ == "__main__":
-    harness.main_without_server(__doc__)
+    harness.main_without_server(__doc__, check_seconds_max=300)

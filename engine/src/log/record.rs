@@ -106,7 +106,7 @@ impl Behind {
     }
 }
 
-/// The error txn -5 that an Apache leader logs under the previous record's zxid (storage.md §15).
+/// The error txn -5 that an Apache leader logs under the previous record's zxid.
 pub fn is_undecodable_request(entry: &[u8]) -> bool {
     entry.get(28..36) == Some(&[0xff, 0xff, 0xff, 0xff, 0xff, 0xff, 0xff, 0xfb])
 }
