@@ -157,11 +157,6 @@ impl<P: Poll> Membership<P> {
         let ensemble = self.parts.config.ensemble.as_ref();
         let share = ensemble.and_then(|ensemble| ensemble.settings.history_share);
         let gone = self.reading.entry(link).or_default().clone();
-        let refused = CoreInput::History {
-            link,
-            number,
-            history: History { from: None, records: None, is_last: true },
-        };
         let bytes_max = match (share, self.parts.snapshot_bytes) {
             (None, _) => Some(0),
             (Some(_), 0) => None,
@@ -169,7 +164,8 @@ impl<P: Poll> Membership<P> {
         };
         let wanted = Wanted { after, to, bytes_max };
         let is_taken = share.is_some() && self.parts.reader.ask(Request { link, number, wanted, gone });
-        if !is_taken && let CoreInput::History { link, number, history } = refused {
+        if !is_taken {
+            let history = History { from: None, records: None, is_last: true };
             self.inputs.push(Input::History { link, number, history });
         }
     }
