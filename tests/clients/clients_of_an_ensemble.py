@@ -13,35 +13,45 @@ HERE = os.path.dirname(os.path.abspath(__file__))
 SUITE_SECONDS_MAX = 400
 
 
-def main():
-    wanted = sys.argv[1:]
-    well = True
+def a_follower(ensemble):
+    return next(member for member in ensemble.voters if member.mode() == "follower")
+
+
+def the_observer(ensemble):
+    return ensemble[4]
+
+
+def play(suite, choose):
+    """One suite with an ensemble of its own, for the suites expect to create their znodes; true when it went well."""
     with Ensemble(["ostler"] * 3, ["ostler"], tick_ms=2000) as ensemble:
         ensemble.start()
-        followers = [member for member in ensemble.voters if member.mode() == "follower"]
-        for suite, member in [
-            ("kazoo_recipes.py", followers[0]),
-            ("java_client.py", ensemble[4]),
-            ("curator_recipes.py", ensemble[4]),
-            ("c_client.py", ensemble.leader()),
-        ]:
-            if wanted and suite not in wanted:
-                continue
-            # What /zookeeper/config holds is the one thing that differs.
-            environment = {**os.environ, "OSTLER_IN_ENSEMBLE": "1"}
-            command = [sys.executable, os.path.join(HERE, suite), "--server", member.address]
-            try:
-                status = subprocess.run(command, stdin=subprocess.DEVNULL, env=environment, timeout=SUITE_SECONDS_MAX).returncode
-            except subprocess.TimeoutExpired:
-                status = f"no end within {SUITE_SECONDS_MAX} s"
-            if status != 0:
-                print(f"FAIL {suite} at a {member.mode()}: {status}; its server's log ends:\n{member.log()[-2000:]}", flush=True)
-                well = False
-        for member in ensemble.members:
-            if not member.is_running():
-                print(f"FAIL server {member.number}: ended:\n{member.log()[-2000:]}", flush=True)
-                well = False
-    sys.exit(0 if well else 1)
+        member = choose(ensemble)
+        mode = member.mode()
+        # What /zookeeper/config holds and the role that the words tell are all that differs from a standalone server.
+        environment = {**os.environ, "OSTLER_IN_ENSEMBLE": mode}
+        command = [sys.executable, os.path.join(HERE, suite), "--server", member.address]
+        try:
+            status = subprocess.run(command, stdin=subprocess.DEVNULL, env=environment, timeout=SUITE_SECONDS_MAX).returncode
+        except subprocess.TimeoutExpired:
+            status = f"no end within {SUITE_SECONDS_MAX} s"
+        if status != 0:
+            print(f"FAIL {suite} at a {mode}: {status}; its server's log ends:\n{member.log()[-2000:]}", flush=True)
+        ended = [member for member in ensemble.members if not member.is_running()]
+        for member in ended:
+            print(f"FAIL server {member.number}: ended under {suite}:\n{member.log()[-2000:]}", flush=True)
+        return status == 0 and not ended
+
+
+def main():
+    wanted = sys.argv[1:]
+    suites = [
+        ("kazoo_recipes.py", a_follower),
+        ("java_client.py", the_observer),
+        ("curator_recipes.py", the_observer),
+        ("c_client.py", Ensemble.leader),
+    ]
+    well = [play(suite, choose) for suite, choose in suites if not wanted or suite in wanted]
+    sys.exit(0 if all(well) else 1)
 
 
 if __name__ == "__main__":
