@@ -13,7 +13,7 @@ pub const FRAME_BYTES_MAX_MOST: u32 = 512 << 20;
 /// Headroom of a txn over its request (`zookeeper.jute.maxbuffer.extrasize`), and the least it can be set to.
 pub const FRAME_EXTRA_BYTES_DEFAULT: u32 = FRAME_BYTES_MAX_DEFAULT;
 pub const FRAME_EXTRA_BYTES_LEAST: u32 = 1024;
-/// What the log adds to each entry we write: magic and CRC32C (storage.md §4.6). Counts towards the largest entry.
+/// What the log adds to each entry we write: magic and CRC32C. Counts towards the largest entry.
 pub const TRAILER_BYTES: usize = 8;
 /// Largest log entry: a frame plus what validation may add to it (ACLs expanded, paths, digest, trailer).
 pub const ENTRY_BYTES_MAX_DEFAULT: u32 = FRAME_BYTES_MAX_DEFAULT + FRAME_EXTRA_BYTES_DEFAULT;
@@ -113,7 +113,7 @@ pub const WAIT_MS_MAX: u64 = 100;
 
 // --- connections -------------------------------------------------------------------------------------------------
 
-/// What a connection that has not finished its handshake may cost, beyond what it has sent (design.md 1.9).
+/// What a connection that has not finished its handshake may cost, beyond what it has sent.
 pub const CONNECTION_BYTES_UNAUTHENTICATED: usize = 4096;
 /// First size of a read buffer. It grows with bytes received, never with bytes announced.
 pub const READ_BUFFER_BYTES_FIRST: usize = 1024;
