@@ -1,8 +1,8 @@
 //! The log's steps by hand: what a transcript of commands comes to.
 
 use super::*;
-use crate::limits;
 use crate::io::disk_sim::SimDisk;
+use crate::limits;
 use std::collections::VecDeque;
 
 struct Rig {
