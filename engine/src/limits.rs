@@ -253,6 +253,10 @@ pub const FACTS_MS_MAX: u64 = 10_000;
 pub const WORD_MS_MAX: u64 = 30_000;
 /// Top-level znodes that get keyed metrics of their own; the rest are summed.
 pub const METRIC_KEYS_MAX: usize = 64;
+/// How long a start waits for another process to give a data directory up, and between two looks, milliseconds: a killed
+/// one closes its files a moment after its end is known.
+pub const OWNER_GONE_MS_MAX: u64 = 1000;
+pub const OWNER_LOOK_MS: u64 = 20;
 /// Time to hand out replies that are due once SIGTERM came, milliseconds.
 pub const SHUTDOWN_MS_MAX_DEFAULT: u64 = 10_000;
 

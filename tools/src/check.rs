@@ -121,6 +121,9 @@ fn explain(setting: &Setting, alone: bool) -> String {
         };
         return format!("{head} - {meaning}");
     };
+    if !setting.is_taken {
+        return format!("{head} - no effect here: see the warnings");
+    }
     match key.fate {
         Fate::Honoured => format!("{head} - {} (default: {})", key.meaning, key.default),
         Fate::Ensemble | Fate::EnsembleLater(_) | Fate::EnsembleRefused(_) if alone => {
@@ -254,6 +257,15 @@ mod tests {
                 "acknowledge writes BEFORE they are on disk",
                 "never purge",
                 "four-letter words: srvr\n",
+            ],
+        );
+        check(
+            "clientPort=2181\ndataDir=/d\njute.maxbuffer=4194304\nznode.container.maxPerMinute=5\n",
+            &[
+                "zoo.cfg:3: jute.maxbuffer=4194304 - no effect here: see the warnings",
+                "zoo.cfg:3: jute.maxbuffer has no effect here [it binds what may stand on the disk",
+                "take requests of at most 1048575 bytes",
+                "zoo.cfg:4: Apache takes it only as -Dznode.container.maxPerMinute",
             ],
         );
     }

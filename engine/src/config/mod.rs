@@ -46,6 +46,8 @@ pub struct Config {
     pub data_log_dir: PathBuf,
     /// `datadir.autocreate`: make missing data directories.
     pub data_dir_create: bool,
+    /// Start although another process shows that it serves the directories.
+    pub ignore_owner: bool,
     /// Worker threads; 0 = by the CPUs this process may use.
     pub workers: usize,
     /// Pin workers and core to CPUs of their own.
@@ -312,6 +314,7 @@ impl Default for Config {
             data_dir: PathBuf::new(),
             data_log_dir: PathBuf::new(),
             data_dir_create: true,
+            ignore_owner: false,
             workers: 0,
             pin_threads: false,
             tree_bytes_max: limits::TREE_BYTES_MAX_DEFAULT,
@@ -352,6 +355,12 @@ impl Default for Config {
             file: None,
         }
     }
+}
+
+/// Keys and values of a `zoo.cfg` as they stand, that of another server for example; `None` when it is none.
+pub(crate) fn file_properties(bytes: &[u8]) -> Option<Vec<(String, String)>> {
+    let properties = properties::parse(bytes).ok()?;
+    Some(properties.into_iter().map(|property| (property.key, property.value)).collect())
 }
 
 impl Config {
