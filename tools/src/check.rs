@@ -8,7 +8,7 @@ use ostler_engine::config::{self, Config, EnsembleConfig, Environment, Fate, Loa
 use rustix::fs::{Access, access};
 
 use crate::place::Place;
-use crate::{Settings, exit};
+use crate::{Settings, exit, logging};
 
 pub const EXIT_CODES: &str = "\
 Exit codes: 0 valid; 1 valid, with warnings, and --strict was given; 2 not valid; 3 a data directory cannot be used.";
@@ -42,6 +42,12 @@ pub fn run(before: Option<PathBuf>, options: &Options) -> i32 {
             return exit::CONFIG;
         }
     };
+    if let Some(level) = &loaded.config.log_level
+        && let Err(reason) = logging::filter(level)
+    {
+        println!("Not valid: ostler.logLevel: {reason}");
+        return exit::CONFIG;
+    }
     print!("{}", report(&loaded));
     if let Err(problem) = directories(&loaded.config) {
         println!("Not valid: {problem}");

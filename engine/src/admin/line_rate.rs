@@ -3,7 +3,7 @@
 
 use ostler_replication::Moment;
 
-use crate::limits::{LINES_PER_PERIOD, LINE_PERIOD_MS};
+use crate::limits::{LINE_PERIOD_MS, LINES_PER_PERIOD};
 
 /// Of one thread.
 #[derive(Default)]

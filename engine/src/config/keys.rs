@@ -561,6 +561,8 @@ pub static KEYS: &[Key] = &[
     honoured("jute.maxbuffer.extrasize", Named, "the same as jute.maxbuffer", "bytes a txn may be longer than its request", Number(0, limits::FRAME_BYTES_MAX_MOST as i64, |d, n| d.frame_extra = Some(n as u32))),
     // --- ours
     honoured("ostler.workers", Named, "one per CPU", "threads that serve connections; 0 = by the CPUs", Number(0, 1024, |d, n| d.config.workers = n as usize)),
+    honoured("ostler.logLevel", Named, "info", "what is logged: error, warn, info, debug, trace, or a filter; read again on SIGHUP", Text(|d, t| d.config.log_level = set(t))),
+    honoured("ostler.slowRequest", Named, "1000", "ms; a request that takes so long is told in the log", Number(1, INT_MAX, |d, n| d.config.slow_request_ms = n as u32)),
     honoured("ostler.ignoreOwner", Bare, "false", "start although another process shows that it serves the data directory", Loose(|d, b| d.config.ignore_owner = b)),
     honoured("ostler.pinThreads", Named, "false", "every thread keeps to a CPU of its own", Loose(|d, b| d.config.pin_threads = b)),
     honoured("ostler.treeMemory", Named, "32768", "MiB of znodes held; near it, writes that add are refused", Number(1024, 32768, |d, n| d.config.tree_bytes_max = (n as usize) << 20)),

@@ -155,6 +155,8 @@ const HONOURED: &[(&str, &str, Change)] = &[
     }),
     ("jute.maxbuffer.extrasize", "10", |c| c.frame_extra_bytes = 1024),
     ("ostler.workers", "3", |c| c.workers = 3),
+    ("ostler.logLevel", "debug", |c| c.log_level = Some("debug".into())),
+    ("ostler.slowRequest", "50", |c| c.slow_request_ms = 50),
     ("ostler.ignoreOwner", "true", |c| c.ignore_owner = true),
     ("ostler.pinThreads", "true", |c| c.pin_threads = true),
     ("ostler.treeMemory", "2048", |c| c.tree_bytes_max = 2 << 30),

@@ -29,13 +29,19 @@ impl Lines {
             tracing::info!(count, "more sessions were established; lines about them are left out");
         }
         if let Some(count) = self.closed.take_unsaid(now) {
-            tracing::info!(count, "more connections with a session were closed; lines about them are left out");
+            tracing::info!(
+                count,
+                "more connections with a session were closed; lines about them are left out"
+            );
         }
         if let Some(count) = self.refused.take_unsaid(now) {
             tracing::warn!(count, "more connections were refused; lines about them are left out");
         }
         if let Some(count) = self.too_large.take_unsaid(now) {
-            tracing::warn!(count, "more connections were cut off for the size of a message; lines about them are left out");
+            tracing::warn!(
+                count,
+                "more connections were cut off for the size of a message; lines about them are left out"
+            );
         }
         if let Some(count) = self.slow.take_unsaid(now) {
             tracing::warn!(count, "more requests were slow; lines about them are left out");
@@ -45,7 +51,7 @@ impl Lines {
     pub(super) fn established(&mut self, session: SessionId, timeout_ms: i32, peer: SocketAddr, now: Moment) {
         if self.opened.may_say(now) {
             tracing::info!(
-                "Established session 0x{session} with negotiated timeout {timeout_ms} for client {peer}"
+                "Established session {session} with negotiated timeout {timeout_ms} for client {peer}"
             );
         }
     }
@@ -54,7 +60,7 @@ impl Lines {
         if self.closed.may_say(now) {
             let Closed { session, peer, age_ms, in_flight, why } = closed;
             tracing::info!(
-                "Closed the connection of session 0x{session} with client {peer} after {age_ms} ms, {in_flight} requests \
+                "Closed the connection of session {session} with client {peer} after {age_ms} ms, {in_flight} requests \
                  under way: {why}"
             );
         }
@@ -98,10 +104,17 @@ impl Lines {
         }
     }
 
-    pub(super) fn too_large(&mut self, peer: SocketAddr, session: SessionId, length: i32, most: u32, now: Moment) {
+    pub(super) fn too_large(
+        &mut self,
+        peer: SocketAddr,
+        session: SessionId,
+        length: i32,
+        most: u32,
+        now: Moment,
+    ) {
         if self.too_large.may_say(now) {
             tracing::warn!(
-                "Len error. A message from {peer} (session 0x{session}) with advertised length of {length} is either \
+                "Len error. A message from {peer} (session {session}) with advertised length of {length} is either \
                  malformed or longer than jute.maxbuffer={most} allows: closed"
             );
         }
@@ -133,7 +146,7 @@ impl<P: Poll> State<P> {
         let Some(connection) = self.connections.get(slot) else { return };
         if self.lines.slow.may_say(self.now.mono) {
             tracing::warn!(
-                "slow request: {:?} with xid {} of session 0x{} from {} took {took_ms} ms, answered at zxid {zxid} \
+                "slow request: {:?} with xid {} of session {} from {} took {took_ms} ms, answered at zxid {zxid} \
                  (ostler.slowRequest={})",
                 request.op,
                 request.xid.0,
@@ -161,7 +174,9 @@ impl<P: Poll> State<P> {
         let why = match connection.figures.last_op {
             Some(OpCode::CloseSession) => "closed by its client",
             _ if connection.flags.ended => "the client has hung up",
-            _ => "the server ends it: it was silent, its session has ended or moved, or it broke the protocol",
+            _ => {
+                "the server ends it: it was silent, its session has ended or moved, or it broke the protocol"
+            }
         };
         let closed = Closed {
             session: connection.session,
