@@ -255,6 +255,22 @@ pub const FACTS_MS_MAX: u64 = 10_000;
 pub const WORD_MS_MAX: u64 = 30_000;
 /// Top-level znodes that get keyed metrics of their own; the rest are summed.
 pub const METRIC_KEYS_MAX: usize = 64;
+/// Lines of one kind in the log and thread, and the period in milliseconds for which they are: more are counted.
+pub const LINES_PER_PERIOD: u32 = 10;
+pub const LINE_PERIOD_MS: u64 = 1000;
+/// `ostler.slowRequest`, milliseconds: a request that takes so long is told in the log.
+pub const SLOW_REQUEST_MS_DEFAULT: u32 = 1000;
+/// Expired sessions that are told one by one between two turns of the core.
+pub const EXPIRIES_TOLD_MAX: usize = 64;
+/// How long the core may be silent, and the oldest txn wait for the disk, before the server does not call itself ready; and
+/// how long before `ruok` no longer says that all is well. Milliseconds; turns are at most a tenth of a second apart.
+pub const READY_SILENT_MS_MAX: u64 = 2000;
+pub const READY_LOG_WAITING_MS_MAX: u64 = 5000;
+pub const WELL_SILENT_MS_MAX: u64 = 30_000;
+/// How long a start waits for another process to give a data directory up, and between two looks, milliseconds: a killed
+/// one closes its files a moment after its end is known.
+pub const OWNER_GONE_MS_MAX: u64 = 1000;
+pub const OWNER_LOOK_MS: u64 = 20;
 /// Time to hand out replies that are due once SIGTERM came, milliseconds.
 pub const SHUTDOWN_MS_MAX_DEFAULT: u64 = 10_000;
 

@@ -43,7 +43,8 @@ use std::fmt;
 use std::hash::{BuildHasher, Hasher, RandomState};
 use std::io;
 use std::net::SocketAddr;
-use std::path::PathBuf;
+use std::os::unix::fs::MetadataExt;
+use std::path::{Path, PathBuf};
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::mpsc::channel;
@@ -141,7 +142,11 @@ impl fmt::Display for StartError {
                 snapshots.display()
             ),
             StartError::Listen { address, source } => {
-                write!(f, "cannot listen on {address}: {source}. Is another server running there?")
+                write!(
+                    f,
+                    "cannot listen for clients on {address}: {source}. {}",
+                    way_out(*address, source.kind())
+                )
             }
             StartError::NoListener => write!(f, "clientPort is not set: there is nothing to listen on"),
             StartError::Io { path, source } => write!(f, "{}: {source}", path.display()),
@@ -151,6 +156,39 @@ impl fmt::Display for StartError {
 }
 
 impl std::error::Error for StartError {}
+
+/// Snapshots and logs take each other's room.
+fn is_one_file_system(paths: &Paths) -> bool {
+    let device = |path: &Path| std::fs::metadata(path).map(|metadata| metadata.dev()).ok();
+    device(&paths.logs) == device(&paths.snapshots)
+}
+
+/// What the next snapshot may take, plain.
+fn snapshot_bytes_most(figures: &Figures) -> u64 {
+    // A znode's record beside its path and data, which are what is counted.
+    const ZNODE_BYTES: u64 = 100;
+    figures.data_bytes + figures.znodes * ZNODE_BYTES + figures.sessions as u64 * 12
+}
+
+/// What to do about an address that cannot be bound.
+fn way_out(address: SocketAddr, kind: io::ErrorKind) -> String {
+    match kind {
+        io::ErrorKind::AddrInUse => format!(
+            "Another process listens there: stop it (`ss -ltnp 'sport = :{}'` shows it), or set another clientPort",
+            address.port()
+        ),
+        io::ErrorKind::PermissionDenied => format!(
+            "Port {} is one that only root may open: set a clientPort of 1024 or more, or give this program the capability \
+             CAP_NET_BIND_SERVICE (AmbientCapabilities= of a systemd unit)",
+            address.port()
+        ),
+        io::ErrorKind::AddrNotAvailable => format!(
+            "This machine has no address {}: correct clientPortAddress, or remove it to listen on all addresses",
+            address.ip()
+        ),
+        _ => "Check clientPort and clientPortAddress".to_owned(),
+    }
+}
 
 /// A running server. Stops when dropped.
 pub struct Server {
@@ -179,6 +217,9 @@ impl Server {
     fn start_on(config: Config, cpus: usize) -> Result<Server, StartError> {
         let listener = config.client.ok_or(StartError::NoListener)?;
         let directories = Directories::take(&config).map_err(StartError::Directory)?;
+        // Before the data is loaded, which may take long; nobody can connect before it is.
+        let bound = poll::bind(listener.address, listener.port)
+            .map_err(|source| StartError::Listen { address: listener.socket_address(), source })?;
         let paths = Paths::of(&config);
         let disk: Arc<dyn Disk> = Arc::new(RealDisk);
         let registry = Arc::new(Registry::default());
@@ -188,7 +229,8 @@ impl Server {
         let hash_seed = [random(), random()];
         let mut recovery = recovery::recover(&*disk, &paths, &config, hash_seed, true, &registry.thread())?;
         let backlog = listener.backlog.unwrap_or(limits::BACKLOG_CONNECTIONS_DEFAULT);
-        let (socket, address) = poll::bind(listener.address, listener.port, backlog)
+        let (socket, address) = bound
+            .listen(backlog)
             .map_err(|source| StartError::Listen { address: listener.socket_address(), source })?;
 
         let clock = SystemClock::start();
@@ -294,6 +336,12 @@ impl Server {
             },
         });
         let figures = driver.figures();
+        if is_one_file_system(&paths) {
+            let figures = figures.clone();
+            log_handle.leave_free(move || snapshot_bytes_most(&figures.load()));
+        } else {
+            log_handle.leave_free(|| 0);
+        }
         let drain = Arc::new(AtomicBool::new(false));
         let patience_ms = config.shutdown_ms_max;
         let mut draining = Vec::new();
@@ -438,6 +486,7 @@ fn snapshotter(paths: &Paths, disk: &Arc<dyn Disk>, core: &Arc<driver::Mailbox>)
         match &outcome.result {
             Ok(written) => tracing::info!(
                 path = %written.path.display(),
+                zxid = %written.zxid,
                 znodes = written.nodes,
                 bytes = written.file_bytes,
                 "snapshot written"

@@ -12,6 +12,7 @@ import harness
 from harness import ask, check, eventually, owns_server
 
 from kazoo.client import KazooClient
+from kazoo.exceptions import KazooException
 
 LINES = ["snapCount=1000", "autopurge.purgeInterval=1"]
 MASKS = [
@@ -24,6 +25,7 @@ MASKS = [
     (r"(est|lresp|llat|minlat|avglat|maxlat)=\d+", r"\1=<n>"),
     (r"Latency min/avg/max: \d+/\d*\.\d+/\d+", "Latency min/avg/max: <n>"),
     (r"(Received|Sent): \d+", r"\1: <n>"),
+    (r"Ostler version: \S+\n", ""),
     (r"Zookeeper version: 3\.9\.5-[^,]+, built on \S+ \S+ UTC", "Zookeeper version: <version>"),
 ]
 
@@ -101,6 +103,39 @@ def lists_look_like_apaches(server):
             if a != b:
                 problems.append(f"{word}: missing {[line for line in b if line not in a][:8]}, instead {[line for line in a if line not in b][:8]}")
         assert not problems, "\n".join(problems)
+
+
+@check
+@owns_server
+def refusals_by_quotas_are_counted_as_apaches(server):
+    """By the first component of the path, from the first one on."""
+    lines = LINES + ["enforceQuota=true", "4lw.commands.whitelist=*"]
+    counted = []
+    for peer in (server.peer, "apache"):
+        each = harness.Server(peer, lines=lines)
+        try:
+            zk = KazooClient(hosts=each.address, timeout=20.0)
+            zk.start(20)
+            zk.create("/app")
+            zk.create("/zookeeper/quota/app")
+            zk.create("/zookeeper/quota/app/zookeeper_limits", b"count=-1,bytes=-1=;byteHardLimit=-1;countHardLimit=2")
+            zk.create("/zookeeper/quota/app/zookeeper_stats", b"count=1,bytes=0")
+            before = [line for line in ask(each.port, "mntr").splitlines() if "_exceeded_error_" in line]
+            codes = []
+            for name in "abc":
+                try:
+                    zk.create(f"/app/{name}")
+                    codes.append("done")
+                except KazooException as refusal:
+                    codes.append(type(refusal).__name__)
+            after = [line for line in ask(each.port, "mntr").splitlines() if "_exceeded_error_" in line]
+            counted.append((before, codes, after))
+            zk.stop()
+            zk.close()
+        finally:
+            each.end()
+    assert counted[0] == counted[1], counted
+    assert counted[0][2] == ["zk_app_quota_exceeded_error_per_namespace\t2"], counted
 
 
 @check

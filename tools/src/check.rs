@@ -8,7 +8,7 @@ use ostler_engine::config::{self, Config, EnsembleConfig, Environment, Fate, Loa
 use rustix::fs::{Access, access};
 
 use crate::place::Place;
-use crate::{Settings, exit};
+use crate::{Settings, exit, logging};
 
 pub const EXIT_CODES: &str = "\
 Exit codes: 0 valid; 1 valid, with warnings, and --strict was given; 2 not valid; 3 a data directory cannot be used.";
@@ -42,6 +42,12 @@ pub fn run(before: Option<PathBuf>, options: &Options) -> i32 {
             return exit::CONFIG;
         }
     };
+    if let Some(level) = &loaded.config.log_level
+        && let Err(reason) = logging::filter(level)
+    {
+        println!("Not valid: ostler.logLevel: {reason}");
+        return exit::CONFIG;
+    }
     print!("{}", report(&loaded));
     if let Err(problem) = directories(&loaded.config) {
         println!("Not valid: {problem}");
@@ -121,6 +127,9 @@ fn explain(setting: &Setting, alone: bool) -> String {
         };
         return format!("{head} - {meaning}");
     };
+    if !setting.is_taken {
+        return format!("{head} - no effect here: see the warnings");
+    }
     match key.fate {
         Fate::Honoured => format!("{head} - {} (default: {})", key.meaning, key.default),
         Fate::Ensemble | Fate::EnsembleLater(_) | Fate::EnsembleRefused(_) if alone => {
@@ -254,6 +263,15 @@ mod tests {
                 "acknowledge writes BEFORE they are on disk",
                 "never purge",
                 "four-letter words: srvr\n",
+            ],
+        );
+        check(
+            "clientPort=2181\ndataDir=/d\njute.maxbuffer=4194304\nznode.container.maxPerMinute=5\n",
+            &[
+                "zoo.cfg:3: jute.maxbuffer=4194304 - no effect here: see the warnings",
+                "zoo.cfg:3: jute.maxbuffer has no effect here [it binds what may stand on the disk",
+                "take requests of at most 1048575 bytes",
+                "zoo.cfg:4: Apache takes it only as -Dznode.container.maxPerMinute",
             ],
         );
     }

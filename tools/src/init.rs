@@ -5,6 +5,7 @@ use std::io;
 use std::path::{Path, PathBuf};
 
 use ostler_engine::config::{self, Config};
+use ostler_engine::io::owners::Processes;
 
 use crate::exit;
 use crate::place::Place;
@@ -62,6 +63,11 @@ fn prepare(config: &Config, options: &Options) -> Result<(), String> {
     if let Some(path) = used.first().filter(|_| !options.force) {
         return Err(format!("{} exists already; --force deletes what it holds", path.display()));
     }
+    if !used.is_empty()
+        && let Some(owner) = Processes::of_this_machine().owner_of(&directories)
+    {
+        return Err(format!("a server uses {}: {owner}; stop it first", directories[0].display()));
+    }
     for path in &used {
         fs::remove_dir_all(path).map_err(|error| at(path, error))?;
     }
@@ -111,6 +117,22 @@ mod tests {
         assert!(prepare(&config, &options(false)).expect_err("used").contains("--force"));
         prepare(&config, &options(true)).expect("forced");
         assert!(!home.join("logs/version-2/log.1").exists());
+        // What a living process writes is not deleted.
+        fs::write(home.join("logs/version-2/log.1"), "x").expect("write");
+        let mut writer = std::process::Command::new("sh");
+        writer
+            .arg("-c")
+            .arg("exec 3>>\"$1\"; echo open; read end")
+            .arg("sh")
+            .arg(home.join("logs/version-2/log.1"));
+        writer.stdin(std::process::Stdio::piped()).stdout(std::process::Stdio::piped());
+        let mut writer = writer.spawn().expect("sh runs");
+        let mut open = [0; 5];
+        io::Read::read_exact(writer.stdout.as_mut().expect("piped"), &mut open).expect("it is open");
+        let refusal = prepare(&config, &options(true)).expect_err("in use");
+        assert!(refusal.contains(&format!("process {}", writer.id())), "{refusal}");
+        drop(writer.stdin.take());
+        writer.wait().expect("it ends");
         fs::remove_dir_all(&home).expect("clean up");
     }
 }

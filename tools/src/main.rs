@@ -5,6 +5,7 @@ mod check;
 mod cli;
 mod date;
 mod init;
+mod log_file;
 mod logging;
 mod offline;
 mod pages;
@@ -33,7 +34,10 @@ pub mod exit {
 
 const SERVER_EXIT_CODES: &str = "\
 Exit codes: 0 ended by a signal; 1 unexpected; 2 bad arguments or configuration; 3 a data directory cannot be used; \
-20 the disk failed.";
+14 a port for other servers cannot be opened; 20 the disk failed.
+
+Signals: SIGTERM and SIGINT end it, in order; SIGHUP opens the log file again and takes ostler.logLevel of the configuration \
+anew; the log says what each did, and why the server ends.";
 const VERB_EXIT_CODES: &str = "Exit codes: 0 done; 1 not done; 2 bad arguments or configuration.";
 const STATUS_EXIT_CODES: &str = "Exit codes: 0 it serves; 1 it does not; 2 bad arguments or configuration.";
 
@@ -69,16 +73,16 @@ enum Command {
     Server(ServerWords),
     /// Start the server in the background, as zkServer.sh does.
     #[command(after_help = VERB_EXIT_CODES)]
-    Start(Verb),
+    Start(Launch),
     /// Run the server of the configured directory in this terminal.
     #[command(after_help = SERVER_EXIT_CODES)]
-    StartForeground(Verb),
+    StartForeground(Launch),
     /// Stop the server that `start` started.
     #[command(after_help = VERB_EXIT_CODES)]
     Stop(Verb),
     /// Stop it and start it again.
     #[command(after_help = VERB_EXIT_CODES)]
-    Restart(Verb),
+    Restart(Launch),
     /// Ask the configured server for its role.
     #[command(after_help = STATUS_EXIT_CODES)]
     Status(Verb),
@@ -138,6 +142,25 @@ struct ServerWords {
     words: Vec<String>,
     #[command(flatten)]
     settings: Settings,
+    #[command(flatten)]
+    log: logging::Options,
+}
+
+/// What a verb that runs a server takes.
+#[derive(Args)]
+struct Launch {
+    #[command(flatten)]
+    verb: Verb,
+    #[command(flatten)]
+    log: logging::Options,
+}
+
+impl Launch {
+    fn run(self, before: Option<PathBuf>, verb: impl FnOnce(&Place, &[String]) -> i32) -> i32 {
+        let mut place = Place::new(self.verb.config.or(before).as_deref());
+        self.log.put_into(&mut place.environment);
+        verb(&place, &self.verb.settings.behind(&self.verb.file))
+    }
 }
 
 /// What each verb of zkServer.sh takes.
@@ -209,13 +232,15 @@ fn run(Root { config, command }: Root) -> i32 {
     }
     match command {
         None => server::run(&[], &Environment::of_process()),
-        Some(Command::Server(ServerWords { words, settings })) => {
-            server::run(&settings.behind(&words), &Environment::of_process())
+        Some(Command::Server(ServerWords { words, settings, log })) => {
+            let mut environment = Environment::of_process();
+            log.put_into(&mut environment);
+            server::run(&settings.behind(&words), &environment)
         }
-        Some(Command::Start(verb)) => verb.run(config, verbs::start),
-        Some(Command::StartForeground(verb)) => verb.run(config, verbs::start_foreground),
+        Some(Command::Start(launch)) => launch.run(config, verbs::start),
+        Some(Command::StartForeground(launch)) => launch.run(config, verbs::start_foreground),
         Some(Command::Stop(verb)) => verb.run(config, verbs::stop),
-        Some(Command::Restart(verb)) => verb.run(config, verbs::restart),
+        Some(Command::Restart(launch)) => launch.run(config, verbs::restart),
         Some(Command::Status(verb)) => verb.run(config, verbs::status),
         Some(Command::Version) => verbs::version(),
         Some(Command::PrintCmd(verb)) => verb.run(config, verbs::print_command),

@@ -5,6 +5,8 @@ use std::process::Command;
 
 use ostler_engine::config::{self, Config, ConfigError, Environment, Loaded};
 
+use crate::logging;
+
 /// What `--config` and the environment say.
 pub struct Place {
     directory: Option<PathBuf>,
@@ -14,7 +16,7 @@ pub struct Place {
 /// Scripts beside `zoo.cfg` in which operators of ZooKeeper set variables; zkServer.sh sources them.
 const SOURCED: [&str; 2] = ["zookeeper-env.sh", "java.env"];
 /// The variables that mean something here.
-const VARIABLES: [&str; 8] = [
+const VARIABLES: [&str; 10] = [
     "ZOOCFG",
     "ZOOPIDFILE",
     "ZOO_LOG_DIR",
@@ -23,6 +25,8 @@ const VARIABLES: [&str; 8] = [
     "JVMFLAGS",
     "SERVER_JVMFLAGS",
     "OSTLER_LOG",
+    "OSTLER_LOG_FILE",
+    "OSTLER_LOG_SIZE",
 ];
 
 impl Place {
@@ -77,8 +81,11 @@ impl Place {
         given.unwrap_or_else(|| config.data_dir.join("zookeeper_server.pid"))
     }
 
-    /// `$ZOO_LOG_DIR`, else `logs` in the data directory; `$ZOO_LOG_FILE`, else named as zkServer.sh names it.
+    /// `--log-file` or `$OSTLER_LOG_FILE`; `$ZOO_LOG_DIR`, else `logs` in the data directory; `$ZOO_LOG_FILE`, else named as zkServer.sh names it.
     pub fn log_file(&self, config: &Config) -> PathBuf {
+        if let Some(file) = self.environment.get(logging::FILE) {
+            return std::path::absolute(file).unwrap_or_else(|_| file.into());
+        }
         let given = self.environment.get("ZOO_LOG_DIR").map(PathBuf::from);
         let directory = given.unwrap_or_else(|| config.data_dir.join("logs"));
         let user = self.environment.get("USER").unwrap_or("unknown");

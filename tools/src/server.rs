@@ -5,12 +5,13 @@ use std::io::Write;
 use std::os::fd::AsFd;
 use std::os::unix::net::UnixStream;
 
-use ostler_engine::config::{self, Config, Environment, Loaded, Severity};
+use ostler_engine::config::{self, Config, Environment, Loaded, Setting, Severity};
 use ostler_engine::server::{Server, StartError};
 use ostler_engine::version;
-use signal_hook::consts::{SIGINT, SIGTERM};
+use signal_hook::consts::{SIGHUP, SIGINT, SIGQUIT, SIGTERM, SIGUSR1, SIGUSR2};
 use signal_hook::iterator::Signals;
 
+use crate::logging::Log;
 use crate::{check, exit, logging};
 
 /// `words`: as behind `ostler server`. Returns the process's exit code.
@@ -22,10 +23,62 @@ pub fn run(words: &[String], environment: &Environment) -> i32 {
             return exit::CONFIG;
         }
     };
-    logging::start(loaded.config.myid.map(|id| id.0), environment);
+    let level = loaded.config.log_level.as_deref();
+    let log = match logging::start(loaded.config.myid.map(|id| id.0), environment, level) {
+        Ok(log) => log,
+        Err(reason) => {
+            eprintln!("ostler: {reason}");
+            return exit::CONFIG;
+        }
+    };
     end_on_panic();
     announce(&loaded);
-    serve(loaded.config, environment)
+    let Loaded { config, settings, .. } = loaded;
+    serve(config, environment, &mut Renewal { log, words, environment, settings })
+}
+
+/// What SIGHUP makes anew.
+struct Renewal<'a> {
+    log: Log,
+    words: &'a [String],
+    environment: &'a Environment,
+    /// Those of the start.
+    settings: Vec<Setting>,
+}
+
+impl Renewal<'_> {
+    fn renew(&mut self) {
+        let loaded = match config::load(self.words, self.environment) {
+            Ok(loaded) => loaded,
+            Err(error) => {
+                let done = self.log.renew(None);
+                return tracing::warn!("SIGHUP: {done}; the configuration cannot be read: {error}");
+            }
+        };
+        let done = self.log.renew(loaded.config.log_level.as_deref());
+        let changed = changed(&self.settings, &loaded.settings);
+        match changed.is_empty() {
+            true => tracing::info!("SIGHUP: {done}"),
+            false => tracing::warn!(
+                "SIGHUP: {done}; changed in the configuration, and taken at the next start: {}",
+                changed.join(", ")
+            ),
+        }
+    }
+}
+
+/// Keys that are set otherwise than they were, but for what is taken at once.
+fn changed(before: &[Setting], now: &[Setting]) -> Vec<String> {
+    let is_in = |list: &[Setting], wanted: &Setting| {
+        list.iter().any(|setting| setting.spelling == wanted.spelling && setting.value == wanted.value)
+    };
+    let gone = before.iter().filter(|setting| !is_in(now, setting));
+    let come = now.iter().filter(|setting| !is_in(before, setting));
+    let mut keys: Vec<String> = gone.chain(come).map(|setting| setting.spelling.clone()).collect();
+    keys.retain(|key| !key.ends_with("ostler.logLevel"));
+    keys.sort();
+    keys.dedup();
+    keys
 }
 
 /// A thread that met a bug of ours leaves the others waiting for it for ever; clients are better off with another
@@ -91,10 +144,10 @@ fn first_line(config: &Config) -> String {
     )
 }
 
-/// Serves until SIGTERM or SIGINT, then drains. A second signal ends the process without draining.
-fn serve(config: Config, environment: &Environment) -> i32 {
-    // Caught before the server starts, so that none falls between.
-    let mut signals = match Signals::new([SIGTERM, SIGINT]) {
+/// Serves until SIGTERM or SIGINT, then drains. A second one ends the process without draining.
+fn serve(config: Config, environment: &Environment, renewal: &mut Renewal<'_>) -> i32 {
+    // Caught before the server starts, so that none falls between. None of them may end it without a line.
+    let mut signals = match Signals::new([SIGTERM, SIGINT, SIGHUP, SIGQUIT, SIGUSR1, SIGUSR2]) {
         Ok(signals) => signals,
         Err(error) => {
             tracing::error!("cannot catch signals: {error}");
@@ -105,18 +158,30 @@ fn serve(config: Config, environment: &Environment) -> i32 {
         Ok(server) => server,
         Err(error) => {
             tracing::error!("{error}");
-            return code(&error);
+            let code = code(&error);
+            tracing::info!("not started; the process ends with exit code {code}");
+            return code;
         }
     };
     tracing::info!("serving clients on {}", server.local_addr());
     tell_starter(environment);
-    if let Some(signal) = signals.forever().next() {
-        tracing::info!("signal {signal}: handing out what is due, then stopping");
+    for signal in signals.forever() {
+        match signal {
+            SIGTERM | SIGINT => {
+                tracing::info!("{}: handing out what is due, then stopping", name(signal));
+                break;
+            }
+            SIGHUP => renewal.renew(),
+            SIGQUIT => {
+                tracing::warn!("SIGQUIT: there is no Java runtime here that would print its threads; ignored")
+            }
+            other => tracing::warn!("{}: ignored", name(other)),
+        }
     }
     let handle = signals.handle();
     let impatient = std::thread::spawn(move || {
-        if signals.forever().next().is_some() {
-            tracing::warn!("second signal: ending at once; what was acknowledged is on disk");
+        if let Some(signal) = signals.forever().find(|signal| matches!(*signal, SIGTERM | SIGINT)) {
+            tracing::warn!("{} again: ending at once; what was acknowledged is on disk", name(signal));
             std::process::exit(exit::ERROR);
         }
     });
@@ -125,6 +190,10 @@ fn serve(config: Config, environment: &Environment) -> i32 {
     let _ = impatient.join();
     tracing::info!("stopped");
     exit::OK
+}
+
+fn name(signal: i32) -> &'static str {
+    signal_hook::low_level::signal_name(signal).unwrap_or("a signal")
 }
 
 /// Set to `stdin` by whoever wants one byte on the socket it gave us there as soon as clients are served.

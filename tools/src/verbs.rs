@@ -16,7 +16,7 @@ use ostler_engine::config::{Config, Listener};
 use ostler_engine::version as upstream;
 
 use crate::place::Place;
-use crate::{exit, server, words};
+use crate::{exit, logging, server, words};
 
 /// How long `start` waits for the server to serve, and `stop` for its end beyond the time it has to drain.
 const START_PATIENCE: Duration = Duration::from_secs(20);
@@ -27,6 +27,7 @@ pub fn start(place: &Place, words: &[String]) -> i32 {
     let Some(config) = announce(place, words) else { return exit::CONFIG };
     print!("Starting zookeeper ... ");
     let pid_file = place.pid_file(&config);
+    wait_for_ending(&pid_file);
     if let Some(pid) = running(&pid_file) {
         println!("already running as process {}.", pid.as_raw_nonzero());
         return exit::ERROR;
@@ -152,10 +153,39 @@ fn announce(place: &Place, words: &[String]) -> Option<Config> {
     }
 }
 
+/// Behind a kill -9 the old process may take a while to give its memory back; it is no server any more.
+fn wait_for_ending(pid_file: &Path) {
+    let deadline = Instant::now() + START_PATIENCE;
+    while Instant::now() < deadline && running(pid_file).is_some_and(is_ending) {
+        std::thread::sleep(LOOK_AGAIN);
+    }
+}
+
+/// Killed, and not gone yet.
+fn is_ending(pid: Pid) -> bool {
+    /// Of the flags in a process's `stat`: it is exiting.
+    const EXITING: u32 = 4;
+    const KILL: u64 = 1 << (9 - 1);
+    let read =
+        |name: &str| fs::read_to_string(format!("/proc/{}/{name}", pid.as_raw_nonzero())).unwrap_or_default();
+    let stat = read("stat");
+    // State, parent, group, session, terminal and its group stand between the name and the flags.
+    let flags = stat.rsplit(')').next().and_then(|rest| rest.split_whitespace().nth(6)?.parse::<u32>().ok());
+    let status = read("status");
+    let is_killed = status.lines().any(|line| {
+        let pending = line.strip_prefix("ShdPnd:").or(line.strip_prefix("SigPnd:"));
+        pending.is_some_and(|bits| u64::from_str_radix(bits.trim(), 16).is_ok_and(|bits| bits & KILL != 0))
+    });
+    is_killed || flags.is_some_and(|flags| flags & EXITING != 0)
+}
+
 /// The process named by a pid file, if it lives and is one of ours: pids are used again.
 fn running(pid_file: &Path) -> Option<Pid> {
     let pid = Pid::from_raw(fs::read_to_string(pid_file).ok()?.trim().parse().ok()?)?;
     test_kill_process(pid).ok()?;
+    if is_zombie(pid) {
+        return None;
+    }
     let program = fs::read_link(format!("/proc/{}/exe", pid.as_raw_nonzero())).ok();
     let ours = std::env::current_exe().ok();
     let name = |path: &Option<PathBuf>| {
@@ -184,7 +214,12 @@ fn launch(place: &Place, words: &[String], config: &Config, pid_file: &Path) -> 
         UnixStream::pair().map_err(|error| format!("cannot make a pair of sockets: {error}"))?;
     let mut command = Command::new(program);
     command.arg("server").args(place.server_arguments(words));
-    command.envs(place.variables()).env(server::READY, "stdin").stdin(Stdio::from(OwnedFd::from(theirs)));
+    // By its name, so that SIGHUP can open it again; standard output is for what is no line of the log.
+    command
+        .envs(place.variables())
+        .env(logging::FILE, &log)
+        .env(server::READY, "stdin")
+        .stdin(Stdio::from(OwnedFd::from(theirs)));
     command.stdout(out).stderr(errors);
     // A group of its own: an interrupt typed into this terminal is not for it.
     let child = std::os::unix::process::CommandExt::process_group(&mut command, 0).spawn();

@@ -1,6 +1,6 @@
 //! The server's commands as a script meets them: the real binary, its output, its files and its exit codes.
 
-use std::io::{BufRead, BufReader};
+use std::io::{BufRead, BufReader, Read, Write};
 use std::net::{TcpListener, TcpStream};
 use std::path::{Path, PathBuf};
 use std::process::{Child, Command, Output, Stdio};
@@ -149,6 +149,163 @@ fn a_server_is_started_asked_and_stopped() {
     );
 }
 
+impl Home {
+    fn signal(&self, signal: rustix::process::Signal) {
+        let pid = self.pid().and_then(rustix::process::Pid::from_raw).expect("a server");
+        rustix::process::kill_process(pid, signal).expect("signal");
+    }
+
+    /// Until the log holds this.
+    #[track_caller]
+    fn until_logged(&self, text: &str) {
+        let deadline = std::time::Instant::now() + std::time::Duration::from_secs(20);
+        while !self.log().contains(text) {
+            assert!(std::time::Instant::now() < deadline, "{text:?} is not in {}", self.log());
+            std::thread::yield_now();
+        }
+    }
+}
+
+#[test]
+fn a_start_behind_a_kill_does_not_find_the_old_server() {
+    let home = Home::new("");
+    home.check(&["start"], 0, "STARTED");
+    for _ in 0..3 {
+        home.signal(rustix::process::Signal::KILL);
+        home.check(&["start"], 0, "Starting zookeeper ... STARTED\n");
+    }
+}
+
+#[test]
+fn a_hang_up_opens_the_log_anew_and_takes_the_level_and_every_end_is_told() {
+    let home = Home::new("");
+    home.check(&["start"], 0, "STARTED");
+    let log =
+        std::fs::read_dir(home.path("data/logs")).expect("logs").next().expect("one").expect("one").path();
+    std::fs::rename(&log, home.path("old.log")).expect("renamed");
+    let config = std::fs::read_to_string(home.path("zoo.cfg")).expect("zoo.cfg");
+    let changed = format!("{config}tickTime=4000\nostler.logLevel=debug\n");
+    std::fs::write(home.path("zoo.cfg"), changed).expect("zoo.cfg");
+    home.signal(rustix::process::Signal::HUP);
+    home.until_logged("SIGHUP: the log file ");
+    home.until_logged("was opened again; the log level is debug; changed in the configuration");
+    home.until_logged("taken at the next start: tickTime");
+    let old = std::fs::read_to_string(home.path("old.log")).expect("the file that was renamed");
+    assert!(old.contains("serving clients on") && !old.contains("SIGHUP"), "{old}");
+    // A level that is none changes nothing, and neither ends the server.
+    std::fs::write(home.path("zoo.cfg"), format!("{config}ostler.logLevel=inof\n")).expect("zoo.cfg");
+    home.signal(rustix::process::Signal::HUP);
+    home.until_logged("the log level stays: log level \"inof\" is none of");
+    home.check(&["check"], 2, "Not valid: ostler.logLevel: ");
+    home.signal(rustix::process::Signal::QUIT);
+    home.until_logged("SIGQUIT: there is no Java runtime");
+    std::fs::write(home.path("zoo.cfg"), config).expect("zoo.cfg");
+    home.check(&["stop"], 0, "STOPPED");
+    home.until_logged("SIGTERM: handing out what is due");
+    home.until_logged("- stopped");
+}
+
+#[test]
+fn the_log_goes_where_the_command_line_says() {
+    let home = Home::new("");
+    let file = home.path("own.log").display().to_string();
+    home.check(&["start", "--log-file", &file, "--log-level", "warn", "--log-size", "1"], 0, "STARTED");
+    home.check(&["stop"], 0, "STOPPED");
+    let log = std::fs::read_to_string(&file).expect("the log file");
+    assert!(!log.contains(" - INFO "), "{log}");
+    home.check(&["start-foreground", "--log-level", "inof"], 2, "");
+    home.check(&["start-foreground", "--log-file", "/proc/none/log"], 2, "");
+}
+
+#[test]
+fn a_busy_port_is_told_before_the_data_is_looked_at() {
+    let home = Home::new("");
+    std::fs::create_dir_all(home.path("data/version-2")).expect("data");
+    std::fs::write(home.path("data/version-2/log.1"), "no log at all, however long one reads")
+        .expect("a log");
+    let taken = TcpListener::bind(("127.0.0.1", home.port)).expect("the port");
+    home.check(&["start"], 1, "FAILED TO START\n");
+    assert!(home.log().contains("Another process listens there"), "{}", home.log());
+    drop(taken);
+    home.check(&["start"], 1, "FAILED TO START\n");
+    assert!(home.log().contains("there is no snapshot in"), "{}", home.log());
+}
+
+#[test]
+fn a_server_says_whether_it_is_ready_and_what_it_is() {
+    let home = Home::new("4lw.commands.whitelist=*");
+    home.check(&["start"], 0, "STARTED");
+    let port = home.port.to_string();
+    home.check(&["4lw", "127.0.0.1", &port, "redy"], 0, "ready\n");
+    home.check(&["4lw", "127.0.0.1", &port, "ruok"], 0, "imok");
+    home.check(&["4lw", "127.0.0.1", &port, "isro"], 0, "rw");
+    home.check(&["4lw", "127.0.0.1", &port, "mntr"], 0, "\nzk_ostler_ready\t1\n");
+    home.check(
+        &["4lw", "127.0.0.1", &port, "srvr"],
+        0,
+        &format!("\nOstler version: {}\n", env!("CARGO_PKG_VERSION")),
+    );
+}
+
+/// A client with a session.
+fn session(port: u16) -> TcpStream {
+    let mut client = TcpStream::connect(("127.0.0.1", port)).expect("connected");
+    let mut ask = vec![0, 0, 0, 45];
+    ask.extend([0; 12]);
+    ask.extend(10_000i32.to_be_bytes());
+    ask.extend([0; 8]);
+    ask.extend(16i32.to_be_bytes());
+    ask.extend([0; 17]);
+    client.write_all(&ask).expect("asked");
+    let mut length = [0; 4];
+    client.read_exact(&mut length).expect("an answer");
+    let mut answer = vec![0; u32::from_be_bytes(length) as usize];
+    client.read_exact(&mut answer).expect("an answer");
+    assert_ne!(answer[8..16], [0; 8], "no session");
+    client
+}
+
+#[test]
+fn what_happens_to_clients_is_told_and_a_storm_of_them_is_a_count() {
+    let home = Home::new("maxClientCnxns=40\ntickTime=100");
+    home.check(&["start"], 0, "STARTED");
+    let mut client = session(home.port);
+    home.until_logged("Established session 0x1");
+    home.until_logged("with negotiated timeout 2000 for client 127.0.0.1:");
+    client.write_all(&[0x7f, 0xff, 0xff, 0xff]).expect("sent");
+    home.until_logged(
+        "with advertised length of 2147483647 is either malformed or longer than jute.maxbuffer=1048575",
+    );
+    home.until_logged("Closed the connection of session 0x1");
+    drop(client);
+    let crowd: Vec<TcpStream> = (0..40).map(|_| session(home.port)).collect();
+    let beyond = TcpStream::connect(("127.0.0.1", home.port)).expect("the kernel's part");
+    home.until_logged("Too many connections from 127.0.0.1 - max is 40 (maxClientCnxns)");
+    home.until_logged("more sessions were established; lines about them are left out count=");
+    drop((crowd, beyond));
+    home.until_logged("the client has hung up");
+    home.until_logged("Expiring session 0x1");
+    home.until_logged("timeout of 2000ms exceeded; it owns 0 ephemerals");
+    let told = home.log().matches("Established session").count();
+    assert!(told < 40, "{told} lines");
+}
+
+#[test]
+fn slow_requests_and_new_log_files_are_told() {
+    // Every write is held back for longer than a request may take.
+    let home = Home::new("flushDelay=60\nmaxWriteQueuePollTime=60\nostler.slowRequest=20");
+    home.check(&["start"], 0, "STARTED");
+    let mut client = session(home.port);
+    let text = |text: &str| [&(text.len() as u32).to_be_bytes()[..], text.as_bytes()].concat();
+    let number = |number: i32| number.to_be_bytes().to_vec();
+    let acl = [number(1), number(31), text("world"), text("anyone")].concat();
+    let create = [number(77), number(1), text("/slow"), number(-1), acl, number(0)].concat();
+    client.write_all(&[number(create.len() as i32), create].concat()).expect("sent");
+    home.until_logged("slow request: Create with xid 77 of session 0x1");
+    home.until_logged("log rolled: txns from 0x1 on go to ");
+    home.until_logged("/log.1 bytes=");
+}
+
 #[test]
 fn a_stale_pid_file_is_not_believed() {
     let home = Home::new("");
@@ -165,6 +322,7 @@ fn a_port_in_use_is_said() {
     let taken = TcpListener::bind(("127.0.0.1", home.port)).expect("the port");
     home.check(&["start"], 1, "FAILED TO START\n");
     assert!(home.log().contains(&home.port.to_string()), "{}", home.log());
+    assert!(home.log().contains("the process ends with exit code 1"), "{}", home.log());
     assert_eq!(home.pid(), None);
     drop(taken);
 }

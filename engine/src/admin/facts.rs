@@ -1,6 +1,7 @@
 //! What the words need to know, as plain snapshots: the worker, the core and the server fill them in.
 //! Not here: how they are printed, where they come from.
 
+use crate::limits::{READY_LOG_WAITING_MS_MAX, READY_SILENT_MS_MAX, WELL_SILENT_MS_MAX};
 use std::net::SocketAddr;
 
 use ostler_replication::{Phase, Role, ServerId, Status, Zxid};
@@ -131,6 +132,66 @@ pub struct ServerFacts {
     /// `None` = standalone.
     pub ensemble: Option<EnsembleFacts>,
     pub quotas: Vec<QuotaFacts>,
+    /// Writes refused by hard quotas, by the first component of their path.
+    pub quota_refusals: Vec<(String, u64)>,
+    pub state: StateFacts,
+}
+
+/// Whether the server can do what it is there for, and what stands in the way.
+#[derive(Clone, PartialEq, Eq, Debug, Default)]
+pub struct StateFacts {
+    /// In an ensemble: it looks for a leader, or its role serves no clients.
+    pub is_looking: bool,
+    /// For want of room on the log's disk or in memory.
+    pub refuses_writes: bool,
+    pub tree_is_full: bool,
+    pub tree_bytes: u64,
+    pub tree_bytes_max: u64,
+    /// On the log's disk, for an ordinary user.
+    pub disk_free_bytes: u64,
+    /// The oldest txn that the disk has not taken yet.
+    pub log_waiting_ms: u64,
+    /// Since the core's last turn.
+    pub silent_ms: u64,
+    /// Time in which the process stood still, since the start.
+    pub stalled_ms: u64,
+}
+
+impl StateFacts {
+    pub fn disk_is_full(&self) -> bool {
+        self.refuses_writes && !self.tree_is_full
+    }
+
+    /// What keeps the server from being ready, each in words; none: it is.
+    pub fn problems(&self) -> Vec<String> {
+        let mut problems = Vec::new();
+        if self.silent_ms > READY_SILENT_MS_MAX {
+            problems.push(format!("stalled for {} ms", self.silent_ms));
+        }
+        if self.is_looking {
+            problems.push("no leader, or no clients are served in this role".to_owned());
+        }
+        if self.tree_is_full {
+            problems.push(format!(
+                "tree full, {} of {} bytes (ostler.treeMemory): writes are refused",
+                self.tree_bytes, self.tree_bytes_max
+            ));
+        }
+        if self.disk_is_full() {
+            let free = self.disk_free_bytes;
+            problems.push(format!("disk full, {free} bytes free (preAllocSize): writes are refused"));
+        }
+        if self.log_waiting_ms > READY_LOG_WAITING_MS_MAX && !self.refuses_writes {
+            problems.push(format!("the log has waited {} ms for its disk", self.log_waiting_ms));
+        }
+        problems
+    }
+
+    /// The server works, whatever it may have to refuse: what `ruok` says.
+    pub fn is_well(&self) -> bool {
+        let log_is_stuck = self.log_waiting_ms > WELL_SILENT_MS_MAX && !self.refuses_writes;
+        self.silent_ms <= WELL_SILENT_MS_MAX && !log_is_stuck
+    }
 }
 
 /// A quota set on a znode below the root. -1 = that limit is not set.

@@ -5,7 +5,7 @@
 use std::fmt::Write;
 
 use super::counters::{Counter, Summary, Totals};
-use super::facts::{EnsembleFacts, ServerFacts};
+use super::facts::{EnsembleFacts, ServerFacts, StateFacts};
 use super::process::ProcessFacts;
 use super::words::{Milliseconds, ProposalSizes, decimal};
 use crate::limits::METRIC_KEYS_MAX;
@@ -28,6 +28,7 @@ pub(super) fn text(server: &ServerFacts, totals: &Totals, process: &ProcessFacts
     lines.put("fsync_threshold_exceed_count", totals.count(Counter::SlowSyncs));
     PLAIN.iter().for_each(|name| summary(&mut lines, totals, name, false));
     DISTRIBUTED.iter().for_each(|name| summary(&mut lines, totals, name, true));
+    of_ours(&mut lines, &server.state);
     lines.text
 }
 
@@ -73,6 +74,21 @@ fn gauges(lines: &mut Lines, server: &ServerFacts, totals: &Totals, process: &Pr
     lines.put("non_mtls_remote_conn_count", 0);
 }
 
+/// Ours alone, and numbers all of them: there are readers that fail at any other line that they do not know by name.
+fn of_ours(lines: &mut Lines, state: &StateFacts) {
+    lines.put("ostler_version_number", version::own_number());
+    lines.put("ostler_ready", u8::from(state.problems().is_empty()));
+    lines.put("ostler_writes_refused", u8::from(state.refuses_writes));
+    lines.put("ostler_disk_full", u8::from(state.disk_is_full()));
+    lines.put("ostler_disk_free_bytes", state.disk_free_bytes);
+    lines.put("ostler_tree_full", u8::from(state.tree_is_full));
+    lines.put("ostler_tree_bytes", state.tree_bytes);
+    lines.put("ostler_tree_bytes_max", state.tree_bytes_max);
+    lines.put("ostler_log_waiting_ms", state.log_waiting_ms);
+    lines.put("ostler_silent_ms", state.silent_ms);
+    lines.put("ostler_stalled_ms", state.stalled_ms);
+}
+
 /// The lines that a standalone server does not have.
 fn of_ensemble(lines: &mut Lines, ensemble: &EnsembleFacts, totals: &Totals) {
     lines.put("peer_state", &ensemble.peer_state);
@@ -97,9 +113,14 @@ fn of_ensemble(lines: &mut Lines, ensemble: &EnsembleFacts, totals: &Totals) {
 
 /// Keyed by the first component of the path. Apache writes it raw, which breaks strict parsers of `mntr`.
 fn quotas(lines: &mut Lines, server: &ServerFacts) {
+    let key = |namespace: &str| -> String {
+        namespace.chars().map(|c| if c.is_ascii_alphanumeric() { c } else { '_' }).collect()
+    };
+    for (namespace, count) in server.quota_refusals.iter().take(METRIC_KEYS_MAX) {
+        lines.put(&format!("{}_quota_exceeded_error_per_namespace", key(namespace)), count);
+    }
     for quota in server.quotas.iter().take(METRIC_KEYS_MAX) {
-        let key: String =
-            quota.namespace.chars().map(|c| if c.is_ascii_alphanumeric() { c } else { '_' }).collect();
+        let key = key(&quota.namespace);
         lines.put(&format!("{key}_quota_count_limit_per_namespace"), quota.count_limit);
         lines.put(&format!("{key}_quota_bytes_limit_per_namespace"), quota.bytes_limit);
         lines.put(&format!("{key}_quota_count_usage_per_namespace"), quota.count);
@@ -178,6 +199,7 @@ mod tests {
     use super::super::facts::tests::leader;
     use super::super::{Mode, QuotaFacts, Registry};
     use super::*;
+    use crate::limits::{READY_LOG_WAITING_MS_MAX, WELL_SILENT_MS_MAX};
     use ostler_replication::{Role, ServerId, Status};
 
     fn lines(text: &str) -> Vec<(&str, &str)> {
@@ -199,7 +221,9 @@ mod tests {
         assert_eq!(names.len(), found.len(), "a name stands twice");
         let recorded: BTreeSet<&str> = include_str!("mntr.names").lines().collect();
         assert_eq!(recorded.difference(&names).collect::<Vec<_>>(), Vec::<&&str>::new());
-        assert_eq!(names.difference(&recorded).collect::<Vec<_>>(), [&"zk_fsync_threshold_exceed_count"]);
+        let more: Vec<_> =
+            names.difference(&recorded).filter(|name| !name.starts_with("zk_ostler_")).collect();
+        assert_eq!(more, [&"zk_fsync_threshold_exceed_count"]);
         assert_eq!(found[0], ("zk_version", version::FULL));
         assert_eq!(found[1], ("zk_server_state", "standalone"));
         // All but the first two are numbers, and the names hold nothing that a strict parser refuses.
@@ -234,7 +258,12 @@ mod tests {
         counters.replied(58);
         let quota =
             QuotaFacts { namespace: "my-app".into(), count_limit: 5, bytes_limit: -1, count: 1, bytes: 2 };
-        let server = ServerFacts { quotas: vec![quota], uptime_ms: 1777, ..ServerFacts::default() };
+        let server = ServerFacts {
+            quotas: vec![quota],
+            quota_refusals: vec![("my-app".into(), 2)],
+            uptime_ms: 1777,
+            ..ServerFacts::default()
+        };
         let text = text(&server, &registry.totals(), &ProcessFacts::default());
         let found = lines(&text);
         check(&found, "zk_avg_fsynctime", "1.75");
@@ -246,8 +275,63 @@ mod tests {
         check(&found, "zk_p99_readlatency", "9");
         check(&found, "zk_uptime", "1777");
         check(&found, "zk_last_client_response_size", "54");
+        check(&found, "zk_my_app_quota_exceeded_error_per_namespace", "2");
         check(&found, "zk_my_app_quota_count_limit_per_namespace", "5");
         check(&found, "zk_my_app_quota_bytes_limit_per_namespace", "-1");
+    }
+
+    /// Telegraf takes each line apart by `^zk_(\w[\w.-]*)\s+([\w.-]+)` and fails at one that is none; Datadog and Netdata
+    /// split at blanks, want two words behind the first line, and numbers but for the state; others fail at what is neither
+    /// `zk_version`, `zk_server_state` nor a number.
+    #[test]
+    fn monitoring_can_read_every_line() {
+        let text = text(&ServerFacts::default(), &Totals::default(), &ProcessFacts::default());
+        let is_word = |c: char| c.is_ascii_alphanumeric() || "_.-".contains(c);
+        for (at, line) in text.lines().enumerate() {
+            let (name, value) = line.split_once(char::is_whitespace).expect("a blank");
+            let name = name.strip_prefix("zk_").expect("the prefix");
+            assert!(
+                name.starts_with(|c: char| c.is_ascii_alphanumeric()) && name.chars().all(is_word),
+                "{line}"
+            );
+            assert!(value.starts_with(is_word), "{line}");
+            if at > 0 {
+                assert_eq!(line.split_whitespace().count(), 2, "{line}");
+                assert!(name == "server_state" || value.parse::<f64>().is_ok(), "{line}");
+            }
+        }
+        assert!(text.starts_with("zk_version\t3.9.5-"), "versions are read from here");
+        assert!(text.contains(&format!("zk_ostler_version_number\t{}\n", version::own_number())));
+    }
+
+    #[test]
+    fn state_is_told_in_lines_and_in_words() {
+        let state = |change: fn(&mut StateFacts)| {
+            let mut state = StateFacts { tree_bytes_max: 100, ..StateFacts::default() };
+            change(&mut state);
+            let server = ServerFacts { state: state.clone(), ..ServerFacts::default() };
+            (state, text(&server, &Totals::default(), &ProcessFacts::default()))
+        };
+        let (well, text) = state(|_| {});
+        assert!(well.problems().is_empty() && well.is_well());
+        check(&lines(&text), "zk_ostler_ready", "1");
+        let (full, text) = state(|s| (s.refuses_writes, s.disk_free_bytes) = (true, 77));
+        assert!(full.problems()[0].contains("disk full, 77 bytes free"), "{:?}", full.problems());
+        assert!(full.is_well(), "it serves reads and deletes, and a restart would not help");
+        for (name, value) in [("ready", "0"), ("disk_full", "1"), ("tree_full", "0"), ("writes_refused", "1")]
+        {
+            check(&lines(&text), &format!("zk_ostler_{name}"), value);
+        }
+        let (full, text) =
+            state(|s| (s.refuses_writes, s.tree_is_full, s.log_waiting_ms) = (true, true, 1 << 40));
+        assert!(full.problems()[0].contains("ostler.treeMemory") && full.is_well());
+        check(&lines(&text), "zk_ostler_disk_full", "0");
+        let (waiting, _) = state(|s| s.log_waiting_ms = READY_LOG_WAITING_MS_MAX + 1);
+        assert!(waiting.problems()[0].contains("waited") && waiting.is_well());
+        assert!(!state(|s| s.log_waiting_ms = WELL_SILENT_MS_MAX + 1).0.is_well());
+        let (silent, _) = state(|s| s.silent_ms = WELL_SILENT_MS_MAX + 1);
+        assert!(silent.problems()[0].contains("stalled") && !silent.is_well());
+        assert!(!state(|s| s.is_looking = true).0.problems().is_empty());
     }
 
     #[test]

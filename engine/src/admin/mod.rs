@@ -4,6 +4,7 @@
 pub mod counters;
 mod date;
 pub mod facts;
+mod line_rate;
 mod mntr;
 pub mod process;
 pub mod words;
@@ -11,6 +12,7 @@ pub mod words;
 pub use counters::{Counter, Counters, Registry, Summary, Totals};
 pub use facts::{
     ConnectionFacts, DirectoryFacts, EnsembleFacts, LeaderFacts, Mode, QuotaFacts, ServerFacts, SessionFacts,
-    WatchFacts,
+    StateFacts, WatchFacts,
 };
+pub use line_rate::LineRate;
 pub use words::FourLetter;

@@ -8,7 +8,7 @@ use std::net::{IpAddr, SocketAddr};
 use ostler_replication::{Address, Zxid};
 
 use super::counters::{Counter, Summary, Totals};
-use super::facts::{ConnectionFacts, DirectoryFacts, ServerFacts, WatchFacts};
+use super::facts::{ConnectionFacts, DirectoryFacts, ServerFacts, StateFacts, WatchFacts};
 use super::process::ProcessFacts;
 use super::{date, mntr};
 use crate::config::{Config, EnsembleConfig, Words};
@@ -29,6 +29,8 @@ pub enum FourLetter {
     Hash,
     Isro,
     Mntr,
+    /// Ours: whether the server can do all that it is there for.
+    Redy,
     Ruok,
     Srst,
     Srvr,
@@ -46,7 +48,7 @@ pub const NOT_SERVING: &str = "This ZooKeeper instance is not currently serving 
 pub const TRACE_MASK: i64 = 306;
 
 impl FourLetter {
-    pub const ALL: [FourLetter; 18] = [
+    pub const ALL: [FourLetter; 19] = [
         FourLetter::Conf,
         FourLetter::Cons,
         FourLetter::Crst,
@@ -57,6 +59,7 @@ impl FourLetter {
         FourLetter::Hash,
         FourLetter::Isro,
         FourLetter::Mntr,
+        FourLetter::Redy,
         FourLetter::Ruok,
         FourLetter::Srst,
         FourLetter::Srvr,
@@ -84,6 +87,7 @@ impl FourLetter {
             FourLetter::Hash => "hash",
             FourLetter::Isro => "isro",
             FourLetter::Mntr => "mntr",
+            FourLetter::Redy => "redy",
             FourLetter::Ruok => "ruok",
             FourLetter::Srst => "srst",
             FourLetter::Srvr => "srvr",
@@ -114,7 +118,9 @@ impl FourLetter {
     /// The answer while the server does not serve; `None` when the word is answered as ever.
     pub const fn when_not_serving(self) -> Option<&'static str> {
         match self {
-            FourLetter::Ruok | FourLetter::Envi | FourLetter::Gtmk | FourLetter::Stmk => None,
+            FourLetter::Redy | FourLetter::Ruok | FourLetter::Envi | FourLetter::Gtmk | FourLetter::Stmk => {
+                None
+            }
             FourLetter::Isro => Some("null"),
             // Apache forgets the line end here; tools compare whole replies.
             FourLetter::Hash => Some("This ZooKeeper instance is not currently serving requests"),
@@ -125,8 +131,19 @@ impl FourLetter {
 
 // --- what needs no facts -----------------------------------------------------------------------------------------
 
-pub fn ruok() -> String {
-    "imok".to_owned()
+/// Anything but `imok` is a failure to whoever asks: a server that does nothing any more does not say it.
+pub fn ruok(state: &StateFacts) -> String {
+    match state.is_well() {
+        true => "imok".to_owned(),
+        false => format!("not ok: {}\n", state.problems().join("; ")),
+    }
+}
+
+pub fn redy(state: &StateFacts) -> String {
+    match state.problems() {
+        none if none.is_empty() => "ready\n".to_owned(),
+        problems => format!("not ready: {}\n", problems.join("; ")),
+    }
 }
 
 pub fn isro(read_only: bool) -> String {
@@ -188,6 +205,8 @@ fn server_lines(server: &ServerFacts, totals: &Totals) -> String {
         let ProposalSizes { last, least, most } = ProposalSizes::of(totals);
         let _ = writeln!(text, "Proposal sizes last/min/max: {last}/{least}/{most}");
     }
+    // Last, because there are readers that count lines.
+    let _ = writeln!(text, "Ostler version: {}", version::OWN);
     text
 }
 
@@ -560,8 +579,13 @@ mod tests {
         assert_eq!(found, expected);
     }
 
-    const SERVER: &str = "Latency min/avg/max: 1/47.6667/140\nReceived: 20\nSent: 21\nConnections: 2\nOutstanding: 0\n\
-                          Zxid: 0x47\nMode: standalone\nNode count: 10\n";
+    const OURS: &str = concat!("Ostler version: ", env!("CARGO_PKG_VERSION"), "\n");
+    const SERVER: &str = concat!(
+        "Latency min/avg/max: 1/47.6667/140\nReceived: 20\nSent: 21\nConnections: 2\nOutstanding: 0\n",
+        "Zxid: 0x47\nMode: standalone\nNode count: 10\nOstler version: ",
+        env!("CARGO_PKG_VERSION"),
+        "\n"
+    );
 
     #[test]
     fn server_words() {
@@ -578,7 +602,10 @@ mod tests {
         );
         check(dirs(DirectoryFacts { data_bytes: 3, log_bytes: 4 }), "datadir_size: 3\nlogdir_size: 4\n");
         check(hash(&[(Zxid(0x80), 7), (Zxid(0x100), u64::MAX)]), "80: 7\n100: 18446744073709551615\n");
-        check(ruok() + &isro(false) + &isro(true) + &trace_mask(TRACE_MASK), "imokrwro306");
+        check(
+            ruok(&StateFacts::default()) + &isro(false) + &isro(true) + &trace_mask(TRACE_MASK),
+            "imokrwro306",
+        );
     }
 
     #[test]
@@ -587,23 +614,25 @@ mod tests {
         let counters = registry.thread();
         let ensemble = EnsembleFacts::of(&facts::tests::leader(), 0, 0);
         let leader = ServerFacts { mode: Mode::Leader, ensemble, ..server() };
-        assert!(
-            srvr(&leader, &registry.totals())
-                .ends_with("Mode: leader\nNode count: 10\nProposal sizes last/min/max: -1/-1/-1\n")
-        );
+        assert!(srvr(&leader, &registry.totals()).ends_with(&format!(
+            "Mode: leader\nNode count: 10\nProposal sizes last/min/max: -1/-1/-1\n{OURS}"
+        )));
         [88, 48, 90, 60].into_iter().for_each(|bytes| counters.proposed(bytes));
         let text = stat(&leader, &registry.totals(), &[]);
-        assert!(text.ends_with("Node count: 10\nProposal sizes last/min/max: 60/48/90\n"), "{text}");
+        assert!(
+            text.ends_with(&format!("Node count: 10\nProposal sizes last/min/max: 60/48/90\n{OURS}")),
+            "{text}"
+        );
         // `srst` counts them anew.
         registry.reset();
         counters.begin_turn();
-        assert!(srvr(&leader, &registry.totals()).ends_with("last/min/max: -1/-1/-1\n"));
+        assert!(srvr(&leader, &registry.totals()).ends_with(&format!("last/min/max: -1/-1/-1\n{OURS}")));
         for mode in [Mode::Follower, Mode::Observer] {
             let role = if mode == Mode::Follower { Role::Following } else { Role::Observing };
             let status = Status { role: role(ServerId(2)), ..facts::tests::leader() };
             let learner = ServerFacts { mode, ensemble: EnsembleFacts::of(&status, 0, 0), ..server() };
             let text = srvr(&learner, &registry.totals());
-            assert!(text.ends_with(&format!("Mode: {}\nNode count: 10\n", mode.name())), "{text}");
+            assert!(text.ends_with(&format!("Mode: {}\nNode count: 10\n{OURS}", mode.name())), "{text}");
         }
     }
 
@@ -706,7 +735,7 @@ mod tests {
         check(refusal, "dump is not executed because it is not in the whitelist.\n");
         assert_eq!(FourLetter::Srvr.admit(&Words::default()), Ok(FourLetter::Srvr));
         assert_eq!(FourLetter::Dump.admit(&Words::All), Ok(FourLetter::Dump));
-        assert_eq!(FourLetter::ALL.iter().filter(|word| word.when_not_serving().is_none()).count(), 4);
+        assert_eq!(FourLetter::ALL.iter().filter(|word| word.when_not_serving().is_none()).count(), 5);
         assert_eq!(FourLetter::Isro.when_not_serving(), Some("null"));
         // No word can be mistaken for the length of a frame of the default size.
         for word in FourLetter::ALL {

@@ -187,6 +187,26 @@ impl Key {
             }
     }
 
+    /// True when it decides what may stand on the disk, or how safe that is. Then it is taken only where Apache's server
+    /// takes it: else the same file would mean another thing to Apache on the way back, which may not even start on what
+    /// was written meanwhile.
+    pub fn binds_the_data(&self) -> bool {
+        matches!(
+            self.name,
+            "jute.maxbuffer"
+                | "jute.maxbuffer.extrasize"
+                | "extendedTypesEnabled"
+                | "emulate353TTLNodes"
+                | "snapshot.trust.empty"
+                | "snapshot.compression.method"
+                | "digest.enabled"
+                | "DigestAuthenticationProvider.digestAlg"
+                | "forceSync"
+                | "skipACL"
+                | "ostler.ignoreOwner"
+        )
+    }
+
     /// True when `spelling` in a `zoo.cfg` means it to Apache's server too.
     pub fn is_spelled_upstream(&self, spelling: &str) -> bool {
         match self.property {
@@ -209,6 +229,8 @@ pub fn by_property(property: &str) -> Option<&'static Key> {
     KEYS.iter()
         .find(|key| key.property_name().as_deref() == Some(property))
         .or_else(|| KEYS.iter().find(|key| key.name == "fsync.warningthresholdms" && property == key.name))
+        // Ours mean themselves with and without the prefix that the others need.
+        .or_else(|| KEYS.iter().find(|key| key.name.starts_with("ostler.") && property == key.name))
         .or_else(|| property.strip_prefix("zookeeper.").and_then(family))
         .or_else(|| FAMILIES.iter().find(|(prefix, _)| property.starts_with(prefix)).map(|(_, key)| key))
 }
@@ -539,6 +561,9 @@ pub static KEYS: &[Key] = &[
     honoured("jute.maxbuffer.extrasize", Named, "the same as jute.maxbuffer", "bytes a txn may be longer than its request", Number(0, limits::FRAME_BYTES_MAX_MOST as i64, |d, n| d.frame_extra = Some(n as u32))),
     // --- ours
     honoured("ostler.workers", Named, "one per CPU", "threads that serve connections; 0 = by the CPUs", Number(0, 1024, |d, n| d.config.workers = n as usize)),
+    honoured("ostler.logLevel", Named, "info", "what is logged: error, warn, info, debug, trace, or a filter; read again on SIGHUP", Text(|d, t| d.config.log_level = set(t))),
+    honoured("ostler.slowRequest", Named, "1000", "ms; a request that takes so long is told in the log", Number(1, INT_MAX, |d, n| d.config.slow_request_ms = n as u32)),
+    honoured("ostler.ignoreOwner", Bare, "false", "start although another process shows that it serves the data directory", Loose(|d, b| d.config.ignore_owner = b)),
     honoured("ostler.pinThreads", Named, "false", "every thread keeps to a CPU of its own", Loose(|d, b| d.config.pin_threads = b)),
     honoured("ostler.treeMemory", Named, "32768", "MiB of znodes held; near it, writes that add are refused", Number(1024, 32768, |d, n| d.config.tree_bytes_max = (n as usize) << 20)),
 ];

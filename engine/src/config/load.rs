@@ -80,6 +80,8 @@ pub struct Setting {
     pub value: String,
     /// `None` when no key of ZooKeeper is called so.
     pub key: Option<&'static Key>,
+    /// False where it stands in a place from which this key is not taken; a notice says why.
+    pub is_taken: bool,
 }
 
 /// How much a notice matters.
@@ -380,6 +382,7 @@ impl Reader {
                 spelling: spelling.into(),
                 value: value.into(),
                 key: None,
+                is_taken: true,
             });
             match Members::from_entries([(spelling, value)]) {
                 // By itself an observer's line is no ensemble.
@@ -391,7 +394,13 @@ impl Reader {
         }
         if spelling.starts_with("group") || spelling.starts_with("weight") {
             self.draft.hierarchical.get_or_insert_with(|| origin.clone());
-            self.settings.push(Setting { origin, spelling: spelling.into(), value: value.into(), key: None });
+            self.settings.push(Setting {
+                origin,
+                spelling: spelling.into(),
+                value: value.into(),
+                key: None,
+                is_taken: true,
+            });
             return Ok(());
         }
         let plain = spelling.strip_prefix("zookeeper.").unwrap_or(spelling);
@@ -405,20 +414,38 @@ impl Reader {
                 hints::did_you_mean(spelling)
             );
             self.say(Severity::Warning, text);
-            self.settings.push(Setting { origin, spelling: spelling.into(), value: value.into(), key: None });
+            self.settings.push(Setting {
+                origin,
+                spelling: spelling.into(),
+                value: value.into(),
+                key: None,
+                is_taken: true,
+            });
             return Ok(());
         };
         let fixed = !key.name.ends_with('*');
-        if fixed && !key.is_spelled_upstream(spelling) && !matches!(key.fate, Fate::Ignored(_)) {
+        let is_served = matches!(key.fate, Fate::Honoured | Fate::Ensemble);
+        if fixed && is_served && !key.is_spelled_upstream(spelling) {
             let cure = match key.property {
-                Property::Prefixed(tail) => format!("Apache knows it as {tail}"),
-                Property::Bare => format!("Apache takes it only as -D{}", key.name),
-                _ => format!("Apache knows it as {}", key.name),
+                Property::Prefixed(tail) => format!("as {tail}"),
+                Property::Bare => {
+                    format!("only as -D{0}, in SERVER_JVMFLAGS or on the command line", key.name)
+                }
+                _ => format!("as {}", key.name),
             };
-            self.say(
-                Severity::Info,
-                format!("{origin}: Apache would ignore {spelling} here; {cure}. We honour it"),
+            if key.binds_the_data() {
+                let text = format!(
+                    "{origin}: {spelling} has no effect here [it binds what may stand on the disk, so it is taken where \
+                     Apache takes it: {cure}]"
+                );
+                self.say(Severity::Warning, text);
+                self.note(key, spelling, value, origin, false);
+                return Ok(());
+            }
+            let text = format!(
+                "{origin}: Apache takes it {cure}, and would ignore {spelling} here; Ostler honours it"
             );
+            self.say(Severity::Warning, text);
         }
         self.put(key, spelling, value, origin)
     }
@@ -457,9 +484,19 @@ impl Reader {
                 self.say(Severity::Warning, format!("{origin}: {spelling} has no effect here [{reason}]"));
             }
         }
-        let value = if is_secret(spelling) { "(not shown)".to_owned() } else { value.to_owned() };
-        self.settings.push(Setting { origin, spelling: spelling.to_owned(), value, key: Some(key) });
+        self.note(key, spelling, value, origin, true);
         Ok(())
+    }
+
+    fn note(&mut self, key: &'static Key, spelling: &str, value: &str, origin: Origin, is_taken: bool) {
+        let value = if is_secret(spelling) { "(not shown)".to_owned() } else { value.to_owned() };
+        self.settings.push(Setting {
+            origin,
+            spelling: spelling.to_owned(),
+            value,
+            key: Some(key),
+            is_taken,
+        });
     }
 
     fn auth_provider(
@@ -484,7 +521,13 @@ impl Reader {
             }
         }
         self.draft.providers.push((number.to_owned(), name.to_owned()));
-        self.settings.push(Setting { origin, spelling: spelling.into(), value: class.into(), key: None });
+        self.settings.push(Setting {
+            origin,
+            spelling: spelling.into(),
+            value: class.into(),
+            key: None,
+            is_taken: true,
+        });
         Ok(())
     }
 
@@ -736,6 +779,9 @@ impl Reader {
         }
         if config.auth.skip_acl {
             dangers.push("skipACL=yes: every client may read and change every znode");
+        }
+        if config.ignore_owner {
+            dangers.push("ostler.ignoreOwner=true: nobody looks whether another server has the data directory; two servers on one destroy it");
         }
         if config.trust_empty_snapshot {
             dangers.push("snapshot.trust.empty=true: logs without a snapshot are accepted; a lost snapshot goes unnoticed");

@@ -46,6 +46,8 @@ pub struct Config {
     pub data_log_dir: PathBuf,
     /// `datadir.autocreate`: make missing data directories.
     pub data_dir_create: bool,
+    /// Start although another process shows that it serves the directories.
+    pub ignore_owner: bool,
     /// Worker threads; 0 = by the CPUs this process may use.
     pub workers: usize,
     /// Pin workers and core to CPUs of their own.
@@ -68,6 +70,8 @@ pub struct Config {
     /// Requests in flight above which connections with one outstanding are not read.
     pub outstanding_requests_max: u32,
     pub connection_throttle: ConnectionThrottle,
+    /// A request that takes so long is told in the log.
+    pub slow_request_ms: u32,
     pub request_throttle: RequestThrottle,
     /// A request frame of so many bytes counts as large; `None` = none does.
     pub large_request_bytes: Option<u32>,
@@ -124,6 +128,8 @@ pub struct Config {
     pub words: Words,
     /// `request_throttler.shutdownTimeout`: time to drain on SIGTERM.
     pub shutdown_ms_max: u64,
+    /// What is logged: a level or a filter. Whoever sets up the log reads it, the engine does not.
+    pub log_level: Option<String>,
     /// The file this came from, for `conf` and messages; `None` when embedded or positional.
     pub file: Option<PathBuf>,
 }
@@ -312,6 +318,7 @@ impl Default for Config {
             data_dir: PathBuf::new(),
             data_log_dir: PathBuf::new(),
             data_dir_create: true,
+            ignore_owner: false,
             workers: 0,
             pin_threads: false,
             tree_bytes_max: limits::TREE_BYTES_MAX_DEFAULT,
@@ -323,6 +330,7 @@ impl Default for Config {
             connections_max: 0,
             outstanding_requests_max: limits::OUTSTANDING_REQUESTS_MAX_DEFAULT,
             connection_throttle: ConnectionThrottle::default(),
+            slow_request_ms: limits::SLOW_REQUEST_MS_DEFAULT,
             request_throttle: RequestThrottle::default(),
             large_request_bytes: None,
             large_requests_bytes_max: 100 << 20,
@@ -349,9 +357,16 @@ impl Default for Config {
             auth: Auth::default(),
             words: Words::default(),
             shutdown_ms_max: limits::SHUTDOWN_MS_MAX_DEFAULT,
+            log_level: None,
             file: None,
         }
     }
+}
+
+/// Keys and values of a `zoo.cfg` as they stand, that of another server for example; `None` when it is none.
+pub(crate) fn file_properties(bytes: &[u8]) -> Option<Vec<(String, String)>> {
+    let properties = properties::parse(bytes).ok()?;
+    Some(properties.into_iter().map(|property| (property.key, property.value)).collect())
 }
 
 impl Config {

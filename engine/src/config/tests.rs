@@ -155,6 +155,9 @@ const HONOURED: &[(&str, &str, Change)] = &[
     }),
     ("jute.maxbuffer.extrasize", "10", |c| c.frame_extra_bytes = 1024),
     ("ostler.workers", "3", |c| c.workers = 3),
+    ("ostler.logLevel", "debug", |c| c.log_level = Some("debug".into())),
+    ("ostler.slowRequest", "50", |c| c.slow_request_ms = 50),
+    ("ostler.ignoreOwner", "true", |c| c.ignore_owner = true),
     ("ostler.pinThreads", "true", |c| c.pin_threads = true),
     ("ostler.treeMemory", "2048", |c| c.tree_bytes_max = 2 << 30),
 ];
@@ -162,10 +165,14 @@ const HONOURED: &[(&str, &str, Change)] = &[
 #[test]
 fn every_honoured_key_does_its_work_in_the_file_and_as_a_flag() {
     for (name, value, change) in HONOURED {
-        check(&format!("{name}={value}\n"), "", change);
         let key = by_spelling(name).expect("in the table");
+        let in_the_file = |spelling: &str| match key.binds_the_data() && !key.is_spelled_upstream(spelling) {
+            true => drop(check(&format!("{spelling}={value}\n"), "", |_| {})),
+            false => drop(check(&format!("{spelling}={value}\n"), "", change)),
+        };
+        in_the_file(name);
         if let Some(property) = key.property_name() {
-            check(&format!("{property}={value}\n"), "", change);
+            in_the_file(&property);
             if !value.contains(' ') {
                 check("", &format!("-D{property}={value}"), change);
             }
@@ -201,7 +208,8 @@ fn keys_without_effect_are_named_with_the_reason() {
 #[test]
 fn malformed_values_name_line_key_and_what_would_be_right() {
     for key in KEYS {
-        if matches!(key.fate, Fate::Ignored(_) | Fate::Later(_)) {
+        let is_taken = !key.binds_the_data() || key.is_spelled_upstream(key.name);
+        if matches!(key.fate, Fate::Ignored(_) | Fate::Later(_)) || !is_taken {
             continue;
         }
         let wrong = match key.take {
@@ -337,15 +345,39 @@ fn precedence() {
 }
 
 #[test]
-fn spellings_upstream_ignores_are_honoured_and_said() {
+fn spellings_upstream_ignores_are_honoured_and_warned_of() {
     let notices = check("requestThrottleLimit=5", "", |c| c.request_throttle.requests_max = 5);
-    warned(&notices, Severity::Info, &["request_throttle_max_requests"]);
+    warned(&notices, Severity::Warning, &["request_throttle_max_requests", "Ostler honours it"]);
+    let notices = check("znode.container.checkIntervalMs=70000", "", |c| c.containers.check_ms = 70_000);
+    warned(&notices, Severity::Warning, &["only as -Dznode.container.checkIntervalMs", "Ostler honours it"]);
+    let notices = check("zookeeper.snapCount=50", "", |c| c.snap_txns = 50);
+    warned(&notices, Severity::Warning, &["zookeeper.snapCount", "as snapCount", "Ostler honours it"]);
     assert_eq!(check("request_throttle_max_requests=5", "", |c| c.request_throttle.requests_max = 5), []);
-    let notices = check("jute.maxbuffer=2000000", "", |c| {
+}
+
+/// A znode of 3 MB written under a file that means nothing of the kind to Apache would end the way back to it.
+#[test]
+fn what_binds_the_data_is_taken_where_apache_takes_it() {
+    for line in
+        ["jute.maxbuffer=4194304", "zookeeper.jute.maxbuffer=4194304", "zookeeper.jute.maxbuffer.extrasize=9"]
+    {
+        warned(&check(line, "", |_| {}), Severity::Warning, &["jute.maxbuffer", "has no effect here ["]);
+    }
+    let notices = check("jute.maxbuffer=4194304", "-Djute.maxbuffer=2000000", |c| {
         c.frame_bytes_max = 2_000_000;
         c.frame_extra_bytes = 2_000_000;
     });
-    warned(&notices, Severity::Info, &["only as -Djute.maxbuffer"]);
+    warned(&notices, Severity::Warning, &["only as -Djute.maxbuffer, in SERVER_JVMFLAGS"]);
+    for line in [
+        "zookeeper.forceSync=no",
+        "zookeeper.extendedTypesEnabled=true",
+        "zookeeper.skipACL=yes",
+        "ostler.ignoreOwner=true",
+    ] {
+        warned(&check(line, "", |_| {}), Severity::Warning, &["has no effect here ["]);
+    }
+    let settings = loaded(&format!("{BASE}jute.maxbuffer=4194304"), &[]).expect("valid").settings;
+    assert!(settings.iter().all(|setting| setting.is_taken == (setting.spelling != "jute.maxbuffer")));
 }
 
 #[test]

@@ -8,8 +8,8 @@
 use super::owner::Origin;
 use super::sessions::Sessions;
 use super::write::Asker;
-use super::{Core, Space};
-use crate::limits::{CLOSE_PATH_BYTES_MAX, CLOSE_PORTION_PATH_BYTES, CLOSE_PORTION_TXNS};
+use super::{Core, Expired, Space};
+use crate::limits::{CLOSE_PATH_BYTES_MAX, CLOSE_PORTION_PATH_BYTES, CLOSE_PORTION_TXNS, EXPIRIES_TOLD_MAX};
 use crate::model::{ErrorCode, SessionId, Xid, java};
 use crate::ring::After;
 use crate::wire::{SubTxn, TxnBody};
@@ -58,8 +58,13 @@ impl Core {
     }
 
     pub(super) fn expire(&mut self, session: SessionId) {
+        let timeout_ms = self.sessions.timeout_ms(session);
+        let ephemerals = self.head.ephemeral_count(session);
         if self.close(session, None) {
             self.sessions_expired += 1;
+            if self.expired.len() < EXPIRIES_TOLD_MAX {
+                self.expired.push(Expired { session, timeout_ms, ephemerals });
+            }
         }
     }
 

@@ -66,10 +66,11 @@ pub struct Now {
 }
 
 /// Room in the log or in memory, from plenty to none. A full disk is a state, not an end.
-#[derive(Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Debug)]
+#[derive(Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Debug, Default)]
 pub enum Space {
+    #[default]
     Ok,
-    /// New writes and sessions are refused; deletes, closes and expiry use the reserve.
+    /// New writes are refused; deletes, closes, expiry and new sessions, which may only want to read, use the reserve.
     Reserve,
     /// Only closeSession is taken.
     Floor,
@@ -212,6 +213,10 @@ pub struct Figures {
     pub tree_bytes: u64,
     /// What is left of it.
     pub room: Room,
+    /// What is left in the log, or in memory where that is less: below `Ok` new writes are refused.
+    pub space: Space,
+    /// Time in which this process stood still, or did not take what came, since the start.
+    pub stalled_ms: u64,
     /// Sessions expired since the start.
     pub sessions_expired: u64,
     /// Requests sent to the leader and not answered yet.
@@ -219,6 +224,14 @@ pub struct Figures {
     /// Txns of a leader's whose digest is not this tree's, since the start, and the last one of them.
     pub digest_mismatches: u64,
     pub digest_differs_at: Option<Zxid>,
+}
+
+/// A session that has expired.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub struct Expired {
+    pub session: SessionId,
+    pub timeout_ms: u32,
+    pub ephemerals: usize,
 }
 
 /// What `Core::dump` gives.
@@ -250,6 +263,9 @@ pub struct Core {
     snapshots: Snapshots,
     snapshot_wanted: bool,
     sessions_expired: u64,
+    /// Since they were last taken, as many as are told one by one.
+    expired: Vec<Expired>,
+    quota_refusals: quota::Refusals,
     /// In the log.
     disk: Space,
     /// In memory, as of the last turn: no turn takes requests for more than a small part of the reserve.
@@ -312,6 +328,8 @@ impl Core {
             snapshots: Snapshots::new(&settings, last_snapshot_bytes),
             snapshot_wanted: false,
             sessions_expired: 0,
+            expired: Vec::new(),
+            quota_refusals: quota::Refusals::default(),
             settings,
             head,
             view,
@@ -465,6 +483,8 @@ impl Core {
             retained_bytes: self.head.usage().retained,
             tree_bytes: self.head.usage().blocks,
             room: self.room,
+            space: self.disk.max(self.room.into()),
+            stalled_ms: self.sessions.stalled_ms(),
             sessions_expired: self.sessions_expired,
             forwarded: self.learning.len(),
             digest_mismatches: self.digest_mismatches,
@@ -485,6 +505,16 @@ impl Core {
     /// Every quota: its path, limits and usage. For the word `mntr`.
     pub fn quotas(&self) -> Vec<(String, QuotaText, QuotaText)> {
         self.head.quotas().map(|quota| (quota.path.to_owned(), quota.limits, quota.usage)).collect()
+    }
+
+    /// Writes refused by a hard quota since the start, by the first component of the path. For the word `mntr`.
+    pub fn quota_refusals(&self) -> Vec<(String, u64)> {
+        self.quota_refusals.counts()
+    }
+
+    /// Sessions that expired since the last call, for the log; a large crowd is told in part.
+    pub fn take_expired(&mut self) -> Vec<Expired> {
+        std::mem::take(&mut self.expired)
     }
 
     /// Tree digests at committed zxids, one per `limits::DIGEST_TXNS_STEP`, oldest first: for the word `hash`.
@@ -700,7 +730,7 @@ impl Core {
     }
 
     fn new_session(&mut self, from: ConnRef, ask: &ConnectRequest, timeout_ms: i32) {
-        if self.space() != Space::Ok {
+        if self.space() >= Space::Floor {
             // A handshake has no error code; the client tries elsewhere, or again.
             self.open.quiet(from, self.head.zxid(), After::Close);
             self.open.loosen();

@@ -7,7 +7,7 @@ use super::Core;
 use super::quota::Charge;
 use super::write::Asker;
 use crate::model::{ErrorCode, Identity};
-use crate::wire::request::MultiOp;
+use crate::wire::request::{CreateRequest, MultiOp};
 use crate::wire::{SubTxn, TxnBody};
 use crate::world::{TxnReply, TxnResult};
 
@@ -68,7 +68,15 @@ impl Core {
                     results.push(self.head.apply_part(&header, &sub, &mut self.open.changes));
                     subs.push(sub);
                 }
-                Err(code) => return Err((subs, code)),
+                Err(code) => {
+                    if code == ErrorCode::QuotaExceeded
+                        && let MultiOp::Create(CreateRequest { path, .. }) | MultiOp::SetData { path, .. } =
+                            op
+                    {
+                        self.quota_refusals.note(path);
+                    }
+                    return Err((subs, code));
+                }
             }
         }
         Ok((subs, results))

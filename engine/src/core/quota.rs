@@ -6,10 +6,33 @@ use crate::model::quota::{QuotaText, limits_path, stats_path};
 use crate::model::{ErrorCode, path};
 use crate::wire::request::CreateRequest;
 use crate::world::Head;
+use std::collections::BTreeMap;
 
 /// The quota that a path is charged to, with what is used of it, as of the moment it was looked up: a multi is checked
 /// against the usage at its start. `None`: no quota, or quotas are not enforced.
 pub(super) struct Charge(Option<(QuotaText, QuotaText)>);
+
+/// Writes refused by a hard quota since the start, by the first component of the path they were to change.
+#[derive(Default)]
+pub(super) struct Refusals(BTreeMap<Box<str>, u64>);
+
+impl Refusals {
+    /// Names that are counted one by one: clients choose them.
+    const NAMES_MAX: usize = 4096;
+
+    pub fn note(&mut self, path: &str) {
+        let namespace = path.split('/').nth(1).unwrap_or_default();
+        if let Some(count) = self.0.get_mut(namespace) {
+            *count += 1;
+        } else if self.0.len() < Refusals::NAMES_MAX {
+            self.0.insert(namespace.into(), 1);
+        }
+    }
+
+    pub fn counts(&self) -> Vec<(String, u64)> {
+        self.0.iter().map(|(namespace, count)| (namespace.to_string(), *count)).collect()
+    }
+}
 
 impl Charge {
     /// The deepest quota on `path` or an ancestor of it.

@@ -160,6 +160,16 @@ impl Sessions {
         self.keeps_time = keeps_time;
     }
 
+    /// Of a session that is known, else 0.
+    pub fn timeout_ms(&self, id: SessionId) -> u32 {
+        self.table.get(&id).map_or(0, |session| session.timeout_ms)
+    }
+
+    /// Sum of all stalls.
+    pub fn stalled_ms(&self) -> u64 {
+        self.stalled / 1_000_000
+    }
+
     /// An id that no session has.
     pub fn fresh_id(&mut self) -> SessionId {
         loop {

@@ -8,6 +8,7 @@ use super::validate::Judge;
 use super::{Core, Space};
 use crate::model::{ErrorCode, Identity, SessionId, Xid};
 use crate::ring::After;
+use crate::wire::request::CreateRequest;
 use crate::wire::{Malformed, OpCode, Request, TxnBody, TxnHeader, reply};
 use crate::world::{Known, TxnResult};
 
@@ -41,7 +42,15 @@ impl Core {
                     let (header, result) = self.execute_known(asker.session, asker.xid, &body, known);
                     self.answer(asker, &header, &body, &result);
                 }
-                Err(code) => self.fail(asker, code),
+                Err(code) => {
+                    if code == ErrorCode::QuotaExceeded
+                        && let Request::Create(CreateRequest { path, .. }) | Request::SetData { path, .. } =
+                            &request
+                    {
+                        self.quota_refusals.note(path);
+                    }
+                    self.fail(asker, code);
+                }
             },
             Err(Malformed::NullTtlPath) if !self.settings.extended_types => {
                 self.fail(asker, ErrorCode::Unimplemented);

@@ -1,12 +1,16 @@
-//! The two data directories of one server: made or found, not mixed up with each other, and taken for this process.
-//! Not here: what their files hold.
+//! The two data directories of one server: made or found, not mixed up with each other, and taken for this process, which
+//! nobody gets while another process shows that it serves them.
+//! Not here: what their files hold, and what shows that (`owners`).
 
 use std::fmt;
 use std::fs::{self, File, OpenOptions, TryLockError};
-use std::io;
+use std::io::{self, Write};
 use std::path::{Path, PathBuf};
+use std::time::{Duration, Instant};
 
+use super::owners::{Owner, Processes, Sign};
 use crate::config::Config;
+use crate::limits;
 
 /// Name of the file that is locked. Neither Apache's tools nor ours take it for a data file.
 const LOCK_FILE: &str = "ostler.lock";
@@ -24,9 +28,10 @@ pub enum DirectoryError {
     Missing {
         directory: PathBuf,
     },
-    /// Another server runs on it.
+    /// Another server runs on it; who, if that can be said.
     Taken {
         directory: PathBuf,
+        owner: Option<Owner>,
     },
     /// `dataDir` and `dataLogDir` were apart, or were one, when these files were written.
     Misplaced {
@@ -49,11 +54,16 @@ impl fmt::Display for DirectoryError {
                  or mount what should be there",
                 directory.display()
             ),
-            DirectoryError::Taken { directory } => write!(
-                f,
-                "another server uses {}: stop it, or give this one a directory of its own",
-                directory.display()
-            ),
+            DirectoryError::Taken { directory, owner } => {
+                write!(f, "another server uses {}: ", directory.display())?;
+                if let Some(owner) = owner {
+                    write!(f, "{owner}. ")?;
+                }
+                f.write_str(
+                    "Stop it, or give this server a directory of its own; if you know that nobody serves that directory, \
+                     start once with -Dostler.ignoreOwner=true",
+                )
+            }
             DirectoryError::Misplaced { directory, file, belongs } => write!(
                 f,
                 "{} holds {file}, which belongs into {belongs}: dataDir and dataLogDir were set otherwise when it was \
@@ -81,9 +91,20 @@ impl Directories {
         let (data, logs) = (&config.data_dir, &config.data_log_dir);
         let apart = data != logs;
         let mut locks = Vec::new();
-        for directory in [data, logs].into_iter().take(if apart { 2 } else { 1 }) {
+        let directories: Vec<&Path> =
+            [data.as_path(), logs].into_iter().take(if apart { 2 } else { 1 }).collect();
+        for directory in &directories {
             make(directory, config.data_dir_create)?;
-            locks.push(lock(directory)?);
+            match lock(directory) {
+                Ok(lock) => locks.push(lock),
+                Err(error @ DirectoryError::Taken { .. }) if config.ignore_owner => ignore(&error),
+                Err(error) => return Err(error),
+            }
+        }
+        // Only whoever has the lock looks for others: two servers of ours never find each other here.
+        match find_owner(&directories) {
+            Err(error) if config.ignore_owner => ignore(&error),
+            found => found?,
         }
         if apart {
             forbid(logs, "snapshot.", "dataDir")?;
@@ -113,15 +134,67 @@ fn make(directory: &Path, allowed: bool) -> Result<(), DirectoryError> {
     directory.parent().filter(|parent| parent.is_dir()).map_or(Ok(()), sync)
 }
 
+fn ignore(error: &DirectoryError) {
+    tracing::warn!("{error}. It is set, so this server starts all the same");
+}
+
+/// Looks again for a while: a process that was killed, and one that has forked and not yet begun its program, keep files
+/// for a moment.
+fn until_gone(mut is_gone: impl FnMut() -> bool) -> bool {
+    let deadline = Instant::now() + Duration::from_millis(limits::OWNER_GONE_MS_MAX);
+    while !is_gone() {
+        if Instant::now() >= deadline {
+            return false;
+        }
+        std::thread::sleep(Duration::from_millis(limits::OWNER_LOOK_MS));
+    }
+    true
+}
+
+fn find_owner(directories: &[&Path]) -> Result<(), DirectoryError> {
+    let processes = Processes::of_this_machine();
+    while let Some(owner) = processes.owner_of(directories) {
+        // Then there may be another one.
+        if !until_gone(|| !processes.is_owner(owner.pid, directories)) {
+            return Err(DirectoryError::Taken {
+                directory: directories[0].to_path_buf(),
+                owner: Some(owner),
+            });
+        }
+    }
+    Ok(())
+}
+
+/// The lock, with our pid in the file for whoever does not get it.
 fn lock(directory: &Path) -> Result<File, DirectoryError> {
     let path = directory.join(LOCK_FILE);
-    let file =
+    let mut file =
         OpenOptions::new().create(true).truncate(false).write(true).open(&path).map_err(failed(&path))?;
-    match file.try_lock() {
-        Ok(()) => Ok(file),
-        Err(TryLockError::WouldBlock) => Err(DirectoryError::Taken { directory: directory.to_path_buf() }),
-        Err(TryLockError::Error(source)) => Err(DirectoryError::Io { path, source }),
+    let mut failure = None;
+    let got = until_gone(|| match file.try_lock() {
+        Ok(()) => true,
+        Err(TryLockError::WouldBlock) => false,
+        Err(TryLockError::Error(source)) => {
+            failure = Some(source);
+            true
+        }
+    });
+    if let Some(source) = failure {
+        return Err(DirectoryError::Io { path, source });
     }
+    if !got {
+        return Err(DirectoryError::Taken { directory: directory.to_path_buf(), owner: holder(&path) });
+    }
+    // Without a pid, on a full disk, it is a lock all the same.
+    let _ = file.set_len(0).and_then(|()| writeln!(file, "{}", std::process::id()));
+    Ok(file)
+}
+
+/// Who says in the lock file that it has the lock.
+fn holder(path: &Path) -> Option<Owner> {
+    let pid = fs::read_to_string(path).ok()?.trim().parse().ok()?;
+    let command = Processes::of_this_machine().command(pid)?;
+    Some(Owner { pid, command, sign: Sign::Lock(path.to_path_buf()) })
 }
 
 /// Apache refuses such a start, too: it would begin empty, or read half of its data.
@@ -170,6 +243,36 @@ mod tests {
             drop(held);
             check(&config, "");
         }
+    }
+
+    #[test]
+    fn a_directory_that_another_process_writes_is_refused_until_it_ends() {
+        let home = tempfile::tempdir().unwrap();
+        let config = config(home.path(), true);
+        drop(Directories::take(&config).unwrap());
+        let log = config.data_log_dir.join("version-2/log.1");
+        let mut writer = std::process::Command::new("sh");
+        writer.arg("-c").arg("exec 3>>\"$1\"; echo open; read end").arg("sh").arg(&log);
+        writer.stdin(std::process::Stdio::piped()).stdout(std::process::Stdio::piped());
+        let mut writer = writer.spawn().unwrap();
+        let mut open = [0; 5];
+        io::Read::read_exact(writer.stdout.as_mut().unwrap(), &mut open).unwrap();
+        check(&config, &format!("process {} (sh", writer.id()));
+        check(&config, &format!("has {} open for writing", log.display()));
+        check(&config, "start once with -Dostler.ignoreOwner=true");
+        check(&Config { ignore_owner: true, ..config.clone() }, "");
+        drop(writer.stdin.take());
+        writer.wait().unwrap();
+        check(&config, "");
+    }
+
+    #[test]
+    fn whoever_has_the_lock_is_named() {
+        let home = tempfile::tempdir().unwrap();
+        let config = config(home.path(), false);
+        let held = Directories::take(&config).unwrap();
+        check(&config, &format!("process {} (", std::process::id()));
+        drop(held);
     }
 
     #[test]

@@ -4,5 +4,6 @@ pub mod clock;
 pub mod directories;
 pub mod disk;
 pub mod disk_sim;
+pub mod owners;
 pub mod poll;
 pub mod process;

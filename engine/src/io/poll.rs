@@ -149,25 +149,34 @@ impl MioPoll {
 
 /// Binds the client port as Apache does: all interfaces means IPv6 and IPv4 through one socket where there is IPv6.
 /// Port 0 lets the kernel pick; the address in use comes back.
-pub fn bind(
-    address: Option<IpAddr>,
-    port: u16,
-    backlog: u32,
-) -> io::Result<(mio::net::TcpListener, SocketAddr)> {
-    let listener = match address {
-        Some(address) => bind_one(SocketAddr::new(address, port), backlog)?,
-        None => match bind_one((std::net::Ipv6Addr::UNSPECIFIED, port).into(), backlog) {
+pub fn bind(address: Option<IpAddr>, port: u16) -> io::Result<Bound> {
+    let socket = match address {
+        Some(address) => bind_one(SocketAddr::new(address, port))?,
+        None => match bind_one((std::net::Ipv6Addr::UNSPECIFIED, port).into()) {
             Err(error) if error.kind() != io::ErrorKind::AddrInUse => {
-                bind_one((std::net::Ipv4Addr::UNSPECIFIED, port).into(), backlog)?
+                bind_one((std::net::Ipv4Addr::UNSPECIFIED, port).into())?
             }
             bound => bound?,
         },
     };
-    let address = listener.local_addr()?;
-    Ok((mio::net::TcpListener::from_std(listener), address))
+    Ok(Bound { socket })
 }
 
-fn bind_one(address: SocketAddr, backlog: u32) -> io::Result<std::net::TcpListener> {
+/// A port that is taken. Who connects to it is refused by the kernel until it listens.
+pub struct Bound {
+    socket: socket2::Socket,
+}
+
+impl Bound {
+    pub fn listen(self, backlog: u32) -> io::Result<(mio::net::TcpListener, SocketAddr)> {
+        self.socket.listen(i32::try_from(backlog).unwrap_or(i32::MAX))?;
+        let listener: std::net::TcpListener = self.socket.into();
+        let address = listener.local_addr()?;
+        Ok((mio::net::TcpListener::from_std(listener), address))
+    }
+}
+
+fn bind_one(address: SocketAddr) -> io::Result<socket2::Socket> {
     use socket2::{Domain, Protocol, Socket, Type};
     let socket = Socket::new(Domain::for_address(address), Type::STREAM, Some(Protocol::TCP))?;
     if address.ip() == IpAddr::V6(std::net::Ipv6Addr::UNSPECIFIED) {
@@ -176,8 +185,7 @@ fn bind_one(address: SocketAddr, backlog: u32) -> io::Result<std::net::TcpListen
     socket.set_reuse_address(true)?;
     socket.set_nonblocking(true)?;
     socket.bind(&address.into())?;
-    socket.listen(i32::try_from(backlog).unwrap_or(i32::MAX))?;
-    Ok(socket.into())
+    Ok(socket)
 }
 
 /// The eventfd (or what the platform has) behind a poll.
@@ -207,7 +215,7 @@ impl Poll for MioPoll {
         port: u16,
         backlog: u32,
     ) -> io::Result<(mio::net::TcpListener, SocketAddr)> {
-        bind(address, port, backlog)
+        bind(address, port)?.listen(backlog)
     }
 
     fn listen(&mut self, number: u32, mut listener: mio::net::TcpListener) -> io::Result<()> {
@@ -317,7 +325,8 @@ mod tests {
     /// A driver with a listener and one adopted connection under token 3; the client's end comes along.
     fn connected() -> (MioPoll, TcpStream) {
         let mut poll = MioPoll::new(true).expect("a poll");
-        let (listener, address) = bind(Some(Ipv4Addr::LOCALHOST.into()), 0, 8).expect("a port");
+        let (listener, address) =
+            bind(Some(Ipv4Addr::LOCALHOST.into()), 0).and_then(|bound| bound.listen(8)).expect("a port");
         poll.listen(5, listener).expect("registered");
         let client = TcpStream::connect(address).expect("connected");
         wait_for(&mut poll, |ready| ready == Ready::Listener(5));

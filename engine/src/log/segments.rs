@@ -18,7 +18,7 @@ use std::collections::VecDeque;
 use std::io;
 use std::panic::{AssertUnwindSafe, catch_unwind, resume_unwind};
 use std::path::{Path, PathBuf};
-use std::sync::{Arc, Condvar, Mutex, MutexGuard, PoisonError};
+use std::sync::{Arc, Condvar, Mutex, MutexGuard, OnceLock, PoisonError};
 use std::time::Duration;
 
 /// The first segment after a start: small, so that the first write does not wait for a large one to be written.
@@ -125,6 +125,8 @@ pub struct Spares {
     /// Spares are made by a thread of their own; otherwise by `take`.
     background: bool,
     tell: Box<dyn Fn(LogSpace) + Send + Sync>,
+    /// Bytes that segments smaller than the usual leave to others.
+    leave_free: OnceLock<Box<dyn Fn() -> u64 + Send + Sync>>,
 }
 
 #[derive(Default)]
@@ -176,7 +178,24 @@ impl Spares {
             settings.segment_bytes.max(SEGMENT_BYTES_LEAST).next_multiple_of(SEGMENT_ZERO_BYTES_STEP as u64);
         let direct = settings.is_direct();
         let (state, changed) = (Mutex::new(state), Condvar::new());
-        Ok(Arc::new(Spares { disk, dir, segment_bytes, direct, state, changed, background, tell }))
+        let leave_free = OnceLock::new();
+        Ok(Arc::new(Spares {
+            disk,
+            dir,
+            segment_bytes,
+            direct,
+            state,
+            changed,
+            background,
+            tell,
+            leave_free,
+        }))
+    }
+
+    /// Segments that are smaller than the usual, because the disk cannot take those, leave so much free. Once.
+    pub fn leave_free(&self, bytes: Box<dyn Fn() -> u64 + Send + Sync>) {
+        // A second caller would have to know what the first wanted.
+        assert!(self.leave_free.set(bytes).is_ok(), "what is left free is said once");
     }
 
     /// A spare of at least `bytes_least`, waiting for one in the making. When the disk is full the caller keeps what it
@@ -196,6 +215,11 @@ impl Spares {
             }
             if state.closed {
                 return Err(NoSpare::Closed);
+            }
+            // On a small disk all of them may be too small, and no more are made.
+            if state.ready.len() >= SEGMENTS_SPARE {
+                drop(state);
+                return self.take_large(bytes_least);
             }
             if let Some((path, source)) = state.failed.take() {
                 return Err(NoSpare::Failed { path, source });
@@ -347,9 +371,47 @@ impl Spares {
             () => LogSpace::Floor,
         };
         if state.told != Some(level) {
-            state.told = Some(level);
+            self.say(state.told.replace(level), level);
             (self.tell)(level);
         }
+    }
+
+    /// A change of the level, in the server's log.
+    fn say(&self, before: Option<LogSpace>, level: LogSpace) {
+        let free = self.disk.free_bytes(&self.dir).unwrap_or(0);
+        let (dir, needed, usual) = (self.dir.display(), self.least_bytes(), self.segment_bytes);
+        let left = self.leave_free.get().map_or(0, |bytes| bytes());
+        match level {
+            LogSpace::Ok if before.is_none() => {}
+            LogSpace::Ok => tracing::info!(
+                free,
+                "the log's disk has room again, {free} bytes in {dir}: writes are served"
+            ),
+            LogSpace::Reserve => tracing::warn!(
+                free,
+                needed,
+                "the log's disk is full: {dir} has {free} bytes free, and the next log file needs {needed} (of usually \
+                 {usual}, preAllocSize), with {left} left for a snapshot. Writes are refused until a snapshot and the purge \
+                 behind it, or you, make room; reads, deletes and new sessions go on"
+            ),
+            LogSpace::Floor => tracing::warn!(
+                free,
+                needed,
+                "the log's disk is full, and the reserve in {dir} nearly used: deletes and new sessions are refused, too; \
+                 {free} bytes are free and {needed} needed (preAllocSize)"
+            ),
+            LogSpace::Full => tracing::error!(
+                free,
+                needed,
+                "the log's disk is full to the last byte: what is under way waits for room in {dir}, of which {free} bytes \
+                 are free and {needed} needed (preAllocSize); reads go on"
+            ),
+        }
+    }
+
+    /// Bytes of the smallest segment that is made.
+    fn least_bytes(&self) -> u64 {
+        self.segment_bytes.min(SEGMENT_BYTES_FIRST)
     }
 
     /// The next spare: the small first one, then what lies there already, then new ones growing to the full size.
@@ -364,18 +426,38 @@ impl Spares {
         if let Some((path, bytes)) = raw {
             return self.reuse(path, bytes);
         }
-        let outcome = self.fill(&path, bytes, Open::Create);
-        if let Err(error) = &outcome {
-            // What was allocated so far is of use to others; a file that stays is found by the next start.
-            let _ = self.disk.unlink(&path);
-            if is_full(error) {
-                let raw = self.lock().raw.pop_front();
-                if let Some((path, bytes)) = raw {
-                    return self.reuse(path, bytes);
-                }
+        let outcome = self.fill_new(&path, bytes);
+        if outcome.as_ref().is_err_and(is_full) {
+            let raw = self.lock().raw.pop_front();
+            if let Some((path, bytes)) = raw {
+                return self.reuse(path, bytes);
+            }
+            if let Some(smaller) = self.smaller(bytes) {
+                return self.fill_new(&path, smaller).map_err(|error| (path, error));
             }
         }
         outcome.map_err(|error| (path, error))
+    }
+
+    fn fill_new(&self, path: &Path, bytes: u64) -> io::Result<Spare> {
+        let outcome = self.fill(path, bytes, Open::Create);
+        if outcome.is_err() {
+            // What was allocated so far is of use to others; a file that stays is found by the next start.
+            let _ = self.disk.unlink(path);
+        }
+        outcome
+    }
+
+    /// The size of a segment for a disk that cannot take one of `bytes`: one with as much room behind it as is to be left
+    /// free. `None`: it cannot take any.
+    fn smaller(&self, bytes: u64) -> Option<u64> {
+        let left = self.leave_free.get()?();
+        let free = self.disk.free_bytes(&self.dir).ok()?.saturating_sub(left);
+        let sizes = std::iter::successors(Some(bytes / 2), |bytes| Some(bytes / 2));
+        let step = SEGMENT_ZERO_BYTES_STEP as u64;
+        let mut sizes =
+            sizes.map(|bytes| bytes.next_multiple_of(step)).take_while(|bytes| *bytes >= self.least_bytes());
+        sizes.find(|bytes| *bytes <= free)
     }
 
     fn reuse(&self, path: PathBuf, bytes: u64) -> Result<Spare, (PathBuf, io::Error)> {

@@ -14,17 +14,18 @@
 use super::segments::{LogSpace, Spares};
 use super::turn::{Executed, LogAnswer, LogCommand, LogCommands, LogExecutor, LogWork};
 use super::writer::{LogFailure, LogSettings, LogWriter, open_dir};
+use crate::admin::LineRate;
 use crate::io::disk::Disk;
 use crate::limits::{
     LOG_HERE_AGAIN_MS, LOG_HERE_BYTES_MAX, LOG_HERE_MEMORY, LOG_HERE_MICROS_MAX, LOG_HERE_MICROS_USUAL,
     LOG_QUEUE_PROPOSALS_MAX, SIDE_MARK_IDLE_MS,
 };
-use ostler_replication::{Proposal, Zxid};
+use ostler_replication::{Moment, Proposal, Zxid};
 use std::collections::VecDeque;
 use std::io;
 use std::path::{Path, PathBuf};
 use std::sync::atomic::{AtomicU64, Ordering};
-use std::sync::{Arc, Condvar, Mutex, MutexGuard, PoisonError};
+use std::sync::{Arc, Condvar, Mutex, MutexGuard, OnceLock, PoisonError};
 use std::thread::JoinHandle;
 use std::time::{Duration, Instant};
 
@@ -126,7 +127,14 @@ impl LogThread {
         let warning = Duration::from_millis(settings.sync_warning_ms);
         let executor = LogExecutor::new(LogWriter::new(disk, settings.clone(), spares.clone(), last));
         let (here, waits) = Default::default();
-        let writing = Arc::new(Mutex::new(Writing { executor, tell: tell.clone(), warning, here, waits }));
+        let writing = Arc::new(Mutex::new(Writing {
+            executor,
+            tell: tell.clone(),
+            warning,
+            slow: LineRate::default(),
+            here,
+            waits,
+        }));
         let mut log = LogThread {
             shared: shared.clone(),
             writing: writing.clone(),
@@ -240,6 +248,12 @@ impl LogHandle {
         self.0.spares.retire(path, bytes)
     }
 
+    /// While the disk cannot take a log file of the usual size, smaller ones leave so many bytes free: what a snapshot
+    /// needs, without which nothing is ever purged. Once.
+    pub fn leave_free(&self, bytes: impl Fn() -> u64 + Send + Sync + 'static) {
+        self.0.spares.leave_free(Box::new(bytes));
+    }
+
     /// Space may have come back on the log's disk: ask again now.
     pub fn retry_space(&self) {
         self.0.spares.retry();
@@ -285,6 +299,7 @@ struct Writing {
     executor: LogExecutor,
     tell: Arc<dyn Fn(LogEvent) + Send + Sync>,
     warning: Duration,
+    slow: LineRate,
     /// What the core writes itself; kept from one time to the next.
     here: LogWork,
     waits: Waits,
@@ -396,6 +411,13 @@ impl Driver {
     }
 }
 
+/// On a clock of the process's own, for bounding lines.
+fn moment(at: Instant) -> Moment {
+    static BEGUN: OnceLock<Instant> = OnceLock::new();
+    let since = at.saturating_duration_since(*BEGUN.get_or_init(|| at));
+    Moment(u64::try_from(since.as_nanos()).unwrap_or(u64::MAX))
+}
+
 impl Writing {
     /// Whether the core may wait for these proposals itself.
     fn may_write_here(&self, proposals: &VecDeque<Proposal>) -> bool {
@@ -444,10 +466,17 @@ impl Writing {
         counters.sync_nanos.fetch_add(nanos, Ordering::Relaxed);
         counters.sync_nanos_most.fetch_max(nanos, Ordering::Relaxed);
         if took >= self.warning {
-            tracing::warn!(
-                "syncing the log took {} ms; writes waited as long. The disk is slow, or shared with something that is not",
-                took.as_millis()
-            );
+            if self.slow.may_say(moment(ended)) {
+                tracing::warn!(
+                    "fsync-ing the write ahead log took {}ms, and writes waited as long (fsync.warningthresholdms={}). The \
+                     disk is slow, or shared with something that is not",
+                    took.as_millis(),
+                    self.warning.as_millis()
+                );
+            }
+        }
+        if let Some(count) = self.slow.take_unsaid(moment(ended)) {
+            tracing::warn!(count, "more syncs of the log were slow; lines about them are left out");
         }
         ended
     }

@@ -373,6 +373,11 @@ impl LogWriter {
             let first = self.batch.get(12..).and_then(entry_zxid).expect("a batch has a record");
             let path = self.settings.dir.join(log_name(first));
             name_segment(&*self.disk, &self.settings.dir, &segment.path, &path)?;
+            tracing::info!(
+                bytes = segment.bytes,
+                "log rolled: txns from {first} on go to {}",
+                path.display()
+            );
             segment.path = path;
             segment.named = Some(first);
             self.written.segments += 1;

@@ -10,7 +10,8 @@ use super::{StartError, threads};
 use crate::admin::process::{self, ProcessFacts};
 use crate::admin::words::{self, FourLetter, TRACE_MASK};
 use crate::admin::{
-    ConnectionFacts, DirectoryFacts, EnsembleFacts, Mode, QuotaFacts, Registry, ServerFacts, WatchFacts,
+    ConnectionFacts, DirectoryFacts, EnsembleFacts, Mode, QuotaFacts, Registry, ServerFacts, StateFacts,
+    WatchFacts,
 };
 use crate::config::Config;
 use crate::core::Core;
@@ -87,7 +88,7 @@ impl Desk {
         // Off: whoever read the configuration was told that nothing is ever removed.
         let every = office.config.purge_every_ms.map(Duration::from_millis);
         let purger = Purger {
-            disk: office.disk,
+            disk: office.disk.clone(),
             paths: office.paths.clone(),
             keep: office.config.purge_keep as usize,
             every,
@@ -107,6 +108,8 @@ impl Desk {
             registry: office.registry,
             clock: office.clock,
             shared: office.shared,
+            disk: office.disk,
+            quota_refusals_before: BTreeMap::new(),
         };
         threads.push(threads::spawn("ostler-desk", None, move || clerk.run(&inbox))?);
         Ok(DeskClerk { orders: self.orders.clone(), threads })
@@ -169,7 +172,9 @@ impl Purger {
         match removed {
             Ok(removed) if removed.is_empty() => {}
             Ok(removed) => {
-                tracing::info!(files = removed.len(), "purged old snapshots and logs");
+                let names: Vec<_> = removed.iter().filter_map(|path| path.file_name()).collect();
+                tracing::info!(files = removed.len(), full, "purged old snapshots and logs");
+                tracing::debug!(?names, "these were purged");
                 self.log.retry_space();
             }
             Err(error) => tracing::warn!(%error, "the purge did not finish"),
@@ -189,6 +194,9 @@ struct Clerk {
     registry: Arc<Registry>,
     clock: SystemClock,
     shared: Arc<worker::Shared>,
+    disk: Arc<dyn Disk>,
+    /// As they stood at the last `srst`.
+    quota_refusals_before: BTreeMap<String, u64>,
 }
 
 impl Clerk {
@@ -203,13 +211,19 @@ impl Clerk {
 
     fn answer(&mut self, word: FourLetter, argument: i64) -> String {
         let totals = self.registry.totals();
+        // Answered without the core, which may be what stands still.
+        match word {
+            FourLetter::Ruok => return words::ruok(&self.state()),
+            FourLetter::Redy => return words::redy(&self.state()),
+            _ => {}
+        }
         let is_serving = self.config.ensemble.is_none() || self.ask_core(Core::role) != Some(Role::Looking);
         if !is_serving && let Some(answer) = word.when_not_serving() {
             return answer.to_owned();
         }
         match word {
-            FourLetter::Ruok => words::ruok(),
-            FourLetter::Isro => words::isro(false),
+            FourLetter::Ruok | FourLetter::Redy => unreachable!("answered above"),
+            FourLetter::Isro => words::isro(self.state().refuses_writes),
             FourLetter::Gtmk => words::trace_mask(self.trace_mask),
             FourLetter::Stmk => {
                 self.trace_mask = argument;
@@ -217,6 +231,8 @@ impl Clerk {
             }
             FourLetter::Srst => {
                 self.registry.reset();
+                let refusals = self.ask_core(Core::quota_refusals).unwrap_or_default();
+                self.quota_refusals_before = refusals.into_iter().collect();
                 words::srst()
             }
             FourLetter::Crst => {
@@ -267,14 +283,37 @@ impl Clerk {
         inbox.recv_timeout(ANSWER_WITHIN).ok()
     }
 
+    /// What the server can do at the moment.
+    fn state(&self) -> StateFacts {
+        let mut state = self.figures.state(self.clock.now().mono);
+        // Asked only of a core that answers.
+        let answers = state.silent_ms <= limits::READY_SILENT_MS_MAX;
+        state.is_looking = self.config.ensemble.is_some()
+            && answers
+            && self.ask_core(Core::role).is_some_and(|role| !self.shared.serves(role));
+        state.tree_bytes_max = self.config.tree_bytes_max as u64;
+        state.disk_free_bytes = self.disk.free_bytes(&self.paths.logs).unwrap_or(0);
+        state
+    }
+
+    /// Since the last `srst`.
+    fn quota_refusals(&self, counts: Vec<(String, u64)>) -> Vec<(String, u64)> {
+        let before = |namespace: &str| self.quota_refusals_before.get(namespace).copied().unwrap_or(0);
+        let since = counts.into_iter().map(|(namespace, count)| {
+            let count = count - before(&namespace);
+            (namespace, count)
+        });
+        since.filter(|(_, count)| *count > 0).collect()
+    }
+
     fn server(&self) -> ServerFacts {
         // From the core itself: whoever heard of a write and asks then is to find it counted.
         let asked = self.ask_core(|core| {
             let ensemble = EnsembleFacts::of(&core.status(), core.pending_syncs() as u64, core.role_age_ms());
-            (core.figures(), core.quotas(), core.role(), ensemble)
+            ((core.figures(), core.role(), ensemble), (core.quotas(), core.quota_refusals()))
         });
-        let (figures, quotas, role, ensemble) =
-            asked.unwrap_or_else(|| (self.figures.load(), Vec::new(), Role::Standalone, None));
+        let ((figures, role, ensemble), (quotas, refusals)) =
+            asked.unwrap_or_else(|| ((self.figures.load(), Role::Standalone, None), Default::default()));
         let counts =
             self.ask_workers(|worker| (worker.open_connections(), watch_count(worker), worker.outstanding));
         ServerFacts {
@@ -293,6 +332,8 @@ impl Clerk {
             drop_probability: self.drop_probability(),
             ensemble,
             quotas: by_namespace(quotas),
+            quota_refusals: self.quota_refusals(refusals),
+            state: self.state(),
         }
     }
 

@@ -201,6 +201,8 @@ impl<S: Seams> Driver<S> {
         let figures = self.core.figures();
         self.tally.turned(figures);
         self.figures.store(figures);
+        self.figures.turned(now.mono, self.tally.oldest());
+        self.tally.say_expired(&self.core.take_expired(), now.mono);
         // What a snapshot pins is freed behind it.
         let is_busy = || figures.snapshot_running || self.core.has_work() || !self.core.is_quiet();
         if self.heap_trim.is_due(is_busy, now.mono) {
@@ -318,9 +320,6 @@ impl<S: Seams> Driver<S> {
                 membership.answered(answer, now.wall)
             }
             DriverMessage::Space(space) => {
-                if space == LogSpace::Ok && self.space.is_low() {
-                    tracing::info!("the log's disk has room again: writes are served");
-                }
                 self.space.told(space);
                 CoreInput::Space(match space {
                     LogSpace::Ok => Space::Ok,
@@ -421,9 +420,6 @@ impl<S: Seams> Driver<S> {
     /// again while it lasts.
     fn watch_space(&mut self, now: Now) {
         if self.space.is_due(now) {
-            tracing::warn!(
-                "the log's disk is full: writes are refused until a purge or an operator makes room"
-            );
             // Fails only while the server stops.
             let _ = self.purge.send(());
             self.core.step(CoreInput::SnapshotWanted, now);
@@ -431,6 +427,7 @@ impl<S: Seams> Driver<S> {
     }
 
     fn begin_snapshot(&mut self, view: View) {
+        tracing::info!("Snapshotting: a snapshot of everything up to zxid {} begins", view.zxid());
         self.tally.snapshot_begins(self.clock.now().mono);
         let (figures, stop) = (self.figures.clone(), self.stop.clone());
         let job = Job {

@@ -110,6 +110,18 @@ fn check(scenario: impl Fn(&dyn Fn(Config) -> Server)) {
 }
 
 #[test]
+fn an_address_that_cannot_be_bound_is_told_with_its_way_out() {
+    let check = |kind: std::io::ErrorKind, expected: &str| {
+        let address = ([10, 0, 0, 1], 81).into();
+        let error = StartError::Listen { address, source: kind.into() }.to_string();
+        assert!(error.contains("10.0.0.1:81") && error.contains(expected), "{error}");
+    };
+    check(std::io::ErrorKind::AddrInUse, "'sport = :81'");
+    check(std::io::ErrorKind::PermissionDenied, "CAP_NET_BIND_SERVICE");
+    check(std::io::ErrorKind::AddrNotAvailable, "no address 10.0.0.1: correct clientPortAddress");
+}
+
+#[test]
 fn data_and_session_are_there_after_a_restart() {
     check(|start| {
         let dir = tempfile::tempdir().unwrap();

@@ -20,6 +20,15 @@ pub struct Acceptor<S> {
     open: u32,
 }
 
+/// The limit that keeps a connection out.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub enum Refusal {
+    /// `maxClientCnxns`.
+    Address,
+    /// `maxCnxns`.
+    All,
+}
+
 /// 0 means no limit.
 #[derive(Clone, Copy, PartialEq, Eq, Default, Debug)]
 pub struct AcceptLimits {
@@ -36,20 +45,28 @@ impl<S> Acceptor<S> {
         Acceptor { limits, workers, departures, per_worker, per_address: HashMap::new(), open: 0 }
     }
 
-    /// Counts a connection from there in and says which worker is to have it: the one with the fewest. `None`: over a
-    /// limit, close the socket.
-    pub fn place(&mut self, peer: SocketAddr) -> Option<usize> {
+    pub fn limits(&self) -> AcceptLimits {
+        self.limits
+    }
+
+    /// Counts a connection from there in and says which worker is to have it: the one with the fewest. An error: close
+    /// the socket.
+    pub fn place(&mut self, peer: SocketAddr) -> Result<usize, Refusal> {
         self.read_departures();
         let AcceptLimits { per_address, in_all } = self.limits;
         let from_there = self.per_address.get(&peer.ip()).copied().unwrap_or(0);
-        if per_address > 0 && from_there >= per_address || in_all > 0 && self.open >= in_all {
-            return None;
+        if per_address > 0 && from_there >= per_address {
+            return Err(Refusal::Address);
         }
-        let worker = (0..self.workers.len()).min_by_key(|&worker| self.per_worker[worker])?;
+        if in_all > 0 && self.open >= in_all {
+            return Err(Refusal::All);
+        }
+        let fewest = (0..self.workers.len()).min_by_key(|&worker| self.per_worker[worker]);
+        let worker = fewest.expect("a server has a worker");
         self.per_worker[worker] += 1;
         self.open += 1;
         *self.per_address.entry(peer.ip()).or_default() += 1;
-        Some(worker)
+        Ok(worker)
     }
 
     /// To a worker other than the one that accepts.
@@ -86,7 +103,7 @@ mod tests {
     }
 
     /// Connects from these hosts; after each, `leaves` says which (worker, host) departs.
-    fn check(limits: AcceptLimits, hosts: &[u8], leaves: &[Option<(u16, u8)>], placed: &[Option<usize>]) {
+    fn check(limits: AcceptLimits, hosts: &[u8], leaves: &[Option<(u16, u8)>], placed: &[Placed]) {
         let workers: Vec<_> = (0..2).map(|_| Mailbox::<()>::new(Box::new(NoWake))).collect();
         let departures = Departures::default();
         let mut acceptor = Acceptor::new(limits, workers, departures.clone());
@@ -100,15 +117,16 @@ mod tests {
         assert_eq!(results, placed);
     }
 
-    const A: Option<usize> = Some(0);
-    const B: Option<usize> = Some(1);
+    type Placed = Result<usize, Refusal>;
+    const A: Placed = Ok(0);
+    const B: Placed = Ok(1);
 
     #[test]
     fn limits_hold_and_departures_make_room() {
         let two_each = AcceptLimits { per_address: 2, in_all: 0 };
-        check(two_each, &[1, 1, 1, 2], &[], &[A, B, None, A]);
-        check(two_each, &[1, 1, 1, 1], &[None, None, Some((0, 1)), None], &[A, B, None, A]);
-        check(AcceptLimits { per_address: 0, in_all: 3 }, &[1, 2, 3, 4], &[], &[A, B, A, None]);
+        check(two_each, &[1, 1, 1, 2], &[], &[A, B, Err(Refusal::Address), A]);
+        check(two_each, &[1, 1, 1, 1], &[None, None, Some((0, 1)), None], &[A, B, Err(Refusal::Address), A]);
+        check(AcceptLimits { per_address: 0, in_all: 3 }, &[1, 2, 3, 4], &[], &[A, B, A, Err(Refusal::All)]);
     }
 
     #[test]

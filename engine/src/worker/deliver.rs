@@ -224,6 +224,9 @@ impl<P: Poll> State<P> {
             _ => {}
         }
         self.read_again(slot);
+        if latency_ms >= self.shared.slow_request_ms {
+            self.say_slow(slot, &request, outcome.zxid, latency_ms);
+        }
         self.tally.replied(bytes as u64);
         self.counters.record(Summary::Latency, latency_ms as u64 * 1_000_000);
         self.counters.record(Summary::UpdateLatency, latency_ms as u64 * 1_000_000);
@@ -237,6 +240,7 @@ impl<P: Poll> State<P> {
         connection.timeout_ms = timeout_ms.max(0) as u32;
         connection.heard = self.now.mono;
         connection.figures.sent += 1;
+        self.lines.established(session, timeout_ms, connection.peer(), self.now.mono);
         self.counters.add(Counter::PacketsSent, 1);
         self.list_to_serve(slot);
         self.read_again(slot);

@@ -50,6 +50,7 @@ impl<P: Poll> State<P> {
             self.sweep_at = now.plus_millis(SWEEP_MS);
             self.accept_ready = self.acceptor.is_some();
             self.sweep();
+            self.lines.tell_unsaid(now);
         }
     }
 

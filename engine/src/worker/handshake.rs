@@ -44,10 +44,19 @@ impl<P: Poll> State<P> {
             self.drop_now(slot);
             return false;
         };
-        if self.draining || !self.admit_session(&ask) || ask.last_zxid_seen.to_wire() > view.zxid().to_wire()
-        {
-            if ask.last_zxid_seen.to_wire() > view.zxid().to_wire() {
-                tracing::info!(seen = %ask.last_zxid_seen, ours = %view.zxid(), "a client has seen a newer zxid: refused");
+        let peer = self.connections.get(slot).map(|connection| connection.peer());
+        let has_seen_more = ask.last_zxid_seen.to_wire() > view.zxid().to_wire();
+        let is_admitted = !self.draining && self.admit_session(&ask);
+        if !is_admitted || has_seen_more {
+            let now = self.now.mono;
+            match (self.draining, has_seen_more) {
+                (true, _) => {}
+                (_, true) => self.lines.has_seen_more(peer, ask.last_zxid_seen, view.zxid(), now),
+                _ => self.lines.turned_away(
+                    peer,
+                    "too many ask for one at a time (connection_throttle_tokens)",
+                    now,
+                ),
             }
             self.drop_now(slot);
             return false;

@@ -9,6 +9,7 @@ mod catch_up;
 mod connection;
 mod deliver;
 mod duties;
+mod events;
 mod flush;
 mod gather;
 mod handshake;

@@ -209,7 +209,9 @@ impl<P: Poll> State<P> {
                     self.admit_large(slot, wanted);
                     return at;
                 }
-                Front::Unreadable { .. } => {
+                Front::Unreadable { length } => {
+                    let (peer, session) = (connection.peer(), connection.session);
+                    self.lines.too_large(peer, session, length, length_max, self.now.mono);
                     // As Apache: no reply, the session is not touched by it.
                     self.drop_now(slot);
                     return at;
@@ -231,6 +233,7 @@ impl<P: Poll> State<P> {
                 true
             }
             None => {
+                self.lines.too_many_large(connection.peer(), bytes, self.now.mono);
                 self.counters.add(Counter::LargeRequestsRejected, 1);
                 self.drop_now(slot);
                 false

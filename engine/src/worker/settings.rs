@@ -21,6 +21,8 @@ pub struct Shared {
     pub leader_serves: bool,
     pub desk: Arc<dyn Desk>,
     pub sessionless_ms: u64,
+    /// A request that takes longer is told in the log.
+    pub slow_request_ms: u32,
     /// This worker's share of `globalOutstandingLimit`.
     pub outstanding_max: usize,
     pub request_throttle: RequestThrottle,
@@ -54,6 +56,7 @@ impl Shared {
             leader_serves: config.ensemble.as_ref().is_none_or(|ensemble| ensemble.settings.leader_serves),
             desk,
             sessionless_ms: config.sessionless_ms_max.max(1),
+            slow_request_ms: config.slow_request_ms,
             outstanding_max: share(config.outstanding_requests_max).max(1),
             request_throttle: config.request_throttle,
             requests_max: share(config.request_throttle.requests_max),

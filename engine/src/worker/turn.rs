@@ -6,6 +6,7 @@
 
 use super::accept::{Acceptor, LISTENER};
 use super::connection::{Connection, Connections, Phase, Pool};
+use super::events::Lines;
 use super::inspect::Inspection;
 use super::mail::{Departure, Departures, Mail, Mailbox, Question};
 use super::settings::Shared;
@@ -127,6 +128,7 @@ pub(super) struct State<P: Poll> {
     pub strangers: u64,
     pub strangers_logged: Option<Moment>,
     pub accept_failure_logged: Option<Moment>,
+    pub(super) lines: Lines,
     pub questions: Vec<Question>,
     /// As far as it has been taken over: all connections are of it.
     pub role: Role,
@@ -243,6 +245,7 @@ impl<P: Poll> Worker<P> {
             strangers: 0,
             strangers_logged: None,
             accept_failure_logged: None,
+            lines: Lines::default(),
             questions: Vec::new(),
             draining: false,
             caller: u32::MAX,
@@ -408,9 +411,12 @@ impl<P: Poll> State<P> {
             }
             match self.poll.accept(LISTENER) {
                 Ok((socket, peer)) => match acceptor.place(peer) {
-                    Some(worker) if worker == usize::from(self.index) => mine.push((socket, peer)),
-                    Some(worker) => acceptor.hand_over(worker, socket, peer),
-                    None => self.counters.add(Counter::ConnectionsRejected, 1),
+                    Ok(worker) if worker == usize::from(self.index) => mine.push((socket, peer)),
+                    Ok(worker) => acceptor.hand_over(worker, socket, peer),
+                    Err(refusal) => {
+                        self.counters.add(Counter::ConnectionsRejected, 1);
+                        self.lines.refused(refusal, acceptor.limits(), peer, self.now.mono);
+                    }
                 },
                 Err(error) => {
                     self.accept_ready = false;
@@ -531,6 +537,9 @@ impl<P: Poll> State<P> {
             let latency = self.clock.now().mono.since(self.now.mono);
             self.counters.record_many(Summary::Latency, latency, tally.reads);
             self.counters.record_many(Summary::ReadLatency, latency, tally.reads);
+            if latency >= u64::from(self.shared.slow_request_ms) * 1_000_000 {
+                self.say_slow_reads(tally.reads, latency / 1_000_000);
+            }
         }
     }
 
@@ -595,6 +604,9 @@ impl<P: Poll> State<P> {
 
     /// Undoes what the connection meant to others: watches, requests in flight, its session's place.
     fn part(&mut self, slot: u32) {
+        if self.connections.get(slot).is_some_and(|connection| connection.session != SessionId::NONE) {
+            self.say_closed(slot);
+        }
         let from = self.connections.get(slot).map(|connection| self.reference(slot, connection.generation));
         let Some((from, connection)) = from.zip(self.connections.get_mut(slot)) else { return };
         self.outstanding -= connection.in_flight.len();

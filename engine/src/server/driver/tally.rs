@@ -1,7 +1,7 @@
 //! What the core's share of the server's counters is computed from.
 
-use crate::admin::{Counter, Counters, Summary};
-use crate::core::Figures;
+use crate::admin::{Counter, Counters, LineRate, Summary};
+use crate::core::{Expired, Figures};
 use crate::world::Room;
 use crossbeam::utils::CachePadded;
 use ostler_replication::{Moment, Number, Proposal, Role, Zxid};
@@ -18,6 +18,7 @@ pub(super) struct Tally {
     sessions_expired: u64,
     digest_mismatches: u64,
     room: Room,
+    expiries: LineRate,
 }
 
 enum Underway {
@@ -40,6 +41,7 @@ impl Tally {
             sessions_expired: 0,
             digest_mismatches: 0,
             room: Room::default(),
+            expiries: LineRate::default(),
         }
     }
 
@@ -56,6 +58,28 @@ impl Tally {
         match self.underway.back()? {
             Underway::Proposal { since, .. } => Some(*since),
             Underway::Turn => None,
+        }
+    }
+
+    /// When the oldest one was.
+    pub(super) fn oldest(&self) -> Option<Moment> {
+        self.underway.iter().find_map(|underway| match underway {
+            Underway::Proposal { since, .. } => Some(*since),
+            Underway::Turn => None,
+        })
+    }
+
+    /// Whose clients were silent for too long.
+    pub(super) fn say_expired(&mut self, expired: &[Expired], now: Moment) {
+        for Expired { session, timeout_ms, ephemerals } in expired {
+            if self.expiries.may_say(now) {
+                tracing::info!(
+                    "Expiring session {session}, timeout of {timeout_ms}ms exceeded; it owns {ephemerals} ephemerals"
+                );
+            }
+        }
+        if let Some(count) = self.expiries.take_unsaid(now) {
+            tracing::info!(count, "more sessions expired; lines about them are left out");
         }
     }
 
@@ -92,7 +116,10 @@ impl Tally {
 
     pub(super) fn snapshot_ended(&mut self, is_written: bool, now: Moment) {
         match self.snapshot_begun.take().map(|since| now.since(since)) {
-            Some(took) if is_written => self.counters.record(Summary::SnapshotTime, took),
+            Some(took) if is_written => {
+                tracing::info!("Snapshot taken in {} ms", took / 1_000_000);
+                self.counters.record(Summary::SnapshotTime, took);
+            }
             _ => self.counters.add(Counter::SnapshotErrors, 1),
         }
     }
