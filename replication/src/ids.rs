@@ -101,7 +101,7 @@ pub struct Number(pub u64);
 pub struct SessionBits(pub i64);
 
 /// `acceptedEpoch` and `currentEpoch` as they are to stand on disk.
-#[derive(Clone, Copy, PartialEq, Eq, Default, Debug)]
+#[derive(Clone, Copy, PartialEq, Eq, Hash, Default, Debug)]
 pub struct Epochs {
     pub accepted: Epoch,
     pub current: Epoch,

@@ -7,6 +7,7 @@
 mod election;
 mod ids;
 mod members;
+mod mutants;
 mod quorums;
 mod solo;
 mod zab;
@@ -14,6 +15,8 @@ mod zab;
 pub mod packet;
 
 pub use election::{Election, ElectionSettings, Vote};
+#[cfg(zab_mutants)]
+pub use mutants::{Mutant, plant};
 pub use ids::{Epoch, Epochs, Moment, Number, ServerId, SessionBits, Ticket, Zxid};
 pub use members::{Address, BadMembers, Member, Members};
 pub use packet::Packet;
@@ -25,7 +28,7 @@ use std::collections::VecDeque;
 use std::sync::Arc;
 
 /// One sealed batch on its way to durability: the unit that is logged, replicated and committed.
-#[derive(Clone, PartialEq, Eq, Debug)]
+#[derive(Clone, PartialEq, Eq, Hash, Debug)]
 pub struct Proposal {
     /// Zxid of the first record.
     pub first: Zxid,
@@ -51,7 +54,7 @@ impl Proposal {
 
 /// What the server is in its ensemble, as far as clients may know: it follows or observes only when it is in sync, and
 /// leads only when its epoch is established.
-#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+#[derive(Clone, Copy, PartialEq, Eq, Hash, Debug)]
 pub enum Role {
     Standalone,
     Looking,
@@ -69,14 +72,14 @@ pub struct Link {
 }
 
 /// Which of a server's two ports for other servers.
-#[derive(Clone, Copy, PartialEq, Eq, Hash, Debug)]
+#[derive(Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash, Debug)]
 pub enum Port {
     Election,
     Quorum,
 }
 
 /// What a learner wants of its leader; opaque here.
-#[derive(Clone, PartialEq, Eq, Debug)]
+#[derive(Clone, PartialEq, Eq, Hash, Debug)]
 pub enum Ask {
     /// A write, a sync, or the opening or closing of a session.
     Request {
@@ -94,7 +97,7 @@ pub enum Ask {
 }
 
 /// What a leader answers other than by a txn. Stands in the same order as the commits around it.
-#[derive(Clone, PartialEq, Eq, Debug)]
+#[derive(Clone, PartialEq, Eq, Hash, Debug)]
 pub enum Answer {
     /// To the oldest sync that the learner has under way.
     Synced,

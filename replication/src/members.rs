@@ -7,6 +7,7 @@ mod properties;
 use crate::ServerId;
 use std::collections::BTreeMap;
 use std::fmt;
+use std::hash::{Hash, Hasher};
 
 /// Far above any ensemble's, and small enough for one notification.
 const TEXT_BYTES_MAX: usize = 256 << 10;
@@ -57,6 +58,13 @@ pub struct Members {
     version: i64,
     voters: Vec<ServerId>,
     text: String,
+}
+
+impl Hash for Members {
+    /// The text says all that there is.
+    fn hash<H: Hasher>(&self, state: &mut H) {
+        self.text.hash(state);
+    }
 }
 
 /// Why a text is no configuration.

@@ -8,7 +8,7 @@ use std::collections::BTreeMap;
 use std::sync::Arc;
 
 /// The configurations that count now.
-#[derive(Clone, Debug)]
+#[derive(Clone, Hash, Debug)]
 pub struct Quorums {
     committed: Arc<Members>,
     /// Last seen, while it is newer than the committed one: both must agree then.

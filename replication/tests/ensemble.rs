@@ -58,7 +58,7 @@ fn the_leader_dies_and_the_others_go_on() {
     let first = net.leader().unwrap();
     net.propose(first, &[1, 2]);
     net.quiesce();
-    net.crash(first, 0);
+    net.crash(first, 0, false);
     net.until_all_serve();
     let second = net.leader().unwrap();
     assert_ne!(first, second);
@@ -114,7 +114,7 @@ fn an_uncommitted_tail_that_a_winner_holds_is_committed_with_its_epoch() {
         net.perform(event);
     }
     assert_eq!(net.history.len(), 1);
-    net.crash(first, 0);
+    net.crash(first, 0, false);
     net.until_all_serve();
     assert_eq!(net.history.len(), 2);
     net.start(first);
@@ -154,7 +154,7 @@ fn a_server_behind_the_cache_is_sent_history_from_disk() {
     let late = (1..=3).find(|&id| id != leader).unwrap();
     net.propose(leader, &[0]);
     net.quiesce();
-    net.crash(late, 0);
+    net.crash(late, 0, false);
     for what in 1..20 {
         net.propose(leader, &[what]);
         net.quiesce();
@@ -176,7 +176,7 @@ fn a_follower_that_logged_an_uncommitted_record_comes_back_and_it_counts() {
         [a, b] => (a, b),
         _ => unreachable!(),
     };
-    net.crash(down, 0);
+    net.crash(down, 0, false);
     net.quiesce();
     assert_eq!(net.leader(), Some(leader));
     net.propose(leader, &[1]);
@@ -200,7 +200,7 @@ fn a_leader_without_quorum_steps_down_and_comes_back() {
     let mut net = started(3, 0);
     let leader = net.leader().unwrap();
     for other in (1..=3).filter(|&id| id != leader) {
-        net.crash(other, 0);
+        net.crash(other, 0, false);
     }
     net.until("it looks", |net| net.hosts[&leader].core.role == Some(Role::Looking));
     for other in (1..=3).filter(|&id| id != leader) {
@@ -256,7 +256,7 @@ fn requests_answers_and_touches_pass_between_learner_and_leader() {
 fn a_learner_that_is_gone_is_told_to_the_core() {
     let mut net = started(3, 1);
     let leader = net.leader().unwrap();
-    net.crash(4, 0);
+    net.crash(4, 0, false);
     net.quiesce();
     assert!(matches!(net.host(leader).core.lost[..], [Link { peer: ServerId(4), .. }]));
 }
@@ -304,112 +304,11 @@ fn the_same_run_twice_is_the_same() {
         let leader = net.leader().unwrap();
         net.propose(leader, &[1, 2]);
         net.quiesce();
-        net.crash(leader, 1);
+        net.crash(leader, 1, false);
         net.until_all_serve();
         net.trace
     };
     assert_eq!(run(), run());
-}
-
-/// Steele, Lea and Flood's splitmix64.
-struct Random(u64);
-
-impl Random {
-    fn below(&mut self, bound: u64) -> u64 {
-        self.0 = self.0.wrapping_add(0x9e37_79b9_7f4a_7c15);
-        let mut z = self.0;
-        z = (z ^ z >> 30).wrapping_mul(0xbf58_476d_1ce4_e5b9);
-        z = (z ^ z >> 27).wrapping_mul(0x94d0_49bb_1331_11eb);
-        (z ^ z >> 31) % bound
-    }
-}
-
-/// One walk: whatever may happen next, in any order, with crashes, cuts and broken connections; then healing.
-fn walk(seed: u64) {
-    let mut random = Random(seed);
-    let (voters, observers) = [(3, 0), (3, 1), (5, 0), (5, 1), (2, 0)][random.below(5) as usize];
-    let mut net = Net::new(voters, observers);
-    let servers = voters + observers;
-    for id in 1..=servers {
-        net.host(id).settings.cache.txns = [1, 3, 500][random.below(3) as usize];
-        net.start(id);
-    }
-    let (steps, faults) = (2000 + random.below(2000), 1 + random.below(40));
-    let mut what = 0;
-    for _ in 0..steps {
-        let id = 1 + random.below(servers);
-        match random.below(1000) {
-            n if n < faults => match random.below(6) {
-                0 | 1 => {
-                    let done = random.below(4) as usize;
-                    net.crash(id, done);
-                }
-                2 => {
-                    let other = 1 + random.below(servers);
-                    net.break_links(id, other);
-                }
-                3 => {
-                    let other = 1 + random.below(servers);
-                    net.cut.insert((id, other));
-                }
-                4 => net.cut.clear(),
-                _ => net.host(id).is_log_held = true,
-            },
-            n if n < 2 * faults => {
-                if net.hosts[&id].ensemble.is_none() {
-                    net.start(id);
-                }
-                net.host(id).is_log_held = false;
-            }
-            n if n < 2 * faults + 100 => {
-                if net.hosts[&id].core.role == Some(Role::Leading) {
-                    let batch: Vec<u64> = (0..1 + random.below(3))
-                        .map(|_| {
-                            what += 1;
-                            what
-                        })
-                        .collect();
-                    net.propose(id, &batch);
-                }
-            }
-            n if n < 2 * faults + 110 => {
-                if net.hosts[&id].core.role == Some(Role::Leading) {
-                    net.step(id, Input::Barrier(Ticket(seed)));
-                }
-            }
-            _ => {
-                let events = net.events();
-                if events.is_empty() || random.below(60) == 0 {
-                    net.next_timers();
-                } else {
-                    let (_, event) = events[random.below(events.len() as u64) as usize];
-                    net.perform(event);
-                }
-            }
-        }
-    }
-    net.cut.clear();
-    for id in 1..=servers {
-        net.host(id).is_log_held = false;
-        if net.hosts[&id].ensemble.is_none() {
-            net.start(id);
-        }
-    }
-    net.run_ms(5000);
-    if let Some(leader) = net.leader() {
-        let epoch = net.hosts[&leader].disk.epochs.1;
-        if net.hosts.values().any(|host| epoch < host.disk.epochs.0) {
-            // A server that has promised a later epoch has to wait until this one ends.
-            net.crash(leader, 0);
-            net.start(leader);
-        }
-    }
-    net.until_all_serve();
-    let leader = net.leader().unwrap();
-    net.propose(leader, &[u64::MAX]);
-    net.run_ms(2000);
-    net.until_all_serve();
-    net.check_all_equal();
 }
 
 #[test]
@@ -418,6 +317,6 @@ fn random_walks_lose_nothing() {
     let count: u64 = std::env::var("WALKS").ok().and_then(|count| count.parse().ok()).unwrap_or(100);
     for seed in first..first + count {
         println!("seed={seed}");
-        walk(seed);
+        net::walk::walk(seed);
     }
 }

@@ -21,6 +21,7 @@ const REDIAL_MS_MAX: u64 = 3200;
 const SETTLED_MS: u64 = 500;
 
 /// A connection in use.
+#[derive(Clone, Hash)]
 struct Line {
     link: Link,
     since: Moment,
@@ -28,7 +29,7 @@ struct Line {
     drained_bytes: u64,
 }
 
-#[derive(Default)]
+#[derive(Clone, Default, Hash)]
 struct Peer {
     line: Option<Line>,
     is_dialled: bool,
@@ -60,6 +61,7 @@ impl Peer {
     }
 }
 
+#[derive(Clone, Hash)]
 pub(super) struct Connections {
     me: ServerId,
     handshake: Arc<[u8]>,

@@ -26,6 +26,7 @@
 mod connections;
 
 use crate::members::Members;
+use crate::mutants::{Mutant, planted};
 use crate::packet::{Notification, PeerState, handshake, notification};
 use crate::quorums::Quorums;
 use crate::{Epoch, Link, Moment, Outputs, ServerId, Zxid};
@@ -44,7 +45,7 @@ const UNTRUSTED: i64 = -1;
 const NOTHING: i64 = i64::MIN;
 
 /// What a server votes for, or has decided on.
-#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+#[derive(Clone, Copy, PartialEq, Eq, Hash, Debug)]
 pub struct Vote {
     pub leader: i64,
     pub zxid: i64,
@@ -64,7 +65,7 @@ impl Vote {
 }
 
 /// A vote as its voter sent it.
-#[derive(Clone, Copy, Debug)]
+#[derive(Clone, Copy, Hash, Debug)]
 struct Cast {
     vote: Vote,
     version: i32,
@@ -87,7 +88,7 @@ impl Cast {
 }
 
 /// What the operator may set.
-#[derive(Clone, Debug)]
+#[derive(Clone, Hash, Debug)]
 pub struct ElectionSettings {
     /// Before votes are sent again for the first time; doubles each time.
     pub interval_ms_min: u64,
@@ -102,6 +103,7 @@ impl Default for ElectionSettings {
     }
 }
 
+#[derive(Clone, Hash)]
 pub struct Election {
     me: ServerId,
     quorums: Quorums,
@@ -464,7 +466,8 @@ impl Election {
     }
 
     fn beats(&self, vote: &Vote, other: &Vote) -> bool {
-        let rank = |vote: &Vote| (vote.epoch, vote.zxid, vote.leader);
+        let epoch = |vote: &Vote| if planted(Mutant::VotesByZxidAlone) { 0 } else { vote.epoch };
+        let rank = |vote: &Vote| (epoch(vote), vote.zxid, vote.leader);
         vote.server().is_some_and(|id| self.quorums.weight(id) > 0) && rank(vote) > rank(other)
     }
 

@@ -30,7 +30,7 @@ pub enum Packet {
 }
 
 /// What a server is, as election notifications tell.
-#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+#[derive(Clone, Copy, PartialEq, Eq, Hash, Debug)]
 pub enum PeerState {
     Looking = 0,
     Following = 1,
@@ -39,7 +39,7 @@ pub enum PeerState {
 }
 
 /// A vote on its way (FastLeaderElection's message).
-#[derive(Clone, PartialEq, Eq, Debug)]
+#[derive(Clone, PartialEq, Eq, Hash, Debug)]
 pub struct Notification {
     pub state: PeerState,
     /// The proposed leader. Signed, for an observer proposes the least number there is.
@@ -57,7 +57,7 @@ pub struct Notification {
 }
 
 /// LearnerInfo, as FOLLOWERINFO and OBSERVERINFO carry it. Older learners leave the end off.
-#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+#[derive(Clone, Copy, PartialEq, Eq, Hash, Debug)]
 pub struct LearnerInfo {
     /// `None`: the learner has none, and the leader gives it one.
     pub id: Option<ServerId>,
@@ -66,7 +66,7 @@ pub struct LearnerInfo {
 }
 
 /// The packets of the quorum port by their names in the protocol.
-#[derive(Clone, PartialEq, Eq, Debug)]
+#[derive(Clone, PartialEq, Eq, Hash, Debug)]
 pub enum QuorumPacket {
     /// REQUEST, and REVALIDATE from a learner.
     Ask(Ask),

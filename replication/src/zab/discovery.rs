@@ -1,13 +1,14 @@
 //! DISCOVERY: which epoch a new leader opens, and who may promise it. Pure decisions of both sides.
 //! Not here: packets on links, files.
 
+use crate::mutants::{Mutant, planted};
 use crate::{Epoch, Zxid};
 
 /// Epochs are signed on the wire and on disk.
 pub(super) const EPOCH_LAST: u32 = i32::MAX as u32;
 
 /// How recent a history is: the later epoch wins, then the longer history.
-#[derive(Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Debug)]
+#[derive(Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash, Debug)]
 pub(super) struct Standing {
     pub(super) current: Epoch,
     pub(super) zxid: Zxid,
@@ -34,12 +35,13 @@ pub(super) fn weigh(accepted: Epoch, offered: Epoch) -> Offer {
     match offered.cmp(&accepted) {
         std::cmp::Ordering::Greater => Offer::New,
         std::cmp::Ordering::Equal => Offer::Repeated,
+        std::cmp::Ordering::Less if planted(Mutant::FollowsAStaleEpoch) => Offer::Repeated,
         std::cmp::Ordering::Less => Offer::Stale,
     }
 }
 
 /// An ACKEPOCH, read.
-#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+#[derive(Clone, Copy, PartialEq, Eq, Hash, Debug)]
 pub(super) struct EpochAck {
     /// `None`: had been promised before, does not count.
     pub(super) current: Option<Epoch>,
@@ -72,7 +74,8 @@ impl EpochAck {
     }
 
     pub(super) fn counts(&self) -> bool {
-        self.current.is_some() && self.zxid.is_some()
+        let is_new = self.current.is_some() || planted(Mutant::CountsARepeatedPromise);
+        is_new && self.zxid.is_some()
     }
 }
 

@@ -4,17 +4,18 @@
 
 use std::collections::VecDeque;
 
+use crate::mutants::{Mutant, planted};
 use crate::{Epoch, Proposal, Zxid};
 
 /// How much committed history is kept for learners that come back.
-#[derive(Clone, Copy, Debug)]
+#[derive(Clone, Copy, Hash, Debug)]
 pub struct CacheLimits {
     /// `zookeeper.commitLogCount`: at least so many txns are kept, if their bytes allow.
     pub txns: u64,
     pub bytes: usize,
 }
 
-#[derive(Debug)]
+#[derive(Clone, Hash, Debug)]
 pub(super) struct History {
     /// What stands before the first record of `recent`: a record, a snapshot's zxid, or nothing.
     base: Zxid,
@@ -85,6 +86,9 @@ impl History {
     /// top of it. An epoch that was only accepted does not count: it may never have stood, and then a leader that
     /// believed (e,0) would leave a tail in place that nobody else has.
     pub(super) fn reported(&self) -> Zxid {
+        if planted(Mutant::ForgetsTheLoggedTail) {
+            return self.applied;
+        }
         match self.established {
             Some(epoch) if self.logged.epoch() < epoch => Zxid::new(epoch, 0),
             _ => self.logged,
@@ -127,6 +131,13 @@ impl History {
         if let Some(front) = self.recent.pop_front() {
             self.recent_txns -= txns(&front);
             self.recent_bytes -= front.records.len();
+        }
+    }
+
+    /// What a planted defect does: committed records leave the memory, and it does not know.
+    pub(super) fn lose_committed(&mut self) {
+        while self.recent.front().is_some_and(|front| front.last <= self.committed) {
+            self.forget_front();
         }
     }
 

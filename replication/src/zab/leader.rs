@@ -10,6 +10,7 @@ use super::link::{Learner, Phase};
 use super::plan::{Plan, plan, plan_from_disk};
 use super::words::{missing, name, words};
 use super::{Goes, Server};
+use crate::mutants::{Mutant, planted};
 use crate::packet::quorum::{self, PROTOCOL_VERSION};
 use crate::packet::{LearnerInfo, QuorumPacket, Side};
 use crate::{
@@ -29,6 +30,7 @@ const CATCH_UP_BYTES: u64 = 4 << 20;
 /// PINGs that a learner may leave unanswered. Barriers send more than the ticks do.
 const PINGS_UNANSWERED_MAX: usize = 10_000;
 
+#[derive(Clone, Hash)]
 pub(super) struct Leader {
     stage: Stage,
     /// What this server brought along: nobody in its quorum may have more.
@@ -52,7 +54,7 @@ pub(super) struct Leader {
     deadline: Moment,
 }
 
-#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+#[derive(Clone, Copy, PartialEq, Eq, Hash, Debug)]
 enum Stage {
     /// Too few are connected to choose an epoch.
     Choosing,
@@ -67,6 +69,7 @@ enum Stage {
     Active,
 }
 
+#[derive(Clone, Hash)]
 struct Barrier {
     ticket: Ticket,
     /// What was proposed before it.
@@ -315,6 +318,10 @@ impl Leader {
         let number = server.log.persist(Epochs { accepted: epoch, current }, now, outputs);
         self.stage = if is_alone { Stage::Beginning(number) } else { Stage::Promising(number) };
         self.deadline = now.plus_millis(server.settings.init_ms());
+        if planted(Mutant::LeadsBeforeItsOwnEpochIsDurable) {
+            self.stage = Stage::Collecting;
+            self.offer_to_all(outputs);
+        }
     }
 
     fn offer(&mut self, link: Link, outputs: &mut Outputs) {
@@ -341,7 +348,8 @@ impl Leader {
         now: Moment,
         outputs: &mut Outputs,
     ) -> Result<(), String> {
-        if self.stage == Stage::Collecting && ack.is_more_recent_than(self.standing) {
+        let is_refused = self.stage == Stage::Collecting && ack.is_more_recent_than(self.standing);
+        if is_refused && !planted(Mutant::CountsAMoreRecentFollower) {
             return Err(format!(
                 "its history (epoch {:?}, zxid {:?}) is more recent than this leader's (epoch {:?}, zxid {})",
                 ack.current, ack.zxid, self.standing.current, self.standing.zxid
@@ -366,6 +374,9 @@ impl Leader {
         }
         let number = server.log.persist(Epochs { accepted: self.epoch, current: self.epoch }, now, outputs);
         self.stage = Stage::Beginning(number);
+        if planted(Mutant::LeadsBeforeItsOwnEpochIsDurable) {
+            self.stage = Stage::Establishing;
+        }
         self.deadline = now.plus_millis(server.settings.init_ms());
         for link in self.links_in(|learner| learner.phase == Phase::AwaitingSync) {
             self.synchronize(link, server, now, outputs);
@@ -421,6 +432,9 @@ impl Leader {
                 // and when its bytes have left, so has the snapshot.
                 learner.send(bytes(&ping(last_proposed)), outputs);
                 learner.cursor = at;
+                if planted(Mutant::SnapSkipsOutstanding) {
+                    learner.cursor = server.history.logged();
+                }
                 learner.phase = Phase::Snapshot { until_bytes: learner.sent_bytes() };
                 return;
             }
@@ -430,6 +444,9 @@ impl Leader {
                 self.links.remove(&link);
                 return;
             }
+        }
+        if planted(Mutant::NewLeaderOvertakesHistory) {
+            self.send_new_leader(link, server, outputs);
         }
         self.catch_up(link, server, now, outputs);
     }
@@ -455,18 +472,26 @@ impl Leader {
         }
         learner.sync_point = learner.cursor;
         // Registered for live traffic before NEWLEADER, in the same turn: nothing can fall between.
-        if !learner.is_observer {
+        if !learner.is_observer && !planted(Mutant::ForgetsOutstandingAtRegistration) {
             while let Some(piece) = server.history.piece(learner.cursor, server.history.logged()) {
                 learner.send(quorum::proposals(&piece), outputs);
                 learner.unacked.push_back((piece.last, now));
                 learner.cursor = piece.last;
             }
         }
-        let zxid = Zxid::new(self.epoch, 0);
-        let config = server.new_leader_config(self.epoch);
-        learner.send(bytes(&QuorumPacket::NewLeader { zxid, config }), outputs);
         learner.phase = Phase::AwaitingAck;
         learner.heard = now;
+        if !planted(Mutant::NewLeaderOvertakesHistory) {
+            self.send_new_leader(link, server, outputs);
+        }
+    }
+
+    fn send_new_leader(&mut self, link: Link, server: &Server, outputs: &mut Outputs) {
+        let zxid = Zxid::new(self.epoch, 0);
+        let config = server.new_leader_config(self.epoch);
+        if let Some(learner) = self.links.get_mut(&link) {
+            learner.send(bytes(&QuorumPacket::NewLeader { zxid, config }), outputs);
+        }
     }
 
     pub(super) fn history(
@@ -524,6 +549,9 @@ impl Leader {
                 self.unreadable.insert(link.peer);
                 return self.hang(link, why, server, now, outputs);
             }
+            if learner.cursor < end && planted(Mutant::LeavesAGapBehindTheDisk) {
+                learner.cursor = Zxid(learner.cursor.0 + 1);
+            }
             learner.phase = Phase::CatchingUp;
             self.catch_up(link, server, now, outputs);
         }
@@ -543,6 +571,11 @@ impl Leader {
         let epoch = self.epoch;
         let is_active = self.is_active();
         let Some(learner) = self.links.get_mut(&link) else { return Ok(Ok(())) };
+        let zxid = if learner.phase == Phase::AwaitingAck && planted(Mutant::TakesAnyAckForTheEpochs) {
+            Zxid::new(epoch, 0)
+        } else {
+            zxid
+        };
         if zxid.counter() == 0 {
             if zxid != Zxid::new(epoch, 0) {
                 return Err(format!("acknowledges {zxid}, which this leader has not sent"));
@@ -552,6 +585,10 @@ impl Leader {
                 learner.phase = Phase::Acknowledged;
                 // All that stood before NEWLEADER with its COMMIT, and what it came with, is on its disk.
                 learner.ack(learner.sync_point);
+                if planted(Mutant::SendsUpToDateBeforeAQuorum) {
+                    learner.phase = Phase::InSync;
+                    learner.send(bytes(&QuorumPacket::UpToDate), outputs);
+                }
                 if is_active {
                     let goes = self.advance(server, now, outputs);
                     self.finish_syncs(server, outputs);
@@ -626,7 +663,8 @@ impl Leader {
         let committed = server.history.committed();
         for learner in self.links.values_mut() {
             if learner.phase == Phase::Acknowledged
-                && server.history.piece(committed, learner.sync_point).is_none()
+                && (planted(Mutant::SendsUpToDateBeforeTheCommit)
+                    || server.history.piece(committed, learner.sync_point).is_none())
             {
                 learner.phase = Phase::InSync;
                 learner.send(bytes(&QuorumPacket::UpToDate), outputs);
@@ -687,7 +725,8 @@ impl Leader {
             let mark = marks.entry(learner.link.peer).or_default();
             *mark = learner.acked.max(*mark);
         }
-        marks.insert(me, server.log.durable());
+        let is_unsynced_enough = planted(Mutant::CountsItsOwnAckUnsynced);
+        marks.insert(me, if is_unsynced_enough { server.history.logged() } else { server.log.durable() });
         let Some(agreed) = server.quorums.agreed(|id| marks.get(&id).copied()) else { return Ok(()) };
         if agreed < first {
             return Ok(());
@@ -719,7 +758,8 @@ impl Leader {
             for learner in self.links.values_mut().filter(|learner| learner.is_live()) {
                 let encode = if learner.is_observer { quorum::informs } else { quorum::commits };
                 let shared = if learner.is_observer { &mut informs } else { &mut commits };
-                let bytes = if learner.sync_point < batch.first {
+                let is_whole = learner.sync_point < batch.first || planted(Mutant::CommitsBelowTheSyncPoint);
+                let bytes = if is_whole {
                     shared.get_or_insert_with(|| encode(&batch)).clone()
                 } else if let Some(rest) = part(&batch, learner.sync_point, batch.last) {
                     encode(&rest)
@@ -770,6 +810,7 @@ impl Leader {
             let is_confirmed = || {
                 let voters = self.voters_with(|learner| round <= learner.confirmed);
                 server.quorums.reached(|id| id == me || voters.contains(&id))
+                    || planted(Mutant::PassesBarriersAlone)
             };
             let passes = barrier.behind < committed || (barrier.behind <= committed && is_confirmed());
             if !passes {
@@ -825,7 +866,7 @@ impl Leader {
 
     /// A leader whose quorum is not even connected ends at once: its followers are electing already.
     fn check_quorum(&mut self, server: &Server, _now: Moment) -> Goes {
-        if !self.is_active() {
+        if !self.is_active() || planted(Mutant::LeadsOnWithoutAQuorum) {
             return Ok(());
         }
         let me = server.settings.me;

@@ -9,6 +9,7 @@ use std::sync::Arc;
 use super::discovery::{Offer, weigh};
 use super::history::continues;
 use super::{Goes, Server};
+use crate::mutants::{Mutant, planted};
 use crate::packet::quorum::{self, PROTOCOL_VERSION};
 use crate::packet::{LearnerInfo, QuorumPacket, Side};
 use crate::{
@@ -23,6 +24,7 @@ const ATTEMPTS_MAX: u32 = 5;
 /// Sessions in one answer to a PING: 12 bytes each, and a leader takes about 1 MiB. The rest goes with the next.
 const SESSIONS_PER_PING_MAX: usize = 80_000;
 
+#[derive(Clone, Hash)]
 pub(super) struct Learner {
     leader: ServerId,
     link: Option<Link>,
@@ -53,7 +55,7 @@ pub(super) struct Learner {
     touched: BTreeMap<SessionBits, i32>,
 }
 
-#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+#[derive(Clone, Copy, PartialEq, Eq, Hash, Debug)]
 enum Stage {
     /// `retry`: when to dial again; `None` while an attempt is under way.
     Connecting {
@@ -284,6 +286,10 @@ impl Learner {
                 self.ack_epoch = server.epochs.current.0 as i32;
                 let epochs = Epochs { accepted: self.epoch, current: server.epochs.current };
                 self.stage = Stage::Promising(server.log.persist(epochs, now, outputs));
+                if planted(Mutant::PromisesInMemory) {
+                    self.stage = Stage::Settling;
+                    self.settle(server, outputs);
+                }
                 Ok(())
             }
             Offer::Repeated => {
@@ -301,7 +307,10 @@ impl Learner {
 
     /// ACKEPOCH, once memory is not ahead of the disk.
     fn settle(&mut self, server: &Server, outputs: &mut Outputs) {
-        if self.stage != Stage::Settling || !server.log.is_idle() {
+        let is_idle = server.log.is_idle()
+            || planted(Mutant::VotesBeforeTheLogIsIdle)
+            || planted(Mutant::PromisesInMemory);
+        if self.stage != Stage::Settling || !is_idle {
             return;
         }
         self.reported = server.history.reported();
@@ -329,11 +338,15 @@ impl Learner {
                 // What this server came with is a beginning of the leader's history, and no COMMIT comes for it any more.
                 self.known = self.reported.min(zxid);
                 self.stage = Stage::Collecting;
+                if planted(Mutant::RaisesEpochBeforeHistory) {
+                    self.raise_epoch(server, now, outputs);
+                }
             }
             QuorumPacket::Trunc(zxid) => {
                 let is_epoch_start = zxid.counter() == 0;
                 let is_sound = if is_epoch_start { zxid.epoch() == server.epochs.current } else { true };
-                if !is_sound || self.reported < zxid || server.distrusts_history {
+                let is_possible = is_sound && zxid <= self.reported && !server.distrusts_history;
+                if !is_possible && !planted(Mutant::TrustsEveryTruncation) {
                     server.distrusts_history = true;
                     return Err(format!(
                         "leader {} asks to truncate to {zxid}, which this history ({}) cannot; a snapshot will be asked for",
@@ -358,12 +371,15 @@ impl Learner {
         Ok(())
     }
 
-    pub(super) fn streamed(&mut self, done: bool, server: &Server, now: Moment) -> Goes {
+    pub(super) fn streamed(&mut self, done: bool, server: &mut Server, now: Moment) -> Goes {
         if self.stage != Stage::Streaming {
             return Ok(());
         }
         if !done {
             return Err(format!("the snapshot from leader {} broke off", self.leader.0));
+        }
+        if let Some(zxid) = self.snapshot.filter(|_| planted(Mutant::KeepsASnapshotInMemory)) {
+            server.history.install(zxid);
         }
         self.stage = Stage::Collecting;
         self.renew(server, now);
@@ -452,7 +468,11 @@ impl Learner {
         let proposal = Proposal { first: zxid, last: zxid, records: records.into() };
         let waits = matches!(self.stage, Stage::Truncating(_) | Stage::Installing(_))
             || (self.snapshot.is_some() && self.stage == Stage::Collecting);
+        let is_trunc_sync = self.stage == Stage::Collecting && self.known < self.reported;
         if waits {
+            self.held.push_back(proposal);
+        } else if is_trunc_sync && planted(Mutant::AppliesATruncSyncInMemory) {
+            server.history.append(proposal.clone());
             self.held.push_back(proposal);
         } else {
             self.log(proposal, server, now, outputs);
@@ -464,6 +484,11 @@ impl Learner {
         let last = proposal.last;
         server.history.append(proposal.clone());
         let number = server.log.append(proposal, now, outputs);
+        let may_ack = matches!(self.stage, Stage::Acknowledged | Stage::InSync);
+        if may_ack && !server.settings.is_observer && planted(Mutant::AcksProposalsUnsynced) {
+            self.send(&QuorumPacket::Ack(last), outputs);
+            return;
+        }
         // Observers acknowledge nothing but NEWLEADER.
         if !server.settings.is_observer {
             self.unacked.push_back((number, last));
@@ -485,7 +510,7 @@ impl Learner {
         self.uncommitted.pop_front();
         self.uncommitted_bytes -= bytes;
         self.commits = zxid;
-        if self.is_in_sync() {
+        if self.is_in_sync() || planted(Mutant::PublishesBeforeUpToDate) {
             self.deliver(server, outputs);
         }
         Ok(())
@@ -511,6 +536,10 @@ impl Learner {
         }
         server.compare_config(self.leader, &config, outputs);
         self.has_new_leader = true;
+        if planted(Mutant::DropsOutstandingAtNewLeader) {
+            self.uncommitted.clear();
+            self.uncommitted_bytes = 0;
+        }
         self.begin_epoch(server, now, outputs);
         Ok(())
     }
@@ -521,6 +550,9 @@ impl Learner {
             return;
         }
         if let (Some(zxid), Some(link)) = (self.snapshot, self.link) {
+            if planted(Mutant::RaisesEpochBeforeSnapshot) {
+                self.raise_epoch(server, now, outputs);
+            }
             // What follows waits for the answer: were the snapshot not there, records behind it would stand behind a hole.
             self.stage = Stage::Installing(server.log.install(link, zxid, now, outputs));
             return;
@@ -528,9 +560,25 @@ impl Learner {
         // What came with its COMMIT needs no ACK: the quorum of NEWLEADER covers it.
         let commits = self.commits.max(self.known);
         self.unacked.retain(|&(_, zxid)| commits < zxid);
+        if planted(Mutant::AppliesATruncSyncInMemory) {
+            for proposal in std::mem::take(&mut self.held) {
+                server.log.append(proposal, now, outputs);
+            }
+        }
+        self.stage = Stage::Beginning(if planted(Mutant::RaisesEpochAtUpToDate) {
+            server.log.persist(server.epochs, now, outputs)
+        } else {
+            self.raise_epoch(server, now, outputs)
+        });
+        if planted(Mutant::AcksEpochBeforeHistory) {
+            self.stage = Stage::Acknowledged;
+            self.send(&QuorumPacket::Ack(Zxid::new(self.epoch, 0)), outputs);
+        }
+    }
+
+    fn raise_epoch(&self, server: &mut Server, now: Moment, outputs: &mut Outputs) -> Number {
         let accepted = server.epochs.accepted.max(self.epoch);
-        let number = server.log.persist(Epochs { accepted, current: self.epoch }, now, outputs);
-        self.stage = Stage::Beginning(number);
+        server.log.persist(Epochs { accepted, current: self.epoch }, now, outputs)
     }
 
     fn log_held(&mut self, server: &mut Server, now: Moment, outputs: &mut Outputs) {
@@ -542,7 +590,17 @@ impl Learner {
     fn up_to_date(&mut self, server: &mut Server, outputs: &mut Outputs) {
         self.send(&QuorumPacket::Ack(Zxid::new(self.epoch, 0)), outputs);
         self.stage = Stage::InSync;
+        if planted(Mutant::CommitsAllAtUpToDate) {
+            self.known = self.received;
+            self.uncommitted.clear();
+        }
+        if planted(Mutant::RaisesEpochAtUpToDate) {
+            self.raise_epoch(server, Moment::default(), outputs);
+        }
         self.deliver(server, outputs);
+        if planted(Mutant::KeepsSyncedTxnsOutOfTheCache) {
+            server.history.lose_committed();
+        }
         server.history.establish(self.epoch);
         server.distrusts_history = false;
         let role = if server.settings.is_observer { Role::Observing } else { Role::Following };
@@ -567,11 +625,15 @@ impl Learner {
             (Stage::Beginning(asked), Some(number)) if asked == number => {
                 self.stage = Stage::Acknowledged;
                 self.send(&QuorumPacket::Ack(Zxid::new(self.epoch, 0)), outputs);
+                if planted(Mutant::ReportsAnEpochNeverEstablished) {
+                    server.history.establish(self.epoch);
+                }
             }
             _ => {}
         }
         self.settle(server, outputs);
-        if !matches!(self.stage, Stage::Acknowledged | Stage::InSync) {
+        let may_ack = matches!(self.stage, Stage::Acknowledged | Stage::InSync);
+        if !may_ack && !planted(Mutant::TakesAnyAckForTheEpochs) {
             // Never before ACK(NEWLEADER).
             return;
         }
@@ -601,7 +663,7 @@ impl Learner {
         }
         // (e,0) is no record: what remains then ends before that epoch.
         let is_there = to == self.known || (self.known.counter() == 0 && to < self.known);
-        if !done || !is_there {
+        if !(done && is_there || planted(Mutant::TrustsEveryTruncation)) {
             server.distrusts_history = true;
             return Err(format!(
                 "the log could not be truncated to {} as the leader asked; a snapshot will be asked for",

@@ -5,9 +5,10 @@ use std::collections::VecDeque;
 use std::sync::Arc;
 
 use super::discovery::EpochAck;
+use crate::mutants::{Mutant, planted};
 use crate::{Epoch, LearnerStatus, Link, Moment, Number, Output, Outputs, Zxid};
 
-#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+#[derive(Clone, Copy, PartialEq, Eq, Hash, Debug)]
 pub(super) enum Phase {
     /// Connected; FOLLOWERINFO or OBSERVERINFO is wanted.
     Greeting,
@@ -36,7 +37,7 @@ pub(super) enum Phase {
     InSync,
 }
 
-#[derive(Debug)]
+#[derive(Clone, Hash, Debug)]
 pub(super) struct Learner {
     pub(super) link: Link,
     pub(super) phase: Phase,
@@ -117,6 +118,9 @@ impl Learner {
 
     /// What is proposed and committed is sent to it as it happens.
     pub(super) fn is_live(&self) -> bool {
+        if planted(Mutant::ForwardsOnlyAfterTheAck) {
+            return self.has_acked_epoch();
+        }
         matches!(self.phase, Phase::AwaitingAck | Phase::Acknowledged | Phase::InSync)
     }
 

@@ -20,6 +20,7 @@ use std::collections::BTreeMap;
 use std::fmt;
 use std::sync::Arc;
 
+use crate::mutants::{Mutant, planted};
 use crate::packet::{Packet, PeerState, QuorumPacket};
 use crate::{
     Broadcast, Election, ElectionSettings, Epoch, Epochs, Input, Link, Members, Moment, Number, Output,
@@ -43,7 +44,7 @@ const EARLY_LINKS_MAX: usize = 256;
 const PAUSE_MS_MIN: u64 = 100;
 const PAUSE_MS_MAX: u64 = 1600;
 
-#[derive(Clone, Debug)]
+#[derive(Clone, Hash, Debug)]
 pub struct Settings {
     pub me: ServerId,
     pub members: Arc<Members>,
@@ -116,6 +117,7 @@ impl fmt::Display for EpochsLost {
 impl std::error::Error for EpochsLost {}
 
 /// What outlives a role.
+#[derive(Clone, Hash)]
 struct Server {
     settings: Settings,
     quorums: Quorums,
@@ -127,12 +129,14 @@ struct Server {
     distrusts_history: bool,
 }
 
+#[derive(Clone, Hash)]
 enum Stage {
     Looking(Looking),
     Leading(Box<Leader>),
     Learning(Box<Learner>),
 }
 
+#[derive(Clone, Hash)]
 struct Looking {
     has_voted: bool,
     /// No vote before.
@@ -141,6 +145,8 @@ struct Looking {
     early: BTreeMap<Link, Option<QuorumPacket>>,
 }
 
+/// Pure: a copy goes on from here by itself, and equal states are equal in all that follows.
+#[derive(Clone, Hash)]
 pub struct Ensemble {
     server: Server,
     election: Election,
@@ -166,6 +172,9 @@ impl Ensemble {
         }
         let mut log = LogQueue::new(logged);
         if epochs.current < last {
+            if planted(Mutant::RefusesToStartBetweenHistoryAndEpoch) {
+                return Err(EpochsLost { epochs, logged });
+            }
             // A crash between history and epoch. Zxids are stored in order: whoever holds anything of an epoch holds all
             // that it started from.
             epochs.current = last;
@@ -239,7 +248,7 @@ impl Ensemble {
                 if let Stage::Learning(learner) = &mut self.stage
                     && learner.link() == Some(link)
                 {
-                    return learner.streamed(done, &self.server, now);
+                    return learner.streamed(done, &mut self.server, now);
                 }
             }
             Input::Timeout => {
@@ -299,7 +308,7 @@ impl Ensemble {
             }
             Input::Truncated { number, to, done } => {
                 server.log.answer(number, now);
-                if done {
+                if done || planted(Mutant::TrustsEveryTruncation) {
                     server.history.truncate(to);
                     server.log.ends_at(to);
                 }
@@ -434,7 +443,7 @@ impl Ensemble {
         if let Stage::Looking(looking) = &mut self.stage
             && !looking.has_voted
             && looking.pause_until <= now
-            && self.server.log.is_idle()
+            && (self.server.log.is_idle() || planted(Mutant::VotesBeforeTheLogIsIdle))
         {
             looking.has_voted = true;
             let zxid = self.server.history.reported();
@@ -479,7 +488,9 @@ impl Ensemble {
             self.role = role;
             self.failures = 0;
             self.election_ms = Some(now.since(self.looking_since) / 1_000_000);
-            self.election.established(epoch);
+            if role == Role::Leading || !planted(Mutant::FollowersKeepTheVoteOfTheElection) {
+                self.election.established(epoch);
+            }
         }
     }
 }

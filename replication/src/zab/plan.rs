@@ -2,6 +2,7 @@
 //! The table is Apache's (LearnerHandler.syncFollower), with its known holes closed. Not here: sending.
 
 use super::history::{History, Place};
+use crate::mutants::{Mutant, planted};
 use crate::{Epoch, Zxid};
 
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
@@ -32,7 +33,11 @@ pub(super) fn plan(history: &History, end: Zxid, epoch: Epoch, peer: Option<Zxid
     }
     let is_epoch_start = peer.counter() == 0;
     if end < peer {
-        if peer.epoch() == epoch && peer <= history.logged() && !is_epoch_start {
+        if planted(Mutant::KeepsADeposedLeadersTail) {
+            return Plan::Diff { after: peer };
+        }
+        let is_outstanding = peer.epoch() == epoch && peer <= history.logged() && !is_epoch_start;
+        if is_outstanding && !planted(Mutant::TruncatesOutstanding) {
             // Proposed by this leader, logged by the learner, not committed yet. Cutting it off would take away a copy
             // that may be counted already, and the acknowledgement that died with the last link is never sent again:
             // the learner keeps it, it counts with the ACK of NEWLEADER, and UPTODATE waits until it is committed.
@@ -41,6 +46,9 @@ pub(super) fn plan(history: &History, end: Zxid, epoch: Epoch, peer: Option<Zxid
         return if is_epoch_start { Plan::Snap } else { cut(end) };
     }
     match history.place(peer) {
+        Place::BelowBase if peer == Zxid::ZERO && planted(Mutant::GivesABlankLearnerPartOfHistory) => {
+            Plan::Diff { after: history.base() }
+        }
         Place::BelowBase => Plan::AskDisk,
         Place::Held => Plan::Diff { after: peer },
         Place::Between { .. } if is_epoch_start => Plan::Diff { after: peer },
@@ -70,6 +78,9 @@ fn between(before: Zxid, behind: Zxid, peer: Zxid) -> Plan {
 
 /// Only a real record can be cut at: an Apache follower told TRUNC((e,0)) keeps (e,1) in log and tree.
 fn cut(to: Zxid) -> Plan {
+    if to.counter() > 1 && planted(Mutant::TruncatesTooMuch) {
+        return Plan::Trunc { to: Zxid(to.0 - 1) };
+    }
     if to.counter() == 0 { Plan::Snap } else { Plan::Trunc { to } }
 }
 

@@ -6,7 +6,7 @@ use std::collections::VecDeque;
 
 use crate::{Epochs, Link, Moment, Number, Output, Outputs, Proposal, Zxid};
 
-#[derive(Debug)]
+#[derive(Clone, Hash, Debug)]
 pub(super) struct LogQueue {
     last: Number,
     /// The last request that went into the queue; reading history does not.

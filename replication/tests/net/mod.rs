@@ -1,7 +1,11 @@
 //! Whole ensembles of the pure state machine: hosts with a disk and a stand-in for the core, joined by a network of bytes.
 //! Nothing happens by itself: [`Net::events`] says what could happen next, the caller chooses, [`Net::perform`] does it. So
-//! a scenario, a search and a random walk can share this. What every host shows is compared with one common history.
+//! a scenario, a search (`tests/zab`) and a random walk can share this. All that happens is judged as it happens (checks):
+//! what is wrong panics.
 #![allow(dead_code)]
+
+mod checks;
+pub mod walk;
 
 use ostler_replication::packet::{PeerState, QuorumPacket, Side, handshake, notification, quorum};
 use ostler_replication::{
@@ -9,7 +13,9 @@ use ostler_replication::{
     Members, Moment, Output, Outputs, Packet, Port, Proposal, Recovered, Role, ServerId, SessionBits,
     Settings, Ticket, Zxid,
 };
+use checks::{Checks, Wire};
 use std::collections::{BTreeMap, BTreeSet, VecDeque};
+use std::hash::{Hash, Hasher};
 use std::sync::Arc;
 
 pub type Record = (Zxid, Vec<u8>);
@@ -104,7 +110,7 @@ pub fn decode(bytes: &[u8], from: Side) -> Vec<QuorumPacket> {
 }
 
 /// What survives a crash.
-#[derive(Clone, Default)]
+#[derive(Clone, Default, Hash)]
 pub struct Disk {
     pub snapshot: (Zxid, Vec<Record>),
     pub log: Vec<Record>,
@@ -112,12 +118,16 @@ pub struct Disk {
 }
 
 impl Disk {
-    fn last(&self) -> Zxid {
+    pub fn last(&self) -> Zxid {
         self.log.last().map_or(self.snapshot.0, |record| record.0)
     }
 
     fn world(&self) -> Vec<Record> {
-        self.snapshot.1.iter().chain(&self.log).cloned().collect()
+        self.records().cloned().collect()
+    }
+
+    pub fn records(&self) -> impl DoubleEndedIterator<Item = &Record> {
+        self.snapshot.1.iter().chain(&self.log)
     }
 
     pub fn epochs(&self) -> Epochs {
@@ -126,13 +136,15 @@ impl Disk {
 }
 
 /// What the engine's core would hold.
-#[derive(Default)]
+#[derive(Clone, Default)]
 pub struct Core {
     /// Runs ahead of what is shown on a leader, and after a start.
     pub world: Vec<Record>,
     pub shown: usize,
     pub role: Option<Role>,
     pub next: Zxid,
+    /// Records were delivered, and no role has come yet that may show them.
+    is_ahead: bool,
     pub passed: Vec<Ticket>,
     pub asked: Vec<(Link, Ask)>,
     pub answered: Vec<Answer>,
@@ -141,6 +153,7 @@ pub struct Core {
     pub reports: Vec<String>,
 }
 
+#[derive(Clone)]
 pub struct Host {
     pub ensemble: Option<Ensemble>,
     pub settings: Settings,
@@ -151,16 +164,19 @@ pub struct Host {
     /// The disk does not answer.
     pub is_log_held: bool,
     ends: BTreeMap<Link, (u64, usize)>,
+    /// Counts the links of this host.
+    links: u64,
     outputs: Outputs,
 }
 
+#[derive(Clone, Hash)]
 enum Item {
     Bytes(Arc<[u8]>),
     Snapshot(Zxid, Vec<Record>),
     Close,
 }
 
-#[derive(Default)]
+#[derive(Clone, Default)]
 struct End {
     host: u64,
     link: Option<Link>,
@@ -173,21 +189,46 @@ struct End {
     is_closed: bool,
 }
 
+#[derive(Clone)]
 struct Connection {
     port: Port,
     /// The first one dialled.
     ends: [End; 2],
+    /// What a learner of Apache's would make of what its leader sends here.
+    wire: Wire,
 }
 
-/// What could happen next.
-#[derive(Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Debug)]
+/// What could happen next. Named so that it means the same in another run.
+#[derive(Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash, Debug)]
 pub enum Event {
-    Dial(u64),
-    Deliver { connection: u64, end: usize },
+    Dial {
+        from: u64,
+        to: u64,
+        port: Port,
+    },
+    /// The oldest of what is on its way on one connection; `nth`: of the connections between these two, from the oldest.
+    Deliver {
+        from: u64,
+        to: u64,
+        port: Port,
+        nth: usize,
+    },
     Log(u64),
     Read(u64),
 }
 
+impl Event {
+    /// Whom it happens to.
+    pub fn host(self) -> u64 {
+        match self {
+            Event::Dial { from, .. } => from,
+            Event::Deliver { to, .. } => to,
+            Event::Log(id) | Event::Read(id) => id,
+        }
+    }
+}
+
+#[derive(Clone)]
 pub struct Net {
     pub now: Moment,
     pub hosts: BTreeMap<u64, Host>,
@@ -195,10 +236,16 @@ pub struct Net {
     dials: BTreeMap<u64, (u64, u64, Port)>,
     /// Between these nothing arrives, and nothing is heard of that.
     pub cut: BTreeSet<(u64, u64)>,
+    /// The same in one direction.
+    pub cut_one_way: BTreeSet<(u64, u64)>,
     sequence: u64,
     /// What any host has shown, in order.
     pub history: Vec<Record>,
     pub leaders: BTreeMap<Epoch, u64>,
+    checks: Checks,
+    /// Records and barriers so far: what is unique in each.
+    asked: u64,
+    pub is_traced: bool,
     pub trace: Vec<String>,
 }
 
@@ -215,6 +262,7 @@ impl Net {
                 reads: VecDeque::new(),
                 is_log_held: false,
                 ends: BTreeMap::new(),
+                links: 0,
                 outputs: Outputs::new(),
             };
             (id, host)
@@ -225,9 +273,13 @@ impl Net {
             connections: BTreeMap::new(),
             dials: BTreeMap::new(),
             cut: BTreeSet::new(),
+            cut_one_way: BTreeSet::new(),
             sequence: 0,
             history: Vec::new(),
             leaders: BTreeMap::new(),
+            checks: Checks::new(voters),
+            asked: 0,
+            is_traced: true,
             trace: Vec::new(),
         }
     }
@@ -241,6 +293,12 @@ impl Net {
         self.sequence
     }
 
+    fn note(&mut self, line: impl FnOnce() -> String) {
+        if self.is_traced {
+            self.trace.push(line());
+        }
+    }
+
     // Processes.
 
     pub fn start(&mut self, id: u64) {
@@ -249,15 +307,27 @@ impl Net {
         let recovered = Recovered { epochs: host.disk.epochs(), logged: host.disk.last() };
         let mut outputs = Outputs::new();
         host.core = Core { world: host.disk.world(), ..Core::default() };
-        host.ensemble = Some(Ensemble::new(host.settings.clone(), recovered, now, &mut outputs).unwrap());
+        match Ensemble::new(host.settings.clone(), recovered, now, &mut outputs) {
+            Ok(ensemble) => host.ensemble = Some(ensemble),
+            Err(lost) => panic!("server {id} does not start: {lost}"),
+        }
         host.outputs = outputs;
+        self.note(|| format!("{id} starts"));
         self.obey(id);
     }
 
-    /// `done`: so many requests of the log's queue are still carried out.
-    pub fn crash(&mut self, id: u64, done: usize) {
+    /// `done`: so many requests of the log's queue are still carried out; `tears`: of the next one its first record.
+    pub fn crash(&mut self, id: u64, done: usize, tears: bool) {
         for _ in 0..done {
             self.log_one(id, false);
+        }
+        let host = self.host(id);
+        if let Some((_, Output::Append { proposal, .. })) = host.log.front()
+            && tears
+        {
+            let first = records(proposal).swap_remove(0);
+            host.disk.log.push(first);
+            self.check_disk(id);
         }
         let host = self.host(id);
         host.ensemble = None;
@@ -290,11 +360,14 @@ impl Net {
                 }
             }
         }
-        self.trace.push(format!("{id} crashes"));
+        self.note(|| format!("{id} crashes"));
     }
 
     pub fn step(&mut self, id: u64, input: Input) {
         let now = self.now;
+        if let Input::Barrier(ticket) = input {
+            self.checks.asked(id, ticket, self.history.len());
+        }
         let host = self.host(id);
         let Some(ensemble) = &mut host.ensemble else { return };
         ensemble.step(input, now, &mut host.outputs);
@@ -311,6 +384,7 @@ impl Net {
             host.core.next = host.core.next.successor().unwrap();
         }
         host.core.world.extend(batch.iter().cloned());
+        self.checks.proposed(id, &batch);
         self.step(id, Input::Propose(proposal(&batch)));
     }
 
@@ -328,10 +402,13 @@ impl Net {
     }
 
     fn obey(&mut self, id: u64) {
-        loop {
-            let Some(output) = self.host(id).outputs.pop_front() else { return };
+        while let Some(output) = self.host(id).outputs.pop_front() {
             self.obey_one(id, output);
         }
+        assert!(
+            !self.hosts[&id].core.is_ahead,
+            "server {id} shows records while its leader's epoch may never be established"
+        );
     }
 
     fn obey_one(&mut self, id: u64, output: Output) {
@@ -353,6 +430,7 @@ impl Net {
                 let core = &mut self.host(id).core;
                 core.next = z(epoch.0, 1);
                 self.show_all(id);
+                self.check_established(id, epoch);
             }
             Output::Commit(zxid) => {
                 let core = &mut self.host(id).core;
@@ -371,10 +449,12 @@ impl Net {
                 }
                 if self.is_serving(id) {
                     self.show_all(id);
+                } else {
+                    self.host(id).core.is_ahead = true;
                 }
             }
             Output::Role(role) => {
-                self.trace.push(format!("{id} {role:?}"));
+                self.note(|| format!("{id} {role:?}"));
                 let core = &mut self.host(id).core;
                 let was = core.role.replace(role);
                 match role {
@@ -383,16 +463,23 @@ impl Net {
                         core.world.truncate(shown);
                     }
                     Role::Looking => {}
-                    _ => self.show_all(id),
+                    _ => {
+                        self.show_all(id);
+                        self.check_not_behind(id);
+                    }
                 }
             }
-            Output::Passed(ticket) => self.host(id).core.passed.push(ticket),
+            Output::Passed(ticket) => {
+                self.host(id).core.passed.push(ticket);
+                self.check_barrier(id, ticket);
+            }
             Output::Asked(link, ask) => self.host(id).core.asked.push((link, ask)),
             Output::Answered(answer) => self.host(id).core.answered.push(answer),
             Output::Touches(_, touches) => self.host(id).core.touches.extend(touches),
             Output::Lost(link) => self.host(id).core.lost.push(link),
             Output::Report(report) => {
-                self.trace.push(format!("{id} reports: {report}"));
+                self.note(|| format!("{id} reports: {report}"));
+                checks::no_accusation(id, &report);
                 self.host(id).core.reports.push(report);
             }
             Output::Dial { peer, port, .. } => {
@@ -409,7 +496,8 @@ impl Net {
             }
             Output::TakeSnapshot(_) => {}
             Output::Hang(link, why) => {
-                self.trace.push(format!("{id} hangs up on {}: {why}", link.peer.0));
+                self.note(|| format!("{id} hangs up on {}: {why}", link.peer.0));
+                checks::no_accusation(id, &why);
                 self.close(id, link);
             }
         }
@@ -418,21 +506,8 @@ impl Net {
     fn show_all(&mut self, id: u64) {
         let core = &mut self.host(id).core;
         core.shown = core.world.len();
+        core.is_ahead = false;
         self.check(id);
-    }
-
-    /// What is shown is a beginning of the one history, or continues it.
-    fn check(&mut self, id: u64) {
-        let core = &self.hosts[&id].core;
-        let shown = core.world[..core.shown].to_vec();
-        for (index, record) in shown.into_iter().enumerate() {
-            match self.history.get(index) {
-                None => self.history.push(record),
-                Some(known) => {
-                    assert_eq!(*known, record, "server {id} shows another history: {:#?}", self.trace)
-                }
-            }
-        }
     }
 
     // Connections.
@@ -441,13 +516,36 @@ impl Net {
         let sequence = self.next_sequence();
         let Some(&(number, end)) = self.hosts[&id].ends.get(&link) else { return };
         let connection = self.connections.get_mut(&number).unwrap();
-        if let (Port::Quorum, Item::Bytes(bytes)) = (connection.port, &item) {
-            let side = if end == 0 { Side::Learner } else { Side::Leader };
-            let to = connection.ends[1 - end].host;
-            for packet in decode(bytes, side) {
-                self.trace.push(format!("{id}>{to} {}", words(&packet)));
+        let to = connection.ends[1 - end].host;
+        let mut reported = None;
+        match (connection.port, &item) {
+            (Port::Quorum, Item::Bytes(bytes)) => {
+                let side = if end == 0 { Side::Learner } else { Side::Leader };
+                for packet in decode(bytes, side) {
+                    if self.is_traced {
+                        self.trace.push(format!("{id}>{to} {}", words(&packet)));
+                    }
+                    if side == Side::Leader {
+                        connection.wire.check(id, to, &packet);
+                    } else if let QuorumPacket::AckEpoch { zxid, .. } = packet {
+                        reported = Some(zxid);
+                    }
+                }
             }
+            (Port::Election, Item::Bytes(bytes)) => {
+                if let Ok(Some((Some(vote), _))) = notification::decode(bytes)
+                    && vote.state == PeerState::Looking
+                    && vote.leader == id as i64
+                {
+                    self.check_vote(id, to, vote.zxid);
+                }
+            }
+            _ => {}
         }
+        if let Some(zxid) = reported {
+            self.check_report(id, zxid);
+        }
+        let connection = self.connections.get_mut(&number).unwrap();
         connection.ends[1 - end].queue.push_back((sequence, item));
     }
 
@@ -476,28 +574,52 @@ impl Net {
         }
     }
 
-    fn is_cut(&self, a: u64, b: u64) -> bool {
-        self.cut.contains(&(a, b)) || self.cut.contains(&(b, a))
+    /// What `a` has sent to all others and they have not taken is lost.
+    pub fn lose(&mut self, a: u64) {
+        for connection in self.connections.values_mut() {
+            for end in 0..2 {
+                if connection.ends[1 - end].host == a {
+                    connection.ends[end].queue.retain(|(_, item)| matches!(item, Item::Close));
+                }
+            }
+        }
+    }
+
+    fn is_cut(&self, from: u64, to: u64) -> bool {
+        self.cut.contains(&(from, to))
+            || self.cut.contains(&(to, from))
+            || self.cut_one_way.contains(&(from, to))
     }
 
     // Events.
 
     pub fn events(&self) -> Vec<(u64, Event)> {
         let mut events = Vec::new();
-        for (&sequence, &(from, to, _)) in &self.dials {
-            if !self.is_cut(from, to) {
-                events.push((sequence, Event::Dial(sequence)));
+        for (&sequence, &(from, to, port)) in &self.dials {
+            if !self.is_cut(from, to) && !self.is_cut(to, from) {
+                events.push((sequence, Event::Dial { from, to, port }));
             }
         }
-        for (&number, connection) in &self.connections {
-            if self.is_cut(connection.ends[0].host, connection.ends[1].host) {
-                continue;
-            }
+        let mut counts: Vec<((u64, u64, Port), usize)> = Vec::new();
+        for connection in self.connections.values() {
             for end in 0..2 {
+                let (from, to) = (connection.ends[1 - end].host, connection.ends[end].host);
+                let key = (from, to, connection.port);
+                let nth = match counts.iter_mut().find(|(known, _)| *known == key) {
+                    Some((_, count)) => {
+                        *count += 1;
+                        *count
+                    }
+                    None => {
+                        counts.push((key, 0));
+                        0
+                    }
+                };
                 if let Some(&(sequence, _)) = connection.ends[end].queue.front()
                     && !connection.ends[end].is_closed
+                    && !self.is_cut(from, to)
                 {
-                    events.push((sequence, Event::Deliver { connection: number, end }));
+                    events.push((sequence, Event::Deliver { from, to, port: connection.port, nth }));
                 }
             }
         }
@@ -511,18 +633,87 @@ impl Net {
                 events.push((sequence, Event::Read(id)));
             }
         }
-        events.sort();
+        events.sort_unstable();
         events
     }
 
-    pub fn perform(&mut self, event: Event) {
-        self.connections.retain(|_, connection| connection.ends.iter().any(|end| !end.is_closed));
+    /// False when there is nothing of the kind to happen.
+    pub fn perform(&mut self, event: Event) -> bool {
         match event {
-            Event::Dial(sequence) => self.dialled(sequence),
-            Event::Deliver { connection, end } => self.deliver(connection, end),
-            Event::Log(id) => self.log_one(id, true),
-            Event::Read(id) => self.read(id),
+            Event::Dial { from, to, port } => {
+                let found = self.dials.iter().find(|(_, dial)| **dial == (from, to, port));
+                let Some(sequence) = found.map(|(&sequence, _)| sequence) else { return false };
+                self.dialled(sequence);
+            }
+            Event::Deliver { from, to, port, nth } => {
+                let fits = |connection: &Connection, end: usize| {
+                    let pair = (connection.ends[1 - end].host, connection.ends[end].host);
+                    connection.port == port && pair == (from, to)
+                };
+                let mut all = self.connections.iter().flat_map(|(&number, connection)| {
+                    (0..2).filter(move |&end| fits(connection, end)).map(move |end| (number, end))
+                });
+                let Some((number, end)) = all.nth(nth) else { return false };
+                let end_of = &self.connections[&number].ends[end];
+                if end_of.queue.is_empty() || end_of.is_closed {
+                    return false;
+                }
+                self.deliver(number, end);
+                self.connections.retain(|_, connection| connection.ends.iter().any(|end| !end.is_closed));
+            }
+            Event::Log(id) => {
+                if self.hosts[&id].log.is_empty() {
+                    return false;
+                }
+                self.log_one(id, true);
+            }
+            Event::Read(id) => {
+                if self.hosts[&id].reads.is_empty() {
+                    return false;
+                }
+                self.read(id);
+            }
         }
+        true
+    }
+
+    /// Equal for states that go on in the same ways, in the order in which things are on their way too.
+    pub fn hash_state(&self, hasher: &mut impl Hasher) {
+        self.now.hash(hasher);
+        let mut order: Vec<u64> = self.dials.keys().copied().collect();
+        for dial in self.dials.values() {
+            dial.hash(hasher);
+        }
+        for (id, host) in &self.hosts {
+            id.hash(hasher);
+            host.ensemble.hash(hasher);
+            host.disk.hash(hasher);
+            host.is_log_held.hash(hasher);
+            host.core.world.hash(hasher);
+            (host.core.shown, host.core.role, host.core.next).hash(hasher);
+            for (sequence, output) in host.log.iter().chain(&host.reads) {
+                order.push(*sequence);
+                hash_request(output, hasher);
+            }
+        }
+        for connection in self.connections.values() {
+            connection.port.hash(hasher);
+            for end in &connection.ends {
+                (end.host, end.link, end.taken, end.is_closed).hash(hasher);
+                end.unread.hash(hasher);
+                end.snapshot.hash(hasher);
+                end.queue.len().hash(hasher);
+                for (sequence, item) in &end.queue {
+                    order.push(*sequence);
+                    item.hash(hasher);
+                }
+            }
+        }
+        self.cut.hash(hasher);
+        self.history.len().hash(hasher);
+        let mut ranks: Vec<usize> = (0..order.len()).collect();
+        ranks.sort_unstable_by_key(|&index| order[index]);
+        ranks.hash(hasher);
     }
 
     fn dialled(&mut self, sequence: u64) {
@@ -531,12 +722,18 @@ impl Net {
             return self.step(from, Input::Unreachable { peer: ServerId(to), port });
         }
         let number = self.next_sequence();
-        let link = Link { peer: ServerId(to), number };
+        let link = self.next_link(from, to);
         let ends =
             [End { host: from, link: Some(link), ..End::default() }, End { host: to, ..End::default() }];
-        self.connections.insert(number, Connection { port, ends });
+        self.connections.insert(number, Connection { port, ends, wire: Wire::default() });
         self.host(from).ends.insert(link, (number, 0));
         self.step(from, Input::Linked { link, port, dialled: true, addresses: Vec::new() });
+    }
+
+    fn next_link(&mut self, id: u64, peer: u64) -> Link {
+        let host = self.host(id);
+        host.links += 1;
+        Link { peer: ServerId(peer), number: host.links }
     }
 
     fn deliver(&mut self, number: u64, end: usize) {
@@ -612,7 +809,7 @@ impl Net {
     }
 
     fn accept(&mut self, number: u64, end: usize, id: u64, from: u64, port: Port, addresses: Vec<String>) {
-        let link = Link { peer: ServerId(from), number: self.next_sequence() };
+        let link = self.next_link(id, from);
         self.connections.get_mut(&number).unwrap().ends[end].link = Some(link);
         self.host(id).ends.insert(link, (number, end));
         self.step(id, Input::Linked { link, port, dialled: false, addresses });
@@ -671,6 +868,7 @@ impl Net {
             }
             _ => unreachable!("not for the log"),
         };
+        self.check_disk(id);
         if answers {
             self.step(id, input);
         }
@@ -813,6 +1011,17 @@ fn runs(records: &[Record]) -> Vec<Vec<Record>> {
         }
     }
     runs
+}
+
+fn hash_request(request: &Output, hasher: &mut impl Hasher) {
+    match request {
+        Output::Append { number, proposal } => (0, number, proposal).hash(hasher),
+        Output::Persist { number, epochs } => (1, number, epochs).hash(hasher),
+        Output::Truncate { number, to } => (2, number, to).hash(hasher),
+        Output::Install { number, link, zxid } => (3, number, link, zxid).hash(hasher),
+        Output::ReadHistory { number, link, after, to } => (4, number, link, after, to).hash(hasher),
+        _ => unreachable!("not for the log"),
+    }
 }
 
 /// For scripts of one server: a vote as a peer casts it.

@@ -1,0 +1,75 @@
+//! Plants one bug after the other and looks for it: by search, with bounds that grow, then by random walks.
+
+use crate::explore::{Bounds, Found, Start, explore};
+use crate::{Failure, walk};
+use ostler_replication::{Mutant, plant};
+use std::process::ExitCode;
+use std::time::{Duration, Instant};
+
+/// The part of the time that is searched; walks have the rest.
+const SEARCHED: u32 = 4;
+
+pub fn run(names: &[String], limit: Duration) -> ExitCode {
+    let mut chosen: Vec<Mutant> = Vec::new();
+    for name in names {
+        let Some(&mutant) = Mutant::ALL.iter().find(|mutant| format!("{mutant:?}") == *name) else {
+            let all: Vec<String> = Mutant::ALL.iter().map(|mutant| format!("{mutant:?}")).collect();
+            eprintln!("zab: no bug is called {name}; there are {}", all.join(" "));
+            return ExitCode::from(2);
+        };
+        chosen.push(mutant);
+    }
+    if names.is_empty() {
+        chosen = Mutant::ALL.to_vec();
+    }
+    let mut missed = 0;
+    println!("{:<38} {:<16} {:<52} {:>7}  why", "bug", "ZOOKEEPER-", "found by", "seconds");
+    for &mutant in &chosen {
+        let begun = Instant::now();
+        plant(Some(mutant));
+        let found = find(limit);
+        let seconds = begun.elapsed().as_secs_f64();
+        match found {
+            Some((how, failure)) => {
+                let why: String = failure.why.lines().next().unwrap_or_default().chars().take(150).collect();
+                println!("{:<38} {:<16} {how:<52} {seconds:>7.1}  {why}", format!("{mutant:?}"), mutant.issues());
+                if chosen.len() == 1 {
+                    println!("{}: {}\n{}", mutant.issues(), mutant.story(), failure.story());
+                }
+            }
+            None => {
+                missed += 1;
+                println!("{:<38} {:<16} {:<52} {seconds:>7.1}", format!("{mutant:?}"), mutant.issues(), "MISSED");
+            }
+        }
+        plant(None);
+    }
+    println!("{} of {} found", chosen.len() - missed, chosen.len());
+    if missed == 0 { ExitCode::SUCCESS } else { ExitCode::FAILURE }
+}
+
+fn find(limit: Duration) -> Option<(String, Failure)> {
+    let begun = Instant::now();
+    let searched = limit / SEARCHED;
+    'search: for bounds in Bounds::growing() {
+        for start in Start::ALL {
+            let Some(left) = searched.checked_sub(begun.elapsed()) else { break 'search };
+            match explore(start, bounds, left) {
+                (_, Found::Failure(failure)) => {
+                    return Some((format!("search: {start:?}, {}", bounds.words()), *failure));
+                }
+                (_, Found::OutOfTime) => break 'search,
+                (_, Found::Nothing) => {}
+            }
+        }
+    }
+    for seed in 0.. {
+        if limit <= begun.elapsed() {
+            break;
+        }
+        if let Err(failure) = walk(seed) {
+            return Some((format!("walk: seed {seed}"), failure));
+        }
+    }
+    None
+}
