@@ -333,8 +333,9 @@ impl Model {
         self.nodes.keys().filter_map(move |path| Some((path.as_str(), self.at(path, zxid)?)))
     }
 
-    pub fn changes(&self, zxid: i64) -> &[Change] {
-        self.changes.get(&zxid).map_or(&[], Vec::as_slice)
+    /// What each txn behind the first zxid, up to the second, has changed.
+    pub fn changes(&self, after: i64, to: i64) -> impl Iterator<Item = (i64, &[Change])> {
+        self.changes.range(after + 1..=to).map(|(zxid, changes)| (*zxid, changes.as_slice()))
     }
 
     /// Forgets all txns after `zxid`: a crash has undone them.
