@@ -1,6 +1,6 @@
 """An ensemble of Ostler and Apache ZooKeeper servers in any mixture, on this machine, for the suites.
 
-Not here: checks. Each member keeps its ports and its data directory for as long as the ensemble lives, whichever peer
+Not here: checks, and how the network between the servers is cut (network.py). Each member keeps its ports and its data directory for as long as the ensemble lives, whichever peer
 runs on them, so that a directory goes from Apache to Ostler and back.
 """
 
@@ -14,6 +14,7 @@ import threading
 import time
 
 import harness
+from network import Network
 from harness import ENV, TESTS, ask, eventually
 from kazoo.client import KazooClient
 from kazoo.exceptions import ConnectionClosedError, ConnectionLoss, KazooException, NodeExistsError, SessionExpiredError
@@ -45,16 +46,23 @@ class Member:
         os.makedirs(os.path.join(self.dir, "data"))
         with open(os.path.join(self.dir, "data", "myid"), "w") as out:
             out.write(f"{number}\n")
-        self.process = None
+        self.process, self.lines = None, []
 
     @property
     def address(self):
         return f"{HOST}:{self.client_port}"
 
-    @property
-    def line(self):
+    def line_for(self, other):
+        """This server in the configuration of another, or in its own."""
         role = "observer" if self.observer else "participant"
-        return f"server.{self.number}={HOST}:{self.quorum_port}:{self.election_port}:{role}"
+        host, quorum_port, election_port = HOST, self.quorum_port, self.election_port
+        network = self.ensemble.network
+        if network and other is self:
+            # A wildcard tells nobody an address, so all others come through the network.
+            host = "0.0.0.0"
+        elif network:
+            quorum_port, election_port = (network.port(other.number, self.number, port) for port in (quorum_port, election_port))
+        return f"server.{self.number}={host}:{quorum_port}:{election_port}:{role}"
 
     def start(self, peer=None):
         """Starts the server, by another peer if one is named. Does not wait until it serves."""
@@ -63,10 +71,10 @@ class Member:
         with open(config, "w") as out:
             out.write("\n".join([
                 f"dataDir={self.dir}/data", f"clientPort={self.client_port}", f"clientPortAddress={HOST}",
-                f"tickTime={self.ensemble.tick_ms}", "initLimit=20", "syncLimit=10", "maxClientCnxns=0", "admin.enableServer=false",
+                f"tickTime={self.ensemble.tick_ms}", f"initLimit={self.ensemble.init_limit}", f"syncLimit={self.ensemble.sync_limit}", "maxClientCnxns=0", "admin.enableServer=false",
                 "4lw.commands.whitelist=*", "extendedTypesEnabled=true",
                 *(["peerType=observer"] if self.observer else []), *self.ensemble.lines,
-                *(member.line for member in self.ensemble.members), ""]))
+                *self.lines, *(member.line_for(self) for member in self.ensemble.members), ""]))
         log = open(os.path.join(self.dir, "server.log"), "a")
         print(f"--- {time.strftime('%H:%M:%S')} {self.peer} starts", file=log, flush=True)
         self.process = subprocess.Popen(self._command(config), stdin=subprocess.DEVNULL, stdout=log, stderr=log, cwd=self.dir)
@@ -135,9 +143,10 @@ class Member:
 class Ensemble:
     """`voters` and `observers` name the peers; numbers go from 1, observers behind the voters."""
 
-    def __init__(self, voters, observers=(), lines=(), java_flags=(), tick_ms=500):
+    def __init__(self, voters, observers=(), lines=(), java_flags=(), tick_ms=500, networked=False, init_limit=20, sync_limit=10):
         self.dir = tempfile.mkdtemp(prefix="ostler-ensemble-")
         self.lines, self.java_flags, self.tick_ms = list(lines), list(java_flags), tick_ms
+        self.init_limit, self.sync_limit, self.network = init_limit, sync_limit, None
         with open(os.path.join(self.dir, "logback.xml"), "w") as out:
             out.write('<configuration><appender name="out" class="ch.qos.logback.core.ConsoleAppender"><encoder><pattern>'
                       '%d{HH:mm:ss.SSS} %-5p [%t:%c{1}] %m%n</pattern></encoder></appender>'
@@ -145,6 +154,9 @@ class Ensemble:
         self.members = []
         for number, peer in enumerate([*voters, *observers], 1):
             self.members.append(Member(self, number, peer, observer=number > len(voters)))
+        if networked:
+            pairs = [(one, other) for one in self.members for other in self.members if one is not other]
+            self.network = Network({(one.number, other.number): [other.quorum_port, other.election_port] for one, other in pairs})
 
     def __enter__(self):
         return self
@@ -202,6 +214,8 @@ class Ensemble:
                 if os.path.exists(os.path.join(member.dir, "server.log")):
                     name = f"{os.path.basename(self.dir)}-{member.number}.log"
                     shutil.copy(os.path.join(member.dir, "server.log"), os.path.join(kept, name))
+        if self.network:
+            self.network.end()
         shutil.rmtree(self.dir, ignore_errors=True)
 
 
@@ -291,8 +305,11 @@ def tree(member):
             for path, got, acls, children in asked:
                 (data, stat), (acl, _) = got.get(), acls.get()
                 fields = tuple(getattr(stat, field) for field in STAT_FIELDS)
-                # Each server writes its configuration itself, with its own clock.
-                found[path] = (data,) if path == "/zookeeper/config" else (data, fields, tuple(acl))
+                if path == "/zookeeper/config":
+                    # Each server writes its configuration itself, with its own clock; behind a network each knows other ports.
+                    found[path] = () if member.ensemble.network else (data,)
+                else:
+                    found[path] = (data, fields, tuple(acl))
                 paths.extend(f"{path.rstrip('/')}/{child}" for child in children.get())
         return found
     finally:
