@@ -6,6 +6,7 @@ use std::time::Duration;
 
 use clap::{Args, Parser, Subcommand, ValueEnum};
 
+use crate::failover::How;
 use crate::frames::Op;
 use crate::keys::{Choice, Keys, Shape, Zipf};
 use crate::load::Pace;
@@ -49,6 +50,8 @@ pub enum BenchCommand {
     Limit(LimitArgs),
     /// Start servers, alternate rounds, report medians and ratios
     Compare(CompareArgs),
+    /// Kill the leader of an ensemble under load, again and again: what clients feel, and whether writes are lost
+    Failover(FailoverArgs),
     /// The headline table and plot of a comparison's JSON
     Plot(PlotArgs),
     /// The echo loop as a process of its own (used by compare and limit)
@@ -253,9 +256,78 @@ pub struct CompareArgs {
     pub out: OutArgs,
 }
 
-fn resolve(server: &str) -> Result<SocketAddr, String> {
-    let mut addresses = server.to_socket_addrs().map_err(|e| format!("--servers {server}: {e}"))?;
-    addresses.next().ok_or_else(|| format!("--servers {server}: no address"))
+/// Which ensembles are started.
+#[derive(Args, Clone, Debug)]
+pub struct KindArgs {
+    /// Class path of Apache ZooKeeper 3.9.5; without it Apache is left out
+    #[arg(long, env = "OSTLER_CLASSPATH")]
+    pub apache_classpath: Option<String>,
+    /// Leave Apache out though there is a class path
+    #[arg(long)]
+    pub no_apache: bool,
+    /// Where data and logs of the servers go; a temporary directory when left out
+    #[arg(long)]
+    pub dir: Option<PathBuf>,
+}
+
+#[derive(Args, Clone, Debug)]
+pub struct FailoverArgs {
+    /// Faults of each way in an ensemble of Ostlers, or in that of --connect
+    #[arg(long, default_value_t = 20)]
+    pub kills: usize,
+    /// The same in an ensemble of Apaches, which takes a second and more each
+    #[arg(long, default_value_t = 5)]
+    pub apache_kills: usize,
+    /// What happens to the leader: kill (SIGKILL), term (SIGTERM); rolling: all servers are restarted in turn
+    #[arg(long = "signal", value_enum, value_delimiter = ',', default_value = "kill")]
+    pub hows: Vec<How>,
+    #[arg(long, default_value_t = 3)]
+    pub voters: usize,
+    #[arg(long, default_value_t = 0)]
+    pub observers: usize,
+    /// Znodes of the tree, of production shape and 100 bytes; several sizes are played one after the other
+    #[arg(long, value_delimiter = ',', default_value = "1000")]
+    pub znodes: Vec<u64>,
+    /// Sessions that write, spread over all servers
+    #[arg(long, default_value_t = 24)]
+    pub writers: usize,
+    /// Sessions that read, at each server
+    #[arg(long, default_value_t = 2)]
+    pub readers: usize,
+    /// Writes a second over all writers; 0: each as soon as it is answered
+    #[arg(long, default_value_t = 2_000.0)]
+    pub rate: f64,
+    #[arg(long, default_value_t = 10_000)]
+    pub session_timeout: i32,
+    /// host:port of every server of an ensemble that runs already, instead of ensembles of our own
+    #[arg(long, value_delimiter = ',', requires = "kill_command")]
+    pub connect: Vec<String>,
+    /// Kills the leader of --connect: {server} is its place there from 1, {host} and {port} are its client address
+    #[arg(long, requires = "connect")]
+    pub kill_command: Option<String>,
+    /// Starts it again; without this it is waited for
+    #[arg(long, requires = "connect")]
+    pub start_command: Option<String>,
+    #[command(flatten)]
+    pub kinds: KindArgs,
+    #[command(flatten)]
+    pub out: PageArgs,
+}
+
+/// Results of more than one ensemble.
+#[derive(Args, Clone, Debug, Default)]
+pub struct PageArgs {
+    /// Write the whole result as JSON
+    #[arg(long)]
+    pub json: Option<PathBuf>,
+    /// Write one self-contained HTML page
+    #[arg(long)]
+    pub html: Option<PathBuf>,
+}
+
+pub(crate) fn resolve(server: &str) -> Result<SocketAddr, String> {
+    let mut addresses = server.to_socket_addrs().map_err(|e| format!("{server}: {e}"))?;
+    addresses.next().ok_or_else(|| format!("{server}: no address"))
 }
 
 fn parse_ratio(text: &str) -> Result<Vec<(Op, u64)>, String> {

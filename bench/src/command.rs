@@ -1,5 +1,7 @@
 //! `ostler bench ...` from words to an exit code.
 
+mod ensembles;
+
 use std::io::{self, IsTerminal, Write};
 use std::path::{Path, PathBuf};
 use std::time::{Duration, Instant};
@@ -62,6 +64,7 @@ fn dispatch(command: BenchCommand) -> io::Result<bool> {
         BenchCommand::Restart(args) => restart(&args),
         BenchCommand::Limit(args) => limit(&args),
         BenchCommand::Compare(args) => run_comparison(&args),
+        BenchCommand::Failover(args) => ensembles::run_failover(&args),
         BenchCommand::Plot(args) => plot_results(&args),
         BenchCommand::EchoServer { port, value } => {
             crate::echo::serve(crate::echo::listen(port)?, value)?;

@@ -58,6 +58,7 @@ const OP_DELETE: i32 = 2;
 const OP_EXISTS: i32 = 3;
 const OP_GET_DATA: i32 = 4;
 const OP_SET_DATA: i32 = 5;
+const OP_SYNC: i32 = 9;
 const OP_PING: i32 = 11;
 const OP_GET_CHILDREN2: i32 = 12;
 const OP_MULTI: i32 = 14;
@@ -66,6 +67,7 @@ const OP_CLOSE: i32 = -11;
 /// vector<ACL> with the one entry world:anyone, all permissions.
 const OPEN_ACL: &[u8] = b"\0\0\0\x01\0\0\0\x1f\0\0\0\x05world\0\0\0\x06anyone";
 
+pub const SEQUENTIAL: i32 = 2;
 pub const EPHEMERAL_SEQUENTIAL: i32 = 3;
 
 fn int(out: &mut Vec<u8>, value: i32) {
@@ -165,6 +167,10 @@ pub fn multi_set(out: &mut Vec<u8>, xid: i32, paths: &[Vec<u8>], data: &[u8]) {
     });
 }
 
+pub fn sync(out: &mut Vec<u8>, xid: i32, path: &[u8]) {
+    frame(out, xid, OP_SYNC, |out| bytes(out, path));
+}
+
 pub fn ping(out: &mut Vec<u8>) {
     frame(out, -2, OP_PING, |_| {});
 }
@@ -223,6 +229,11 @@ pub fn connect_response(frame: &[u8]) -> Option<(i32, i64)> {
     let timeout = frame.get(4..8)?.first_chunk::<4>()?;
     let session = frame.get(8..16)?.first_chunk::<8>()?;
     Some((i32::from_be_bytes(*timeout), i64::from_be_bytes(*session)))
+}
+
+/// The password of a ConnectResponse without its length word.
+pub fn connect_password(frame: &[u8]) -> Option<[u8; 16]> {
+    frame.get(20..36)?.try_into().ok()
 }
 
 #[cfg(test)]

@@ -7,6 +7,8 @@ pub mod client;
 pub mod command;
 pub mod compare;
 pub mod echo;
+pub mod ensemble;
+pub mod failover;
 pub mod frames;
 pub mod goals;
 pub mod instructions;

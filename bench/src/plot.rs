@@ -1,6 +1,6 @@
 //! Plots as inline SVG through `plotters`: throughput over time, latency by percentile, bars of a comparison.
 
-use plotters::coord::ranged1d::Ranged;
+use plotters::coord::ranged1d::{AsRangedCoord, Ranged, ValueFormatter};
 use plotters::prelude::*;
 
 use crate::compare::{CellResult, ComparisonResult, ECHO, Series};
@@ -17,7 +17,7 @@ const COLOURS: [RGBColor; 6] = [
 ];
 
 /// A name and its points.
-type Curve<'a> = (&'a str, Vec<(f64, f64)>);
+pub type Curve<'a> = (&'a str, Vec<(f64, f64)>);
 type Drawn = Result<(), Box<dyn std::error::Error>>;
 
 /// The figure, or a sentence that says why there is none.
@@ -261,6 +261,56 @@ pub fn curve_figure(what: &str, x_name: &str, curves: &[Curve<'_>]) -> String {
         root.present()?;
         Ok(())
     })
+}
+
+/// Curves over linear axes, or with `log_x` over a logarithmic x. The axes are named x, y.
+pub fn lines(caption: &str, axes: (&str, &str), curves: &[Curve<'_>], log_x: bool) -> String {
+    let points = || curves.iter().flat_map(|(_, curve)| curve);
+    if points().count() < 2 {
+        return String::new();
+    }
+    let (left, right) = points().fold((f64::MAX, f64::MIN), |(l, r), p| (l.min(p.0), r.max(p.0)));
+    let top = points().map(|p| p.1).fold(1.0, f64::max) * 1.1;
+    figure(caption, |svg| {
+        if log_x {
+            let range = (left.max(1e-3) / 1.2..right.max(1e-3) * 1.2).log_scale();
+            draw_lines(svg, range, 0.0..top, axes, curves)
+        } else {
+            draw_lines(svg, left..right.max(left + 1.0), 0.0..top, axes, curves)
+        }
+    })
+}
+
+fn draw_lines<X>(
+    svg: &mut String,
+    x: X,
+    y: std::ops::Range<f64>,
+    (x_name, y_name): (&str, &str),
+    curves: &[Curve<'_>],
+) -> Drawn
+where
+    X: AsRangedCoord<Value = f64>,
+    X::CoordDescType: ValueFormatter<f64> + Ranged<ValueType = f64>,
+{
+    let root = SVGBackend::with_string(svg, SIZE).into_drawing_area();
+    root.fill(&WHITE)?;
+    let mut chart = ChartBuilder::on(&root)
+        .margin(10)
+        .x_label_area_size(40)
+        .y_label_area_size(80)
+        .build_cartesian_2d(x, y)?;
+    chart
+        .configure_mesh()
+        .light_line_style(WHITE)
+        .x_desc(x_name)
+        .y_desc(y_name)
+        .x_label_formatter(&|x| short(*x))
+        .y_label_formatter(&|y| short(*y))
+        .draw()?;
+    draw_curves(&mut chart, curves, 0)?;
+    drop(chart);
+    root.present()?;
+    Ok(())
 }
 
 /// Each curve in a colour of its own, with dots of that radius on its points unless it is 0, and a legend.

@@ -45,7 +45,7 @@ pub fn terminal(report: &Report) -> String {
 }
 
 /// Few digits, thousands apart.
-fn number(value: f64) -> String {
+pub(crate) fn number(value: f64) -> String {
     if !value.is_finite() {
         return "-".into();
     }
@@ -248,7 +248,7 @@ fn table_row(cells: &[String], tag: &str) -> String {
     format!("<tr>{cells}</tr>")
 }
 
-fn escape(text: &str) -> String {
+pub(crate) fn escape(text: &str) -> String {
     text.replace('&', "&amp;").replace('<', "&lt;").replace('>', "&gt;")
 }
 
@@ -259,7 +259,7 @@ th:first-child,td:first-child{text-align:left}th{font-weight:600}\
 .lines td,.lines th,.pairs td{text-align:left;vertical-align:top}.pairs td:first-child{white-space:nowrap;color:#57606a}\
 .figures td,.figures th{white-space:nowrap}.bad{color:#b42318}figure{margin:1.5rem 0}figcaption{color:#57606a}svg{max-width:100%;height:auto}";
 
-fn page(title: &str, body: &str) -> String {
+pub(crate) fn page(title: &str, body: &str) -> String {
     format!(
         "<!doctype html><html lang=\"en\"><meta charset=\"utf-8\">\
          <meta name=\"viewport\" content=\"width=device-width\"><title>{title}</title><style>{STYLE}</style>\
@@ -267,7 +267,7 @@ fn page(title: &str, body: &str) -> String {
     )
 }
 
-fn circumstances_table(c: &Circumstances) -> String {
+pub(crate) fn circumstances_table(c: &Circumstances) -> String {
     let rows = [
         ("commit", c.commit.clone()),
         ("date", c.date.clone()),
@@ -286,7 +286,7 @@ fn circumstances_table(c: &Circumstances) -> String {
 }
 
 /// Names and values.
-fn pairs_table(rows: &[(String, String)]) -> String {
+pub(crate) fn pairs_table(rows: &[(String, String)]) -> String {
     let rows: String = rows.iter().map(|(n, v)| table_row(&[n.clone(), v.clone()], "td")).collect();
     format!("<table class=\"pairs\">{rows}</table>")
 }
@@ -359,7 +359,7 @@ fn instructions_table(result: &ComparisonResult) -> Vec<Vec<String>> {
     if rows.len() == 1 { Vec::new() } else { rows }
 }
 
-fn lines_table(lines: &[Line]) -> Vec<Vec<String>> {
+pub(crate) fn lines_table(lines: &[Line]) -> Vec<Vec<String>> {
     let mut rows =
         vec![["goal", "what", "wanted", "measured [95 %]", "verdict", "note"].map(String::from).to_vec()];
     for line in lines {
@@ -420,7 +420,7 @@ fn invalid_rounds(result: &ComparisonResult) -> Vec<String> {
 }
 
 /// `text_columns` are aligned left.
-fn aligned(rows: &[Vec<String>], text_columns: usize) -> String {
+pub(crate) fn aligned(rows: &[Vec<String>], text_columns: usize) -> String {
     let columns = rows.first().map_or(0, Vec::len);
     let width = |at: usize| rows.iter().map(|row| row[at].chars().count()).max().unwrap_or(0);
     let widths: Vec<usize> = (0..columns).map(width).collect();
@@ -478,7 +478,7 @@ pub fn comparison_terminal(result: &ComparisonResult) -> String {
     text
 }
 
-fn html_table(rows: &[Vec<String>], class: &str) -> String {
+pub(crate) fn html_table(rows: &[Vec<String>], class: &str) -> String {
     let mut table = format!("<table class=\"{class}\">");
     for (at, row) in rows.iter().enumerate() {
         table.push_str(&table_row(row, if at == 0 { "th" } else { "td" }));

@@ -58,8 +58,13 @@ impl Settings {
     /// Reads in a closed loop of one local server with so many znodes of production shape: what runs that nobody
     /// configured begin with.
     pub fn reading(server: &Server, keys: u64, value_bytes: usize) -> Settings {
+        Settings::at(vec![server.address], vec![server.pid()], keys, value_bytes)
+    }
+
+    /// The same at any servers, those of this machine by their process ids.
+    pub fn at(targets: Vec<SocketAddr>, server_pids: Vec<u32>, keys: u64, value_bytes: usize) -> Settings {
         Settings {
-            targets: vec![server.address],
+            targets,
             connections: 1,
             depth: 1,
             mix: vec![(Op::Read, 1)],
@@ -71,7 +76,7 @@ impl Settings {
             duration: Duration::from_secs(1),
             session_timeout_ms: 30_000,
             seed: 1,
-            server_pids: vec![server.pid()],
+            server_pids,
             population: 0,
             elsewhere: 0,
             data_dir: None,

@@ -92,27 +92,8 @@ impl Server {
         std::fs::create_dir_all(dir)?;
         let port = free_port()?;
         let address = SocketAddr::from(([127, 0, 0, 1], port));
-        let config = format!(
-            "dataDir={}\nclientPort={port}\nclientPortAddress=127.0.0.1\ntickTime=2000\nmaxClientCnxns=0\n\
-             maxSessionTimeout=600000\nadmin.enableServer=false\n4lw.commands.whitelist=*\n\
-             globalOutstandingLimit=100000\n{lines}\n",
-            dir.join("data").display()
-        );
-        std::fs::write(dir.join("zoo.cfg"), config)?;
-        let words: Vec<String> = kind
-            .command
-            .iter()
-            .map(|word| {
-                word.replace("{port}", &port.to_string()).replace("{dir}", &dir.display().to_string())
-            })
-            .collect();
-        let log = std::fs::OpenOptions::new().create(true).append(true).open(dir.join("server.log"))?;
-        let mut command = Command::new(&words[0]);
-        command.args(&words[1..]).stdin(Stdio::null()).stdout(log.try_clone()?).stderr(log);
-        // Without a CPU of its own it has all: not the one it would inherit from the load.
-        pin_on_start(&mut command, cpu.map_or_else(every_cpu, cpu_set));
-        end_with_parent(&mut command);
-        let child = command.spawn().map_err(|e| io::Error::new(e.kind(), format!("{}: {e}", words[0])))?;
+        std::fs::write(dir.join("zoo.cfg"), format!("{}{lines}\n", config_text(dir, port)))?;
+        let child = spawn(kind, dir, port, cpu)?;
         let mut server = Server { kind: kind.clone(), address, dir: dir.to_path_buf(), child };
         server.wait_serving(limit)?;
         Ok(server)
@@ -168,6 +149,31 @@ impl Drop for Server {
     fn drop(&mut self) {
         let _ = self.kill();
     }
+}
+
+/// The zoo.cfg of a server under measurement, to be followed by what is its own.
+pub fn config_text(dir: &Path, port: u16) -> String {
+    format!(
+        "dataDir={}\nclientPort={port}\nclientPortAddress=127.0.0.1\ntickTime=2000\nmaxClientCnxns=0\n\
+         maxSessionTimeout=600000\nadmin.enableServer=false\n4lw.commands.whitelist=*\nglobalOutstandingLimit=100000\n",
+        dir.join("data").display()
+    )
+}
+
+/// The process of a server whose zoo.cfg lies in `dir`; what it says goes into `server.log` there.
+pub fn spawn(kind: &ServerKind, dir: &Path, port: u16, cpu: Option<usize>) -> io::Result<Child> {
+    let words: Vec<String> = kind
+        .command
+        .iter()
+        .map(|word| word.replace("{port}", &port.to_string()).replace("{dir}", &dir.display().to_string()))
+        .collect();
+    let log = std::fs::OpenOptions::new().create(true).append(true).open(dir.join("server.log"))?;
+    let mut command = Command::new(&words[0]);
+    command.args(&words[1..]).stdin(Stdio::null()).stdout(log.try_clone()?).stderr(log);
+    // Without a CPU of its own it has all: not the one it would inherit from the load.
+    pin_on_start(&mut command, cpu.map_or_else(every_cpu, cpu_set));
+    end_with_parent(&mut command);
+    command.spawn().map_err(|e| io::Error::new(e.kind(), format!("{}: {e}", words[0])))
 }
 
 fn cpu_set(cpu: usize) -> libc::cpu_set_t {

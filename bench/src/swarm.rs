@@ -31,6 +31,7 @@ struct Member {
     output: Vec<u8>,
     input: Vec<u8>,
     session: i64,
+    password: [u8; 16],
     established: bool,
     began: Instant,
 }
@@ -152,18 +153,36 @@ impl Swarm {
     /// Connects member `index` anew and sends what `write` appends, a connect request; an earlier connection is dropped.
     /// The first index that was never used extends the swarm.
     pub fn dial_at(&mut self, index: usize, write: impl FnOnce(&mut Vec<u8>)) -> io::Result<()> {
+        self.dial_to(index, self.targets[index % self.targets.len()], write)
+    }
+
+    /// The same at a server of the caller's choice.
+    pub fn dial_to(
+        &mut self,
+        index: usize,
+        target: SocketAddr,
+        write: impl FnOnce(&mut Vec<u8>),
+    ) -> io::Result<()> {
         let began = Instant::now();
         if let Some(slot) = self.members.get_mut(index) {
             *slot = None;
         }
-        let mut stream = TcpStream::connect(self.targets[index % self.targets.len()])?;
+        let mut stream = TcpStream::connect(target)?;
         if self.leaves_no_trace {
             socket2::SockRef::from(&stream).set_linger(Some(Duration::ZERO))?;
         }
         self.poll.registry().register(&mut stream, Token(index), Interest::READABLE | Interest::WRITABLE)?;
         let mut output = Vec::with_capacity(64);
         write(&mut output);
-        let member = Member { stream, output, input: Vec::new(), session: 0, established: false, began };
+        let member = Member {
+            stream,
+            output,
+            input: Vec::new(),
+            session: 0,
+            password: [0; 16],
+            established: false,
+            began,
+        };
         match self.members.get_mut(index) {
             Some(slot) => *slot = Some(member),
             None => self.members.push(Some(member)),
@@ -188,6 +207,12 @@ impl Swarm {
         self.members.get(index)?.as_ref().map(|member| member.session)
     }
 
+    /// Session and password of member `index`, for asking for the session again.
+    pub fn identity(&self, index: usize) -> Option<(i64, [u8; 16])> {
+        let member = self.members.get(index)?.as_ref().filter(|member| member.established)?;
+        Some((member.session, member.password))
+    }
+
     /// Appends requests for member `index` and sends what the socket takes.
     pub fn send(&mut self, index: usize, write: impl FnOnce(&mut Vec<u8>)) -> io::Result<()> {
         match self.members.get_mut(index).and_then(Option::as_mut) {
@@ -204,7 +229,8 @@ impl Swarm {
         self.turn_within(PATIENCE, deadline, seen)
     }
 
-    fn turn_within(
+    /// The same, and gives up the wait after `patience`, which is none.
+    pub fn turn_within(
         &mut self,
         patience: Duration,
         deadline: Instant,
@@ -324,6 +350,7 @@ impl Member {
                 Some((timeout, session)) if timeout > 0 => {
                     self.established = true;
                     self.session = session;
+                    self.password = frames::connect_password(frame).unwrap_or_default();
                     seen(Happening::Established(index, self.began.elapsed()));
                 }
                 _ => return State::Refused,
