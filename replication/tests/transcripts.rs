@@ -277,6 +277,23 @@ fn a_stale_leader_is_left() {
 }
 
 #[test]
+fn an_epoch_that_is_none_is_never_promised() {
+    for epoch in [0x8000_0000, u32::MAX] {
+        let (mut s, link) = Script::learner(z(1, 5), epochs(1, 1), true);
+        s.skip().offered(link, epoch).check(&["hang 3"]);
+        assert_eq!(s.it.status().epochs, epochs(1, 1));
+    }
+}
+
+#[test]
+fn a_snapshot_of_an_epoch_later_than_the_leaders_is_refused() {
+    let (mut s, link) = Script::learner(z(1, 5), epochs(1, 1), true);
+    s.offered(link, 2).skip().got(link, QuorumPacket::Snap(z(3, 1))).check(&["hang 3"]);
+    let (mut s, link) = Script::learner(z(1, 5), epochs(1, 1), true);
+    s.offered(link, 2).skip().got(link, QuorumPacket::Snap(z(2, 0))).check(&["snapshot from 3"]);
+}
+
+#[test]
 fn who_cannot_follow_again_and_again_takes_a_rest() {
     let (mut s, link) = Script::learner(z(1, 5), epochs(3, 1), true);
     s.offered(link, 2);
