@@ -563,6 +563,17 @@ fn an_epoch_is_established_by_a_quorum_of_newleader() {
 }
 
 #[test]
+fn a_stranger_moves_no_epoch_and_an_observer_does() {
+    let mut s = Script::leader(z(1, 5), epochs(1, 1));
+    s.skip();
+    s.arrives(9, 0x7fff_fffe);
+    s.arrives(4, 6);
+    s.check(&[]);
+    s.arrives(2, 1);
+    s.check(&["persist 7,1", "to 2: LEADERINFO 7:0", "to 4: LEADERINFO 7:0", "to 9: LEADERINFO 7:0"]);
+}
+
+#[test]
 fn an_observer_establishes_nothing() {
     let mut s = Script::leader(z(1, 5), epochs(1, 1));
     s.skip();
