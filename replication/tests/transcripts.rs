@@ -429,6 +429,29 @@ fn a_truncation_then_history_then_epoch() {
 }
 
 #[test]
+fn a_deposed_leader_that_is_truncated_inside_its_tail_delivers_what_is_left_once() {
+    let (mut s, follower) = Script::leading();
+    // Nobody has acknowledged them; the others have the first two, as it turns out.
+    s.propose(1, 4).step(Input::Unlinked(follower)).skip();
+    s.side = Side::Learner;
+    // Into another election, in which server 2 has won.
+    for (peer, state) in [(2, PeerState::Leading), (1, PeerState::Following)] {
+        let link = s.link(peer);
+        s.step(Input::Linked { link, port: Port::Election, dialled: true, addresses: Vec::new() });
+        let message = vote(state, 2, z(2, 2), 9, 2);
+        s.step(Input::Received(link, Packet::Notification(message)));
+    }
+    let link = s.link(2);
+    s.quorum_links.push(link);
+    s.step(Input::Linked { link, port: Port::Quorum, dialled: true, addresses: Vec::new() });
+    s.offered(link, 3).skip().got(link, QuorumPacket::Trunc(z(2, 2))).check(&["truncate 2:2"]);
+    s.new_leader(link, 3).skip().got(link, QuorumPacket::UpToDate);
+    // The world was made from the log up to there.
+    s.check(&["to 2: ACK 3:0", "role Following(ServerId(2))"]);
+    assert_eq!(s.it.status().committed, z(2, 2));
+}
+
+#[test]
 fn a_truncation_that_fails_asks_for_a_snapshot_next_time() {
     let (mut s, link) = Script::learner(z(1, 5), epochs(1, 1), false);
     s.offered(link, 2).disk().skip().got(link, QuorumPacket::Trunc(z(1, 3)));
