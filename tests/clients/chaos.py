@@ -21,6 +21,7 @@ import harness
 from ensemble import STAT_FIELDS, Ensemble, Writers, assert_equal_digests, assert_equal_trees, assert_holds
 from harness import check, eventually
 from history import History, Judge
+from kazoo.client import KazooClient
 from kazoo.security import OPEN_ACL_UNSAFE, make_acl, make_digest_acl
 from sessions import CLOSE, CONTAINER, CREATE_CONTAINER, CREATE_TTL, GET, SET, SYNC, TTL, Client, Request
 from workload import Load, prepare
@@ -446,7 +447,9 @@ def a_rich_tree_travels_by_snapshot(_server):
         for member in (ensemble[1], ensemble[2], ensemble[3]):
             member.start()
         ensemble.wait_until_all_serve()
-        clients = [ensemble[number % 3 + 1].client(timeout=10) for number in range(60)]
+        clients = [KazooClient(ensemble.addresses, timeout=10) for _ in range(60)]
+        for zk in clients:
+            zk.start(30)
         first = clients[0]
         for root in ("/acl", "/big", "/e", "/odd"):
             first.create(root)
