@@ -67,6 +67,8 @@ pub const LOG_QUEUE_PROPOSALS_MAX: usize = 8192;
 pub const LOG_QUEUE_BYTES_MAX: usize = 4 * BATCH_BYTES_MAX as usize;
 /// Clients' requests that a learner has sent to its leader and that are not answered yet.
 pub const FORWARDED_REQUESTS_MAX: usize = 65_536;
+/// ... and the bytes of their bodies: a leader that is slower than all its learners' clients has to hold as much of each.
+pub const FORWARDED_BYTES_MAX: usize = 64 << 20;
 /// Batches sealed in one turn: each holds one write more of clients that have reads between their writes under way. One
 /// sync covers them all.
 pub const TURN_BATCHES_MAX: usize = 8;
@@ -283,8 +285,11 @@ const _: () = assert!(FRAME_BYTES_MAX_MOST as u64 * 2 <= i32::MAX as u64);
 const _: () = assert!(FRAME_EXTRA_BYTES_LEAST <= FRAME_EXTRA_BYTES_DEFAULT);
 /// Committed txns kept in memory for learners that lag, in bytes: above it fewer are kept than `commitLogCount` says.
 pub const COMMITTED_BYTES_KEPT: usize = 64 << 20;
-/// What may wait for one learner before it is cut off, to be synchronised anew.
+/// What may wait for one learner before it is cut off, to be synchronised anew; and what a learner may have asked that is not
+/// looked at yet. Far more than one of ours asks, and than one of Apache's does with its thousand requests under way.
 pub const LEARNER_BYTES_MAX: usize = 256 << 20;
+/// What an ask of a learner, or a packet for one, costs beside its bytes, about: very many small ones are bounded as well.
+pub const PEER_MESSAGE_BYTES: usize = 96;
 /// What a leader may propose to a learner without committing it: far more than leaders let wait.
 pub const UNCOMMITTED_BYTES_MAX: usize = 1 << 30;
 /// Pieces of history, of a batch's size each at most, read ahead of the learner that they are for.
@@ -302,6 +307,10 @@ const _: () = assert!(REPLY_BYTES_LEAN < REPLY_BYTES_RESUME);
 const _: () = assert!(REPLY_BYTES_PAUSE > FRAME_BYTES_MAX_DEFAULT as usize);
 const _: () = assert!(READ_BUFFER_BYTES_FIRST <= CONNECTION_BYTES_UNAUTHENTICATED);
 const _: () = assert!(FORWARDED_REQUESTS_MAX >= INTAKE_REQUESTS_MAX);
+// What one turn takes goes beyond the bound; a leader must not cut off a learner for that.
+const _: () = assert!(
+    FORWARDED_BYTES_MAX + INTAKE_BYTES_MAX + FORWARDED_REQUESTS_MAX * PEER_MESSAGE_BYTES < LEARNER_BYTES_MAX
+);
 const _: () = assert!(REPLY_BYTES_PORTION < REPLY_BYTES_MAX);
 const _: () = assert!(CHILDREN_PORTION * 100 <= REPLY_BYTES_PORTION);
 // The desk gives up on a busy thread before the connection gives up on the desk.

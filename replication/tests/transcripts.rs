@@ -277,6 +277,23 @@ fn a_stale_leader_is_left() {
 }
 
 #[test]
+fn an_epoch_that_is_none_is_never_promised() {
+    for epoch in [0x8000_0000, u32::MAX] {
+        let (mut s, link) = Script::learner(z(1, 5), epochs(1, 1), true);
+        s.skip().offered(link, epoch).check(&["hang 3"]);
+        assert_eq!(s.it.status().epochs, epochs(1, 1));
+    }
+}
+
+#[test]
+fn a_snapshot_of_an_epoch_later_than_the_leaders_is_refused() {
+    let (mut s, link) = Script::learner(z(1, 5), epochs(1, 1), true);
+    s.offered(link, 2).skip().got(link, QuorumPacket::Snap(z(3, 1))).check(&["hang 3"]);
+    let (mut s, link) = Script::learner(z(1, 5), epochs(1, 1), true);
+    s.offered(link, 2).skip().got(link, QuorumPacket::Snap(z(2, 0))).check(&["snapshot from 3"]);
+}
+
+#[test]
 fn who_cannot_follow_again_and_again_takes_a_rest() {
     let (mut s, link) = Script::learner(z(1, 5), epochs(3, 1), true);
     s.offered(link, 2);
@@ -412,6 +429,29 @@ fn a_truncation_then_history_then_epoch() {
 }
 
 #[test]
+fn a_deposed_leader_that_is_truncated_inside_its_tail_delivers_what_is_left_once() {
+    let (mut s, follower) = Script::leading();
+    // Nobody has acknowledged them; the others have the first two, as it turns out.
+    s.propose(1, 4).step(Input::Unlinked(follower)).skip();
+    s.side = Side::Learner;
+    // Into another election, in which server 2 has won.
+    for (peer, state) in [(2, PeerState::Leading), (1, PeerState::Following)] {
+        let link = s.link(peer);
+        s.step(Input::Linked { link, port: Port::Election, dialled: true, addresses: Vec::new() });
+        let message = vote(state, 2, z(2, 2), 9, 2);
+        s.step(Input::Received(link, Packet::Notification(message)));
+    }
+    let link = s.link(2);
+    s.quorum_links.push(link);
+    s.step(Input::Linked { link, port: Port::Quorum, dialled: true, addresses: Vec::new() });
+    s.offered(link, 3).skip().got(link, QuorumPacket::Trunc(z(2, 2))).check(&["truncate 2:2"]);
+    s.new_leader(link, 3).skip().got(link, QuorumPacket::UpToDate);
+    // The world was made from the log up to there.
+    s.check(&["to 2: ACK 3:0", "role Following(ServerId(2))"]);
+    assert_eq!(s.it.status().committed, z(2, 2));
+}
+
+#[test]
 fn a_truncation_that_fails_asks_for_a_snapshot_next_time() {
     let (mut s, link) = Script::learner(z(1, 5), epochs(1, 1), false);
     s.offered(link, 2).disk().skip().got(link, QuorumPacket::Trunc(z(1, 3)));
@@ -543,6 +583,17 @@ fn an_epoch_is_established_by_a_quorum_of_newleader() {
     // The own acknowledgement is its epoch on disk.
     s.got(link, QuorumPacket::Ack(z(2, 0))).check(&[]);
     s.disk().check(&["lead 2", "role Leading", "to 2: UPTODATE"]);
+}
+
+#[test]
+fn a_stranger_moves_no_epoch_and_an_observer_does() {
+    let mut s = Script::leader(z(1, 5), epochs(1, 1));
+    s.skip();
+    s.arrives(9, 0x7fff_fffe);
+    s.arrives(4, 6);
+    s.check(&[]);
+    s.arrives(2, 1);
+    s.check(&["persist 7,1", "to 2: LEADERINFO 7:0", "to 4: LEADERINFO 7:0", "to 9: LEADERINFO 7:0"]);
 }
 
 #[test]

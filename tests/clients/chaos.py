@@ -7,17 +7,23 @@ Each scenario prints its seed first; OSTLER_SEED plays one again, as far as real
 OSTLER_CHAOS_SECONDS for each scenario) goes on for longer. Times between faults are part of the faults; nothing else sleeps.
 """
 
+import asyncio
 import collections
+import contextlib
 import os
 import random
 import shutil
+import subprocess
 import threading
 import time
 
 import harness
-from ensemble import STAT_FIELDS, Ensemble, assert_equal_digests, assert_equal_trees
+from ensemble import STAT_FIELDS, Ensemble, Writers, assert_equal_digests, assert_equal_trees, assert_holds
 from harness import check, eventually
-from history import Judge
+from history import History, Judge
+from kazoo.client import KazooClient
+from kazoo.security import OPEN_ACL_UNSAFE, make_acl, make_digest_acl
+from sessions import CLOSE, CONTAINER, CREATE_CONTAINER, CREATE_TTL, GET, SET, SYNC, TTL, Client, Request
 from workload import Load, prepare
 
 A, O = "apache", os.environ.get("OSTLER_IS", "ostler")
@@ -36,7 +42,7 @@ def seconds(short, long=900):
 class Nemesis:
     """Breaks an ensemble in every way and mends it again. One fault, or two that overlap, and then peace until all is well."""
 
-    def __init__(self, ensemble, chance, history, wipes=True):
+    def __init__(self, ensemble, chance, history):
         self.ensemble, self.chance, self.history = ensemble, chance, history
         self.counts = collections.Counter()
         self.pause_between = threading.Event()
@@ -44,8 +50,7 @@ class Nemesis:
                        self.pause_leader, self.pause_one, self.pause_most, self.cut_off_leader, self.cut_off_one, self.mute_leader, self.deafen_leader,
                        self.mute_one, self.halves, self.bridge, self.ring, self.slow, self.slow_leader, self.reset, self.kill_while_it_syncs,
                        self.flicker]
-        if wipes:
-            self.faults.append(self.wipe_follower)
+        self.faults += [self.wipe_follower, self.wipe_and_flicker]
 
     @property
     def numbers(self):
@@ -167,10 +172,38 @@ class Nemesis:
 
     def wipe_follower(self):
         """Its disk is replaced by an empty one. That is safe only while all others are well."""
-        [member] = self.chance.sample([member for member in self.ensemble.members if member is not self.leader()], 1)
+        leader = self.leader()
+        self.wiped = member = self.chance.choice([member for member in self.ensemble.members if member is not leader])
         member.kill()
         shutil.rmtree(os.path.join(member.dir, "data", "version-2"), ignore_errors=True)
         member.start()
+
+    def wipe_and_flicker(self):
+        """As above, and killed again and again on its way back: while a snapshot comes, just behind it, before its first txn."""
+        self.wipe_follower()
+        member = self.wiped
+        for _ in range(4):
+            self.hold(0, 0.4)
+            member.kill()
+            member.start()
+
+    # Disks.
+
+    def fill(self, member):
+        """Its disk has no room left, until it is mended."""
+        filler = os.path.join(member.dir, "data", "filler")
+        with contextlib.suppress(OSError), open(filler, "wb", buffering=0) as out:
+            while out.write(bytes(1 << 20)):
+                pass
+        self.hold(1, 2.5 * SILENCE_SECONDS)
+        os.unlink(filler)
+
+    def fill_follower(self):
+        leader = self.leader()
+        self.fill(self.chance.choice([member for member in self.ensemble.members if member is not leader]))
+
+    def fill_leader(self):
+        self.fill(self.leader())
 
     # The network.
 
@@ -249,19 +282,29 @@ def final_tree(ensemble):
     return {path: (entry[0], dict(zip(STAT_FIELDS, entry[1], strict=True))) for path, entry in found.items() if len(entry) == 3}
 
 
-def play(name, voters, observers, duration, clients=12, wipes=True):
+def new_seed(name):
     seed = int(os.environ.get("OSTLER_SEED") or random.SystemRandom().randrange(1 << 32))
     print(f"{name}: seed={seed}", flush=True)
+    return seed
+
+
+def play(name, voters, observers, duration, clients=12, faults=None, calm=100, prepared=None, lines=()):
+    """`faults` names those that may come, if not all; `calm` is how many writes are acknowledged between two."""
+    seed = new_seed(name)
     chance = random.Random(seed)
-    with Ensemble(voters, observers, tick_ms=TICK_MS, init_limit=INIT_LIMIT, sync_limit=SYNC_LIMIT, networked=True) as ensemble:
+    with Ensemble(voters, observers, tick_ms=TICK_MS, init_limit=INIT_LIMIT, sync_limit=SYNC_LIMIT, networked=True, lines=lines) as ensemble:
+        if prepared:
+            prepared(ensemble)
         ensemble.start()
         prepare(ensemble[1].address)
         load = Load([(member.number, member.client_port) for member in ensemble.members], seed, clients)
-        nemesis = Nemesis(ensemble, chance, load.history, wipes)
+        nemesis = Nemesis(ensemble, chance, load.history)
+        if faults:
+            nemesis.faults = [getattr(nemesis, fault) for fault in faults]
         deadline = time.monotonic() + duration
         try:
             while time.monotonic() < deadline:
-                target = load.acknowledged + 100
+                target = load.acknowledged + calm
                 eventually(lambda: load.acknowledged >= target, HEALING_SECONDS_MAX, "writes are acknowledged again after all faults were mended")
                 nemesis.strike()
         finally:
@@ -288,6 +331,169 @@ def five_voters_and_an_observer(_server):
 @check
 def among_apaches_servers(_server):
     play("among Apache's servers", [O, A, O], [A, O], seconds(22))
+
+
+@check
+def kills_under_load(_server):
+    """Nothing but kills, one after the other, with hardly a breath between them."""
+    play("kills under load", [O] * 3, [], seconds(12), faults=["kill_one", "kill_leader", "kill_leader", "kill_most", "kill_all", "flicker"], calm=20)
+
+
+class SmallDisks:
+    """A small file system of its own for each server's data; needs the right to mount."""
+
+    def __init__(self, ensemble):
+        self.paths = [os.path.join(member.dir, "data") for member in ensemble.members]
+        for member, path in zip(ensemble.members, self.paths, strict=True):
+            subprocess.run(["mount", "-t", "tmpfs", "-o", "size=96m", "tmpfs", path], check=True)
+            with open(os.path.join(path, "myid"), "w") as out:
+                out.write(f"{member.number}\n")
+
+    def end(self):
+        for path in self.paths:
+            subprocess.run(["umount", "-l", path], check=False)
+
+
+@check
+def full_disks(_server):
+    """The disk of a follower, or of the leader, is full for a while: the others go on, nothing acknowledged is lost, and
+    with room again all is well by itself."""
+    if os.geteuid() != 0:
+        print("   skipped: mounting a small disk needs root", flush=True)
+        return
+    disks = []
+    try:
+        play("full disks", [O] * 3, [], seconds(15, 300), faults=["fill_follower", "fill_leader", "fill_leader"], lines=["preAllocSize=4096", "autopurge.purgeInterval=1"],
+             prepared=lambda ensemble: disks.append(SmallDisks(ensemble)))
+    finally:
+        for each in disks:
+            each.end()
+
+
+@check
+def a_whole_ensemble_returns_with_one_disk_replaced(_server):
+    with Ensemble([O] * 3, tick_ms=TICK_MS) as ensemble:
+        ensemble.start()
+        writers = Writers(ensemble.addresses)
+        for number in (1, 2, 3):
+            writers.progress(200)
+            acknowledged = list(writers.stop())
+            before = assert_equal_trees(ensemble)
+            for member in ensemble.members:
+                member.kill()
+            shutil.rmtree(os.path.join(ensemble[number].dir, "data", "version-2"))
+            for member in ensemble.members:
+                member.start()
+            ensemble.wait_until_all_serve()
+            # By now the writers' sessions may be over, and nothing else has changed.
+            found = assert_equal_trees(ensemble)
+            assert {path for path in before if path.startswith("/load")} == {path for path in found if path.startswith("/load")}
+            assert_holds(found, acknowledged)
+            writers = Writers(ensemble.addresses, root=f"/load{number}")
+        writers.stop()
+
+
+@check
+def a_paused_leader_neither_acknowledges_nor_serves_what_is_stale(_server):
+    """Its clients' requests wait in its sockets while it is paused and another is elected; it answers none of them as if it led."""
+    new_seed("a paused leader")
+    for most_paused in (False, True):
+        with Ensemble([O] * 3, tick_ms=TICK_MS, sync_limit=SYNC_LIMIT, init_limit=INIT_LIMIT) as ensemble:
+            ensemble.start()
+            prepare(ensemble[1].address)
+            history = asyncio.run(around_a_pause(ensemble, most_paused))
+            ensemble.wait_until_all_serve()
+            Judge(history, final_tree(ensemble), {1, 2, 3}, TICK_MS / 1000).judge()
+
+
+async def around_a_pause(ensemble, is_cut_in_between):
+    history, leader = History(), await asyncio.to_thread(ensemble.leader)
+    others = [member for member in ensemble.members if member is not leader]
+    at_leader = [Client(history, 4000) for _ in range(10)]
+    elsewhere = Client(history, 4000)
+    for client in at_leader:
+        assert await client.connect(leader.number, leader.client_port, 10)
+        await client.ask(Request("set", SET, "/r/1", os.urandom(6).hex().encode(), -1), 10)
+    leader.pause()
+    waiting = []
+    for client in at_leader:
+        for _ in range(5):
+            client.send(Request("sync", SYNC, "/r/0"))
+            got = Request("synced get", GET, "/r/0", is_synced=True)
+            waiting += [client.send(got), client.send(Request("set", SET, "/r/2", os.urandom(6).hex().encode(), -1))]
+    await asyncio.to_thread(eventually, lambda: any(member.mode() == "leader" for member in others), 30, "the others have a leader")
+    assert await elsewhere.connect(others[0].number, others[0].client_port, 10)
+    for _ in range(20):
+        assert (await elsewhere.ask(Request("set", SET, "/r/0", os.urandom(6).hex().encode(), -1), 10)).error == 0
+    leader.resume()
+    if is_cut_in_between:
+        # What it has read by then it may not answer later either.
+        for member in others:
+            member.pause()
+        await asyncio.sleep(1)
+        for member in others:
+            member.resume()
+    done, pending = await asyncio.wait(waiting, timeout=30)
+    assert not pending, f"{len(pending)} requests are neither answered nor given up by the old leader"
+    for client in (*at_leader, elsewhere):
+        client.abandon_session()
+    return history
+
+
+@check
+def a_rich_tree_travels_by_snapshot(_server):
+    """Between Ostler and Apache and back: sessions, ephemerals, ACLs of all kinds, containers, TTLs, empty and very large data."""
+    with Ensemble([A, A, O], lines=["extendedTypesEnabled=true"]) as ensemble:
+        for member in (ensemble[1], ensemble[2], ensemble[3]):
+            member.start()
+        ensemble.wait_until_all_serve()
+        clients = [KazooClient(ensemble.addresses, timeout=10) for _ in range(60)]
+        for zk in clients:
+            zk.start(30)
+        first = clients[0]
+        for root in ("/acl", "/big", "/e", "/odd"):
+            first.create(root)
+        for number, zk in enumerate(clients):
+            for count in range(5):
+                zk.create(f"/e/{number}-{count}", bytes(count), ephemeral=True)
+        for number in range(300):
+            acl = [make_digest_acl(f"user{number}", "secret", read=True, write=number % 2 == 0), make_acl("ip", f"10.0.{number % 256}.0/24", all=True)]
+            first.create(f"/acl/{number}", b"x", acl=[*acl[:1 + number % 2], *OPEN_ACL_UNSAFE])
+        for number in range(6):
+            first.create(f"/big/{number}", os.urandom(900_000))
+        first.create("/odd/empty", b"")
+        first.create("/odd/ünï-✓", "✓".encode())
+        for number in range(50):
+            first.set("/odd/empty", str(number).encode())
+        asyncio.run(make_rare_kinds(ensemble[3]))
+        for number, from_peer in ((1, A), (3, O)):
+            # The one that returns empty takes everything from whoever leads; both peers lead once.
+            leader = ensemble[3] if from_peer == O else ensemble[2]
+            while ensemble.leader() is not leader:
+                ensemble.leader().kill()
+                ensemble.restart_all()
+            member = ensemble[1] if from_peer == O else ensemble[3]
+            member.kill()
+            shutil.rmtree(os.path.join(member.dir, "data", "version-2"))
+            member.start()
+            member.wait_until_it_serves()
+            found = assert_equal_trees(ensemble)
+            assert len([path for path in found if path.startswith("/e/")]) == 300
+            assert len([path for path in found if path.startswith("/odd/")]) == 22, sorted(path for path in found if path.startswith("/odd/"))
+        for zk in clients:
+            zk.stop()
+            zk.close()
+
+
+async def make_rare_kinds(member):
+    client = Client(History(), 4000)
+    assert await client.connect(member.number, member.client_port, 10)
+    for number in range(10):
+        for kind, op, flags in (("container", CREATE_CONTAINER, CONTAINER), ("ttl", CREATE_TTL, TTL)):
+            made = await client.ask(Request(kind, op, f"/odd/{kind}-{number}", b"x", flags), 10)
+            assert made.error == 0, made
+    await client.ask(Request("close", CLOSE, None), 10)
+    client.disconnect()
 
 
 if __name__ == "__main__":

@@ -198,6 +198,12 @@ class Ensemble:
             if member.is_running():
                 member.wait_until_it_serves()
 
+    def restart_all(self):
+        for member in self.members:
+            if not member.is_running():
+                member.start()
+        self.wait_until_all_serve()
+
     def leader(self):
         def find():
             leaders = [member for member in self.members if member.is_running() and member.mode() == "leader"]

@@ -14,11 +14,13 @@ import time
 STAT = struct.Struct(">qqqqiiiqiiq")
 OPEN_ACL = struct.pack(">ii", 1, 31) + b"\0\0\0\5world\0\0\0\6anyone"
 CREATE, DELETE, GET, SET, SYNC, CHILDREN2, CHECK, MULTI, CREATE2, MULTI_READ, SET_WATCHES, CLOSE = 1, 2, 4, 5, 9, 12, 13, 14, 15, 22, 101, -11
+CREATE_CONTAINER, CREATE_TTL = 19, 21
 PING = 11
 WRITES = (CREATE, DELETE, SET, MULTI, CREATE2)
 EVENT_XID, PING_XID, SET_WATCHES_XID = -1, -2, -8
 DATA_CHANGED, CHILDREN_CHANGED = 3, 4
-EPHEMERAL, SEQUENCE = 1, 2
+EPHEMERAL, SEQUENCE, CONTAINER, TTL, TTL_SEQUENCE = 1, 2, 4, 5, 6
+TTL_MS = 3_600_000
 BAD_VERSION, NO_NODE = -103, -101
 FRAME_BYTES_MAX = 64 << 20
 
@@ -85,8 +87,9 @@ class Request:
 
 def record(request):
     """The body of a request."""
-    if request.op in (CREATE, CREATE2):
-        return buffer(request.path) + buffer(request.value) + OPEN_ACL + struct.pack(">i", request.expected or 0)
+    if request.op in (CREATE, CREATE2, CREATE_CONTAINER, CREATE_TTL):
+        made = buffer(request.path) + buffer(request.value) + OPEN_ACL + struct.pack(">i", request.expected or 0)
+        return made + (struct.pack(">q", TTL_MS) if request.op == CREATE_TTL else b"")
     if request.op == DELETE or request.op == CHECK:
         return buffer(request.path) + struct.pack(">i", request.expected)
     if request.op == SET:
@@ -103,9 +106,9 @@ def record(request):
 
 def take_answer(request, reader):
     """What the answer to a request that went well says."""
-    if request.op in (CREATE, CREATE2):
+    if request.op in (CREATE, CREATE2, CREATE_CONTAINER, CREATE_TTL):
         request.found = reader.string()
-        request.stat = reader.stat() if request.op == CREATE2 else None
+        request.stat = reader.stat() if request.op != CREATE else None
     elif request.op == GET:
         request.data, request.stat = reader.buffer(), reader.stat()
     elif request.op == SET:

@@ -15,7 +15,8 @@ use super::learn::Learning;
 use super::owner::{Origin, Owner};
 use super::reap::Reaper;
 use super::write::Asker;
-use super::{Core, Duty, Space};
+use super::{Core, CoreOutput, Duty, PeerOutput, Space};
+use crate::limits::{LEARNER_BYTES_MAX, PEER_MESSAGE_BYTES};
 use crate::model::{ErrorCode, Identity, SessionId, Xid};
 use crate::ring::{After, News};
 use crate::wire::{OpCode, Reader, TxnBody};
@@ -32,12 +33,14 @@ pub(super) struct Learners {
     is_crowded: bool,
     /// By the numbers of their links, those that have asked for anything.
     known: BTreeMap<u64, Learner>,
-    /// For the broadcast.
+    /// For the broadcast; also that a learner is hung up.
     answers: VecDeque<Input>,
 }
 
 #[derive(Default)]
 struct Learner {
+    /// What it asked and nobody has looked at yet, with what that costs beside.
+    asked_bytes: usize,
     /// Syncs that wait for their barriers.
     syncs: usize,
     /// A session is being closed over several turns.
@@ -59,9 +62,18 @@ impl Learners {
         self.is_crowded
     }
 
-    pub fn asked(&mut self, link: Link, ask: Ask) {
-        self.known.entry(link.number).or_default();
+    /// How much waits now of what this learner asked.
+    pub fn asked(&mut self, link: Link, ask: Ask) -> usize {
+        let learner = self.known.entry(link.number).or_default();
+        learner.asked_bytes += cost_bytes(&ask);
         self.asked.push_back((link, ask));
+        learner.asked_bytes
+    }
+
+    fn taken(&mut self, link: Link, ask: &Ask) {
+        if let Some(learner) = self.known.get_mut(&link.number) {
+            learner.asked_bytes -= cost_bytes(ask);
+        }
     }
 
     pub fn lost(&mut self, link: Link) {
@@ -103,6 +115,18 @@ impl Learners {
     pub fn next_answer(&mut self) -> Option<Input> {
         self.answers.pop_front()
     }
+}
+
+/// What it takes to keep an ask.
+fn cost_bytes(ask: &Ask) -> usize {
+    let bytes = match ask {
+        Ask::Revalidate { .. } => 0,
+        Ask::Request { body, identities, .. } => {
+            let identities = identities.iter().flatten().map(|(scheme, id)| scheme.len() + id.len());
+            body.len() + identities.map(|bytes| bytes + PEER_MESSAGE_BYTES).sum::<usize>()
+        }
+    };
+    bytes + PEER_MESSAGE_BYTES
 }
 
 impl Core {
@@ -222,8 +246,12 @@ impl Core {
 
     /// Looked at in the turn: the broadcast may have decided more already.
     pub(super) fn asked(&mut self, link: Link, ask: Ask) {
-        if self.duty == Duty::Lead {
-            self.learners.asked(link, ask);
+        if self.duty == Duty::Lead && self.learners.asked(link, ask) > LEARNER_BYTES_MAX {
+            // Its connection is read no slower for that: the acknowledgements behind would wait, and commits with them.
+            let why = format!("it has asked for {} MiB more than was taken up yet", LEARNER_BYTES_MAX >> 20);
+            self.outputs.push_back(CoreOutput::Peer(PeerOutput::Hang(link, why)));
+            self.learners.lost(link);
+            self.learners.answers.push_back(Input::Unlinked(link));
         }
     }
 
@@ -245,6 +273,7 @@ impl Core {
                 held.push(link);
                 later.push_back((link, ask));
             } else {
+                self.learners.taken(link, &ask);
                 self.ask_of_learner(link, ask);
             }
         }

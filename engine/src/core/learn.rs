@@ -33,6 +33,8 @@ use std::collections::VecDeque;
 pub(super) struct Learning {
     /// What clients wait for, in the order in which they asked.
     under_way: VecDeque<UnderWay>,
+    /// The bodies of the writes among them.
+    forwarded_bytes: usize,
     /// Clients that have come with a session of theirs: the leader is asked about it.
     revalidating: VecDeque<Revalidating>,
     /// Sessions heard of in this turn.
@@ -55,6 +57,7 @@ enum What {
         op: OpCode,
         after: Zxid,
         apart: bool,
+        bytes: usize,
     },
     Open {
         ask: ConnectRequest,
@@ -85,6 +88,7 @@ struct Revalidating {
 impl Learning {
     pub fn is_idle(&self) -> bool {
         self.under_way.is_empty()
+            && self.forwarded_bytes == 0
             && self.revalidating.is_empty()
             && self.touched.is_empty()
             && (self.txns, self.bytes) == (0, 0)
@@ -93,6 +97,10 @@ impl Learning {
     /// Requests that clients wait for.
     pub fn len(&self) -> usize {
         self.under_way.len() + self.revalidating.len()
+    }
+
+    pub fn forwarded_bytes(&self) -> usize {
+        self.forwarded_bytes
     }
 
     /// The request that this txn answers, taken off the line.
@@ -107,7 +115,11 @@ impl Learning {
         let may_be = header.kind == op.to_i32() || header.kind == OpCode::Error.to_i32();
         let answers =
             may_be && header.session == first.session && header.cxid == first.xid && header.zxid > after;
-        if answers { self.under_way.pop_front() } else { None }
+        let answered = if answers { self.under_way.pop_front() } else { None };
+        if let Some(UnderWay { what: What::Write { bytes, .. }, .. }) = &answered {
+            self.forwarded_bytes -= bytes;
+        }
+        answered
     }
 }
 
@@ -193,7 +205,8 @@ impl Core {
         if let Some(code) = refusal {
             return self.decide(asker, What::Error { code, zxid: None, then: After::Keep, apart });
         }
-        self.wait_for(asker, What::Write { op, after: self.received, apart });
+        self.learning.forwarded_bytes += body.len();
+        self.wait_for(asker, What::Write { op, after: self.received, apart, bytes: body.len() });
         self.forward(asker.1, asker.2, op, body.into(), Some(ids));
     }
 

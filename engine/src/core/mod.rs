@@ -416,6 +416,7 @@ impl Core {
             && self.put_off_bytes < self.settings.batch_bytes_enough()
             || self.makes_no_txns())
             && self.learning.len() < limits::FORWARDED_REQUESTS_MAX
+            && self.learning.forwarded_bytes() < limits::FORWARDED_BYTES_MAX
             && !self.is_spent()
     }
 

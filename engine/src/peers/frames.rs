@@ -1,6 +1,7 @@
 //! From bytes to packets: what a connection says first, and what comes behind it, off the front of what was received.
 //! Not here: the packets' layout (replication), sockets.
 
+use crate::wire::TxnEntry;
 use ostler_replication::packet::{self, QuorumPacket, Side};
 use ostler_replication::{Packet, Port, ServerId};
 
@@ -57,10 +58,29 @@ pub(super) fn next(
             .map(|front| front.map(|(packet, taken)| (Some(Packet::Quorum(packet)), taken))),
     };
     let front = decoded.map_err(|error| error.to_string())?;
+    if let Some((Some(Packet::Quorum(packet)), _)) = &front {
+        check_txn(packet)?;
+    }
     if front.is_none() && bytes.len() > 2 * data_bytes_max + PACKET_BYTES_BESIDE_DATA {
         return Err(format!("{} bytes are no packet yet", bytes.len()));
     }
     Ok(front)
+}
+
+/// What goes into the log must be a txn that this server can read: in the log it could be neither applied nor left out.
+fn check_txn(packet: &QuorumPacket) -> Result<(), String> {
+    let (zxid, entry) = match packet {
+        QuorumPacket::Proposal { zxid, entry }
+        | QuorumPacket::Inform { zxid, entry }
+        | QuorumPacket::InformAndActivate { zxid, entry, .. } => (zxid, entry),
+        _ => return Ok(()),
+    };
+    match TxnEntry::decode(entry) {
+        Ok(_) => Ok(()),
+        Err(malformed) => Err(format!(
+            "the leader's txn {zxid} cannot be read ({malformed:?}); is the leader of a later version?"
+        )),
+    }
 }
 
 /// Received and not yet decoded.

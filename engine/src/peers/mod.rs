@@ -265,7 +265,7 @@ impl<P: Poll> Peers<P> {
                 }
             }
             Output::TakeSnapshot(link) => self.take_snapshot(link, now, inputs),
-            Output::Hang(link, reason) => self.hang(link, &reason),
+            Output::Hang(link, reason) => self.hang(link, &reason, now),
             other => return Some(other),
         }
         None
@@ -302,14 +302,14 @@ impl<P: Poll> Peers<P> {
             let Some(connection) = &mut self.connections[token as usize] else { continue };
             let Stage::Linked(link, _) = connection.stage else { continue };
             let written = connection.outbox.write(&mut self.poll, token);
-            let queued = connection.outbox.queued_bytes();
+            let held = connection.outbox.held_bytes();
             match written {
                 Ok(wrote) => {
                     if let Wrote::Some(drained) = wrote {
                         inputs.push(Input::Drained(link, drained));
                     }
-                    if queued > self.settings.queue_bytes_max.max(self.settings.data_bytes_max * 2) {
-                        self.lose(token, &format!("it is too slow: {queued} bytes wait for it"), now, inputs);
+                    if held > self.settings.queue_bytes_max.max(self.settings.data_bytes_max * 2) {
+                        self.lose(token, &format!("it is too slow: {held} bytes wait for it"), now, inputs);
                     }
                 }
                 Err(error) => self.lose(token, &error.to_string(), now, inputs),
@@ -639,13 +639,13 @@ impl<P: Poll> Peers<P> {
     }
 
     fn decode(&mut self, token: u32, now: Moment, inputs: &mut Vec<Input>) {
-        if let Err(why) = self.greet(token, inputs).and_then(|()| self.take_packets(token, inputs)) {
+        if let Err(why) = self.greet(token, now, inputs).and_then(|()| self.take_packets(token, inputs)) {
             self.lose(token, &why, now, inputs);
         }
     }
 
     /// Sees who is there, as soon as that has been said.
-    fn greet(&mut self, token: u32, inputs: &mut Vec<Input>) -> Result<(), String> {
+    fn greet(&mut self, token: u32, now: Moment, inputs: &mut Vec<Input>) -> Result<(), String> {
         let Some(connection) = &mut self.connections[token as usize] else { return Ok(()) };
         if !matches!(connection.stage, Stage::Unknown(_)) {
             return Ok(());
@@ -662,7 +662,11 @@ impl<P: Poll> Peers<P> {
         connection.stage = Stage::Linked(link, Side::Learner);
         self.links.insert(link.number, token);
         let (remote, port_name) = (connection.remote, name_of(port));
-        tracing::info!(%remote, "server {} has connected to the {port_name} port", peer.0 as i64);
+        // Of those outside the configuration there may be any number.
+        let is_member = self.settings.places.contains_key(&peer);
+        if is_member || self.complaints.may_say(&format!("strangers at {}", remote.ip()), now).is_some() {
+            tracing::info!(%remote, "server {} has connected to the {port_name} port", peer.0 as i64);
+        }
         inputs.push(Input::Linked { link, port, dialled: false, addresses: hello.addresses });
         Ok(())
     }
@@ -748,10 +752,14 @@ impl<P: Poll> Peers<P> {
         }
     }
 
-    fn hang(&mut self, link: Link, reason: &str) {
+    fn hang(&mut self, link: Link, reason: &str, now: Moment) {
         let Some((token, connection)) = self.linked(link) else { return };
         let (remote, port) = (connection.remote, name_of(connection.port));
-        tracing::info!(%remote, "closing the {port} connection with server {}: {reason}", link.peer.0 as i64);
+        let is_member = self.settings.places.contains_key(&link.peer);
+        if is_member || self.complaints.may_say(&format!("strangers' ends at {}", remote.ip()), now).is_some()
+        {
+            tracing::info!(%remote, "closing the {port} connection with server {}: {reason}", link.peer.0 as i64);
+        }
         if let Some(connection) = &mut self.connections[token as usize] {
             // What was said before the end should be heard, such as a handshake.
             let _ = connection.outbox.write(&mut self.poll, token);

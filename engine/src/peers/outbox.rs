@@ -3,6 +3,7 @@
 
 use super::snapshot::{Outgoing, Piece};
 use crate::io::poll::Poll;
+use crate::limits::PEER_MESSAGE_BYTES;
 use std::collections::VecDeque;
 use std::io::{self, ErrorKind, IoSlice};
 use std::sync::Arc;
@@ -24,8 +25,8 @@ pub(super) struct Outbox {
     items: VecDeque<Item>,
     /// Of the first item, bytes that have left.
     at: usize,
-    /// Bytes of packets that wait.
-    queued_bytes: usize,
+    /// Bytes of packets that wait, with what it takes to keep them.
+    held_bytes: usize,
     /// Bytes of packets that have left, in all.
     drained_bytes: u64,
     /// The system takes no more for now.
@@ -44,7 +45,7 @@ pub(super) enum Wrote {
 impl Outbox {
     pub fn put(&mut self, bytes: Arc<[u8]>) {
         if !bytes.is_empty() {
-            self.queued_bytes += bytes.len();
+            self.held_bytes += bytes.len() + PEER_MESSAGE_BYTES;
             self.items.push_back(Item::Packets(bytes));
         }
     }
@@ -53,8 +54,8 @@ impl Outbox {
         self.items.push_back(Item::Snapshot(snapshot));
     }
 
-    pub fn queued_bytes(&self) -> usize {
-        self.queued_bytes
+    pub fn held_bytes(&self) -> usize {
+        self.held_bytes
     }
 
     /// Writes what it can. An error: the connection is of no more use.
@@ -123,9 +124,10 @@ impl Outbox {
             self.at += gone;
             if is_packets {
                 packets += gone as u64;
-                self.queued_bytes -= gone;
+                self.held_bytes -= gone;
             }
             if self.at == length {
+                self.held_bytes -= if is_packets { PEER_MESSAGE_BYTES } else { 0 };
                 self.items.pop_front();
                 self.at = 0;
             }

@@ -4,6 +4,7 @@ use super::snapshot::{Inline, Staging, Threads};
 use super::*;
 use crate::io::disk::RealDisk;
 use crate::io::poll::MioPoll;
+use crate::limits::PEER_MESSAGE_BYTES;
 use crate::snapshot::Image;
 use ostler_replication::packet::{LearnerInfo, handshake, quorum};
 use std::io::{Read, Write};
@@ -109,6 +110,10 @@ impl Rig {
 
     fn dial(&mut self, peer: u64, port: Port) {
         self.act(Output::Dial { peer: ServerId(peer), port, addresses: Vec::new() });
+    }
+
+    fn linked_outbox_is_empty(&mut self, link: Link) -> bool {
+        self.peers.linked(link).unwrap().1.outbox.held_bytes() == 0
     }
 
     fn place(&self) -> Place {
@@ -321,6 +326,45 @@ fn a_peer_that_takes_nothing_is_cut_off_at_the_bound() {
         rig.act(Output::Send(link, piece.clone()));
     }
     rig.until(|input| matches!(input, Input::Unlinked(gone) if *gone == link).then_some(()));
+}
+
+#[test]
+fn very_many_small_packets_are_bounded_by_what_it_takes_to_keep_them() {
+    let mut rig = rig(1, &[], false);
+    let mut deaf = rig.connect(Port::Election);
+    deaf.write_all(&hello(2)).unwrap();
+    let link = rig.linked();
+    // The sockets' buffers first; then a tenth of the bound in bytes, and more than the bound to keep.
+    let piece: Arc<[u8]> = vec![0; 64 << 10].into();
+    while rig.linked_outbox_is_empty(link) {
+        rig.act(Output::Send(link, piece.clone()));
+    }
+    let small: Arc<[u8]> = vec![0; 8].into();
+    for _ in 0..(4 << 20) / PEER_MESSAGE_BYTES {
+        rig.peers.act(Output::Send(link, small.clone()), rig.now, &mut rig.inputs);
+    }
+    rig.until(|input| matches!(input, Input::Unlinked(gone) if *gone == link).then_some(()));
+}
+
+#[test]
+fn a_txn_that_cannot_be_read_never_comes_near_the_log() {
+    let leader = TcpListener::bind((Ipv4Addr::LOCALHOST, 0)).unwrap();
+    let port = leader.local_addr().unwrap().port();
+    let place = Place { election: Vec::new(), quorum: vec![endpoint("127.0.0.1", port)] };
+    let mut rig = rig(1, &[(2, place)], false);
+    rig.dial(2, Port::Quorum);
+    let link = rig.linked();
+    let (mut leader, _) = leader.accept().unwrap();
+    let mut entry = vec![0; 32];
+    entry.extend_from_slice(&1i32.to_be_bytes());
+    entry.extend_from_slice(&[0xff; 30]);
+    let proposal = QuorumPacket::Proposal { zxid: Zxid(1 << 32 | 1), entry };
+    leader.write_all(&quorum::encode(&QuorumPacket::Diff(Zxid(0)), Side::Leader)).unwrap();
+    leader.write_all(&quorum::encode(&proposal, Side::Leader)).unwrap();
+    rig.until(|input| {
+        assert!(!matches!(input, Input::Received(_, Packet::Quorum(QuorumPacket::Proposal { .. }))));
+        matches!(input, Input::Unlinked(gone) if *gone == link).then_some(())
+    });
 }
 
 /// Large enough for several pieces, so that it does not fit into the sockets' buffers.

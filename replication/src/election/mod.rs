@@ -29,7 +29,7 @@ use crate::members::Members;
 use crate::mutants::{Mutant, planted};
 use crate::packet::{Notification, PeerState, handshake, notification};
 use crate::quorums::Quorums;
-use crate::{Epoch, Link, Moment, Outputs, ServerId, Zxid};
+use crate::{Epoch, Link, Moment, Output, Outputs, ServerId, Zxid};
 use connections::Connections;
 use std::collections::{BTreeMap, BTreeSet};
 use std::fmt::Write;
@@ -125,6 +125,8 @@ pub struct Election {
     early: BTreeMap<ServerId, Notification>,
     /// Configurations of voters that are not this server's, and what is wrong with them if anything is.
     foreign: BTreeMap<ServerId, (String, Option<String>)>,
+    /// Of whom the operator has been told since this server looked last: one that says something else each time fills no log.
+    told: BTreeSet<ServerId>,
     /// What was decided last.
     current: Vote,
     outcome: Option<Vote>,
@@ -160,6 +162,7 @@ impl Election {
             decided: BTreeMap::new(),
             early: BTreeMap::new(),
             foreign: BTreeMap::new(),
+            told: BTreeSet::new(),
             current: nothing,
             outcome: None,
             interval_ms: settings.interval_ms_min,
@@ -204,6 +207,7 @@ impl Election {
         self.is_voting = true;
         self.votes.clear();
         self.decided.clear();
+        self.told.clear();
         self.interval_ms = self.settings.interval_ms_min;
         self.connections.is_eager = true;
         self.connections.try_anew();
@@ -248,7 +252,13 @@ impl Election {
             return;
         }
         let peer = link.peer;
-        self.compare(peer, n.config.as_deref());
+        if let Some(wrong) = self.compare(peer, n.config.as_deref())
+            && self.told.insert(peer)
+        {
+            let own: Vec<String> = self.quorums.voters().iter().map(|id| id.0.to_string()).collect();
+            let report = format!("server {} has {wrong}; this server's has {}", peer.0, own.join(" "));
+            out.push_back(Output::Report(report));
+        }
         if !self.quorums.is_voter(peer) {
             // So observers, and servers that have yet to be taken in, learn who leads. One that has found its leader answers
             // everybody who looks, and is not answered in turn.
@@ -350,8 +360,10 @@ impl Election {
         each.collect::<Vec<String>>().join(", ")
     }
 
-    fn compare(&mut self, peer: ServerId, config: Option<&str>) {
-        let Some(config) = config.filter(|_| self.quorums.is_voter(peer)) else { return };
+    /// What is wrong with a voter's configuration, the first time that it is heard of.
+    fn compare(&mut self, peer: ServerId, config: Option<&str>) -> Option<String> {
+        let config = config.filter(|_| self.quorums.is_voter(peer))?;
+        let mut news = None;
         if config == self.quorums.committed().text() {
             self.foreign.remove(&peer);
         } else if self.foreign.get(&peer).is_none_or(|(known, _)| known != config) {
@@ -363,8 +375,10 @@ impl Election {
                 }
                 Ok(_) => None,
             };
+            news = wrong.clone();
             self.foreign.insert(peer, (config.to_string(), wrong));
         }
+        news
     }
 
     /// Tells every voter what this server proposes, itself included.

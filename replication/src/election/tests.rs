@@ -240,6 +240,7 @@ impl Net {
                 let at = self.soon().max(self.connections[connection].last_arrival[1 - end]);
                 self.schedule(at, Event::Closed { connection, end: 1 - end });
             }
+            Output::Report(_) => {}
             other => panic!("{other:?}"),
         }
     }
@@ -602,6 +603,13 @@ fn configurations_that_do_not_fit_are_told_of_and_do_no_harm() {
     check("server.1=x:1:2\nserver.2=x:3:4\nserver.3=x:5:6", "");
     check("server.3=h3:1:2", "server 3 has a configuration with the voters 3");
     check(members(3, 0).text(), "");
+    let told = out.iter().filter_map(|output| match output {
+        Output::Report(words) => Some(words.as_str()),
+        _ => None,
+    });
+    let words = "server 3 has a configuration that cannot be read (no server.N is a participant, so nobody could ever lead); \
+                 this server's has 1 2 3";
+    assert_eq!(told.collect::<Vec<_>>(), [words], "once, until it looks again");
 }
 
 #[test]

@@ -22,7 +22,8 @@ pub(super) struct History {
     recent: VecDeque<Proposal>,
     recent_txns: u64,
     recent_bytes: usize,
-    /// The world holds everything up to here. Ahead of `committed` only with a tail that was there at the start.
+    /// The world holds everything up to here. Ahead of `committed` only with a tail that was there at the start, or was left
+    /// by a truncation.
     applied: Zxid,
     /// Known to be committed for good. Zero after the start, until an epoch is established.
     committed: Zxid,
@@ -184,7 +185,8 @@ impl History {
         }
     }
 
-    /// The log and the world end at `to` now.
+    /// The log and the world end at `to` now. The world was made anew from the log, so it holds also what of an uncommitted
+    /// tail was left; handed over again, that would be applied twice.
     pub(super) fn truncate(&mut self, to: Zxid) {
         while let Some(back) = self.recent.pop_back() {
             self.recent_txns -= txns(&back);
@@ -198,7 +200,7 @@ impl History {
         }
         self.base = self.base.min(to);
         self.logged = to;
-        self.applied = self.applied.min(to);
+        self.applied = to;
         self.committed = self.committed.min(to);
         self.established = self.established.filter(|&epoch| epoch <= to.epoch());
     }
@@ -305,6 +307,17 @@ mod tests {
         history.append(batch(4, 4));
         assert_eq!(history.piece(Zxid(2), Zxid(9)), Some(batch(3, 3)));
         assert_eq!(history.place(Zxid(5)), Place::BehindAll);
+    }
+
+    #[test]
+    fn what_a_truncation_leaves_of_an_uncommitted_tail_is_applied_by_it() {
+        let mut history = history(0, &[(1, 5), (6, 9)], 500);
+        history.commit(Zxid(5));
+        history.take_unapplied();
+        history.truncate(Zxid(8));
+        assert_eq!((history.applied(), history.committed()), (Zxid(8), Zxid(5)));
+        history.commit(Zxid(8));
+        assert_eq!(history.take_unapplied(), vec![]);
     }
 
     #[test]

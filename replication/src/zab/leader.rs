@@ -307,9 +307,12 @@ impl Leader {
         if !server.quorums.reached_committed(|id| id == me || voters.contains(&id)) {
             return;
         }
-        // Observers' promises are respected, too.
-        let promised =
-            self.links.values().filter(|learner| learner.is_known()).map(|learner| learner.accepted);
+        // Observers' promises are respected, too; not those of servers outside the configuration: one such could spend all
+        // epochs. What it has promised may keep it from following, and nobody else.
+        let is_member = |id| server.quorums.committed().get(id).is_some();
+        let members =
+            self.links.values().filter(|learner| learner.is_known() && is_member(learner.link.peer));
+        let promised = members.map(|learner| learner.accepted);
         let Some(epoch) = discovery::next_epoch(server.epochs.accepted, promised) else { return };
         self.epoch = epoch;
         // Alone in its quorum a server need not wait for anybody's promise: one sync for both.

@@ -6,7 +6,7 @@
 use std::collections::{BTreeMap, VecDeque};
 use std::sync::Arc;
 
-use super::discovery::{Offer, weigh};
+use super::discovery::{EPOCH_LAST, Offer, weigh};
 use super::history::continues;
 use super::{Goes, Server};
 use crate::mutants::{Mutant, planted};
@@ -280,6 +280,14 @@ impl Learner {
         let QuorumPacket::LeaderInfo { zxid, .. } = packet else {
             return Err(self.unexpected(&packet));
         };
+        if EPOCH_LAST < zxid.epoch().0 {
+            // Promised, it would stand on disk as a number that no server reads, and shut this one out for good.
+            return Err(format!(
+                "leader {} offers epoch {:#x}, which is none",
+                self.leader.0,
+                zxid.epoch().0
+            ));
+        }
         self.epoch = zxid.epoch();
         match weigh(server.epochs.accepted, self.epoch) {
             Offer::New => {
@@ -356,6 +364,13 @@ impl Learner {
                 self.known = zxid;
                 self.received = zxid;
                 self.stage = Stage::Truncating(server.log.truncate(zxid, now, outputs));
+            }
+            QuorumPacket::Snap(zxid) if self.epoch < zxid.epoch() => {
+                // Installed, it would be history of an epoch that was never promised.
+                return Err(format!(
+                    "leader {} of epoch {} sends a snapshot of a later epoch: {zxid}",
+                    self.leader.0, self.epoch.0
+                ));
             }
             QuorumPacket::Snap(zxid) => {
                 self.known = zxid;

@@ -844,8 +844,8 @@ impl Net {
                 let done = is_record || (to.counter() == 0 && host.disk.snapshot.0 < to);
                 if done {
                     host.disk.log.retain(|record| record.0 <= to);
-                    let kept = |world: &mut Vec<Record>| world.retain(|record| record.0 <= to);
-                    kept(&mut host.core.world);
+                    // As the engine does: made anew from the disk, which may hold more than was applied.
+                    host.core.world = host.disk.world();
                     host.core.shown = host.core.shown.min(host.core.world.len());
                 }
                 Input::Truncated { number, to: host.disk.last().min(to), done }

@@ -1,6 +1,7 @@
 //! How much one turn does, and how much waits in a batch, when very much is to be done.
 
 use super::*;
+use ostler_replication::{Ask, Link, Output, ServerId, SessionBits};
 
 /// What one turn proposed.
 #[derive(Default)]
@@ -170,4 +171,39 @@ fn lists_for_a_batch_that_waits_for_the_log_are_made_up_to_a_bound() {
     assert!(!core.has_work(), "nothing can be done before the log has");
     bench.command("durable");
     assert_eq!(bench.conns["A"].answered, bench.conns["A"].xid);
+}
+
+#[test]
+fn a_learner_that_asks_without_end_is_hung_up() {
+    let mut bench = Bench::new();
+    bench.command("ensemble");
+    bench.command("lead 1");
+    let [flood, other] = [1, 2].map(|number| Link { peer: ServerId(number), number });
+    let ask = |bytes| Ask::Request {
+        session: SessionBits(7),
+        cxid: 1,
+        op: 5,
+        body: vec![0; bytes],
+        identities: None,
+    };
+    let says = |bench: &mut Bench, link, bytes| {
+        bench.script().lock().says.push_back(Output::Asked(link, ask(bytes)));
+        bench.step(CoreInput::Peer(Input::Timeout));
+    };
+    says(&mut bench, other, 10);
+    let piece = 8 << 20;
+    for _ in 0..limits::LEARNER_BYTES_MAX / piece {
+        assert!(bench.script().lock().told.iter().all(|told| !told.starts_with("unlinked")));
+        says(&mut bench, flood, piece);
+    }
+    assert_eq!(bench.script().lock().told.last().map(String::as_str), Some("unlinked 1"));
+    let hung = std::iter::from_fn(|| bench.core().next_output());
+    let hung: Vec<Link> = hung
+        .filter_map(|output| match output {
+            CoreOutput::Peer(PeerOutput::Hang(link, _)) => Some(link),
+            _ => None,
+        })
+        .collect();
+    assert_eq!(hung, [flood]);
+    assert!(!bench.core().learners.is_quiet(), "what the other one asked still waits");
 }

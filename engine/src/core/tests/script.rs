@@ -99,6 +99,7 @@ impl Broadcast for Script {
                 script.forget();
                 outputs.push_back(Output::Role(Role::Looking));
             }
+            Input::Unlinked(link) => script.told.push(format!("unlinked {}", link.number)),
             Input::Touched(sessions) => script.told.push(format!("touched {}", sessions.len())),
             _ => {}
         }
