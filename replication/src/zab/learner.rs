@@ -345,8 +345,7 @@ impl Learner {
             QuorumPacket::Trunc(zxid) => {
                 let is_epoch_start = zxid.counter() == 0;
                 let is_sound = if is_epoch_start { zxid.epoch() == server.epochs.current } else { true };
-                let is_possible = is_sound && zxid <= self.reported && !server.distrusts_history;
-                if !is_possible && !planted(Mutant::TrustsEveryTruncation) {
+                if !is_sound || self.reported < zxid || server.distrusts_history {
                     server.distrusts_history = true;
                     return Err(format!(
                         "leader {} asks to truncate to {zxid}, which this history ({}) cannot; a snapshot will be asked for",
@@ -663,7 +662,7 @@ impl Learner {
         }
         // (e,0) is no record: what remains then ends before that epoch.
         let is_there = to == self.known || (self.known.counter() == 0 && to < self.known);
-        if !(done && is_there || planted(Mutant::TrustsEveryTruncation)) {
+        if !done || !is_there {
             server.distrusts_history = true;
             return Err(format!(
                 "the log could not be truncated to {} as the leader asked; a snapshot will be asked for",

@@ -176,6 +176,9 @@ impl Walk {
         // Calm seeds come far, wild ones meet the beginnings of epochs again and again.
         let (steps, faults) = (1000 + random.below(2500), 1 + random.below(40));
         let (timers, proposals) = (1 + random.below(30), 20 + random.below(120));
+        // A bridge: the others are two halves that only one of them reaches, and most faults strike that one. So two leaders
+        // want the same promises.
+        let bridge = (random.below(3) == 0).then(|| 1 + random.below(setup.voters));
         // Now and then one server's disk or connections hardly move.
         let mut slow = None;
         for id in 1..=servers {
@@ -183,8 +186,14 @@ impl Walk {
                 self.make(Move::Start(id));
             }
         }
+        for a in (1..=servers).filter(|&a| bridge.is_some_and(|bridge| a != bridge)) {
+            for b in (a + 1..=servers).filter(|&b| Some(b) != bridge && (a + b) % 2 == 1) {
+                self.make(Move::Cut(a, b));
+            }
+        }
         for _ in 0..steps {
-            let id = 1 + random.below(servers);
+            let strikes_bridge = random.below(4) > 0;
+            let id = bridge.filter(|_| strikes_bridge).unwrap_or(1 + random.below(servers));
             let other = 1 + random.below(servers);
             match random.below(1000) {
                 n if n < faults => self.make(match random.below(8) {
@@ -198,6 +207,7 @@ impl Walk {
                     4 => Move::Cut(id, other),
                     5 => Move::CutOneWay(id, other),
                     6 => Move::HoldLog(id),
+                    _ if bridge.is_some() => Move::Break(id, other),
                     _ => Move::Heal,
                 }),
                 n if n < 2 * faults => {
