@@ -41,19 +41,22 @@ impl Bounds {
         let bounds = |txns, crashes, breaks, holds| Bounds { txns, crashes, breaks, holds };
         [
             bounds(1, 1, 0, 0),
-            bounds(1, 0, 0, 1),
-            bounds(2, 1, 0, 0),
+            bounds(0, 2, 0, 0),
+            bounds(0, 1, 0, 1),
+            bounds(0, 0, 1, 1),
             bounds(1, 0, 1, 0),
+            bounds(2, 1, 0, 0),
             bounds(1, 1, 0, 1),
-            bounds(2, 0, 1, 1),
-            bounds(2, 1, 1, 0),
+            bounds(1, 0, 1, 1),
             bounds(1, 2, 0, 0),
+            bounds(1, 1, 1, 0),
+            bounds(0, 2, 0, 1),
+            bounds(2, 0, 1, 1),
             bounds(3, 1, 0, 0),
             bounds(2, 2, 0, 0),
-            bounds(2, 1, 0, 1),
             bounds(3, 2, 0, 0),
+            bounds(1, 1, 1, 1),
             bounds(2, 1, 1, 1),
-            bounds(3, 1, 0, 2),
             bounds(3, 2, 0, 1),
             bounds(3, 2, 1, 1),
             bounds(3, 2, 1, 2),
@@ -72,11 +75,11 @@ impl Bounds {
 pub enum Start {
     /// All are in sync, and nothing has been proposed.
     Calm,
-    /// All are down. An earlier leader has a record that nobody else has, and so has a later one.
+    /// All start. An earlier leader has a record that nobody else has, and so has a later one.
     Torn,
-    /// All are down, and one has not got a record that was committed.
+    /// One that has not got a record which was committed starts with one that has; the other is still down.
     Lagging,
-    /// All are down, and one is blank; the others have a snapshot and no log before it.
+    /// The same with a blank one, while the others have a snapshot and no log before it.
     Blank,
 }
 
@@ -114,7 +117,8 @@ impl Start {
                 disk.log = log;
             }
         }
-        for id in 1..=3 {
+        let first = if matches!(self, Start::Lagging | Start::Blank) { 2 } else { 1 };
+        for id in first..=3 {
             net.start(id);
         }
         if self == Start::Calm {

@@ -467,11 +467,7 @@ impl Learner {
         let proposal = Proposal { first: zxid, last: zxid, records: records.into() };
         let waits = matches!(self.stage, Stage::Truncating(_) | Stage::Installing(_))
             || (self.snapshot.is_some() && self.stage == Stage::Collecting);
-        let is_trunc_sync = self.stage == Stage::Collecting && self.known < self.reported;
         if waits {
-            self.held.push_back(proposal);
-        } else if is_trunc_sync && planted(Mutant::AppliesATruncSyncInMemory) {
-            server.history.append(proposal.clone());
             self.held.push_back(proposal);
         } else {
             self.log(proposal, server, now, outputs);
@@ -482,6 +478,10 @@ impl Learner {
     fn log(&mut self, proposal: Proposal, server: &mut Server, now: Moment, outputs: &mut Outputs) {
         let last = proposal.last;
         server.history.append(proposal.clone());
+        let is_trunc_sync = self.known < self.reported && !self.has_begun();
+        if is_trunc_sync && planted(Mutant::AppliesATruncSyncInMemory) {
+            return self.held.push_back(proposal);
+        }
         let number = server.log.append(proposal, now, outputs);
         let may_ack = matches!(self.stage, Stage::Acknowledged | Stage::InSync);
         if may_ack && !server.settings.is_observer && planted(Mutant::AcksProposalsUnsynced) {
