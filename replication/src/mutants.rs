@@ -44,11 +44,9 @@ mutants! {
     DropsOutstandingAtNewLeader, "4394",
         "NEWLEADER clears what was proposed and not committed, and the COMMIT finds nothing";
     AppliesATruncSyncInMemory, "5094",
-        "what follows a TRUNC is applied and logged only at NEWLEADER; a sync that breaks off leaves memory ahead of the log";
+        "what follows a TRUNC is logged only at NEWLEADER; a sync that breaks off leaves memory ahead of the log";
     KeepsASnapshotInMemory, "3642",
         "a snapshot counts as held before it is on disk; a sync that breaks off leaves memory ahead of the log";
-    TrustsEveryTruncation, "",
-        "a TRUNC to what is no record here is taken for done, and the next record stays in the log";
     PublishesBeforeUpToDate, "",
         "COMMITs of a synchronisation are shown before the leader's epoch is established";
     CommitsAllAtUpToDate, "",

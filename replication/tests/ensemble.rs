@@ -168,6 +168,29 @@ fn a_server_behind_the_cache_is_sent_history_from_disk() {
 }
 
 #[test]
+fn what_only_the_followers_disks_hold_is_sent_from_memory() {
+    let mut net = Net::new(3, 1);
+    for id in 1..=4 {
+        net.host(id).settings.cache.txns = 1;
+    }
+    for id in 1..=3 {
+        net.start(id);
+    }
+    net.until_all_serve();
+    let leader = net.leader().unwrap();
+    net.host(leader).is_log_held = true;
+    net.propose(leader, &[1, 2, 3]);
+    net.quiesce();
+    assert_eq!(net.history.len(), 3, "the followers have committed it");
+    net.start(4);
+    net.until_all_serve();
+    assert!(net.trace.contains(&format!("{leader}>4 DIFF 1:3")), "{}", net.tail());
+    net.host(leader).is_log_held = false;
+    net.quiesce();
+    net.check_all_equal();
+}
+
+#[test]
 fn a_follower_that_logged_an_uncommitted_record_comes_back_and_it_counts() {
     // Server 3 is down, so that each record needs the other follower.
     let mut net = started(3, 0);

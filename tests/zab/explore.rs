@@ -15,7 +15,7 @@
 //! ensemble must go on.
 
 use crate::net::walk::Move;
-use crate::net::{Event, Net, Record, record, z};
+use crate::net::{Event, Net, record, z};
 use crate::{Failure, caught};
 use ostler_replication::{Port, Role};
 use std::collections::HashSet;
@@ -41,19 +41,22 @@ impl Bounds {
         let bounds = |txns, crashes, breaks, holds| Bounds { txns, crashes, breaks, holds };
         [
             bounds(1, 1, 0, 0),
-            bounds(1, 0, 0, 1),
-            bounds(2, 1, 0, 0),
+            bounds(0, 2, 0, 0),
+            bounds(0, 1, 0, 1),
+            bounds(0, 0, 1, 1),
             bounds(1, 0, 1, 0),
+            bounds(2, 1, 0, 0),
             bounds(1, 1, 0, 1),
-            bounds(2, 0, 1, 1),
-            bounds(2, 1, 1, 0),
+            bounds(1, 0, 1, 1),
             bounds(1, 2, 0, 0),
+            bounds(1, 1, 1, 0),
+            bounds(0, 2, 0, 1),
+            bounds(2, 0, 1, 1),
             bounds(3, 1, 0, 0),
             bounds(2, 2, 0, 0),
-            bounds(2, 1, 0, 1),
             bounds(3, 2, 0, 0),
+            bounds(1, 1, 1, 1),
             bounds(2, 1, 1, 1),
-            bounds(3, 1, 0, 2),
             bounds(3, 2, 0, 1),
             bounds(3, 2, 1, 1),
             bounds(3, 2, 1, 2),
@@ -72,40 +75,54 @@ impl Bounds {
 pub enum Start {
     /// All are in sync, and nothing has been proposed.
     Calm,
-    /// All are down. An earlier leader has a record that nobody else has, and so has a later one.
+    /// All start. An earlier leader has a record that nobody else has, and so has a later one.
     Torn,
+    /// One that has not got a record which was committed starts with one that has; the other is still down.
+    Lagging,
+    /// The same with a blank one, while the others have a snapshot and no log before it.
+    Blank,
 }
 
 impl Start {
-    pub const ALL: [Start; 2] = [Start::Calm, Start::Torn];
+    pub const ALL: [Start; 4] = [Start::Calm, Start::Torn, Start::Lagging, Start::Blank];
 
     pub fn net(self) -> Net {
         let mut net = Net::new(3, 0);
         for id in 1..=3 {
             net.host(id).settings.cache.txns = if id == 2 { 500 } else { 1 };
         }
-        match self {
-            Start::Calm => {
-                for id in 1..=3 {
-                    net.start(id);
-                }
-                net.until_all_serve();
+        let common = record(z(1, 1), 1);
+        let disks = match self {
+            Start::Calm => [(vec![], (0, 0)), (vec![], (0, 0)), (vec![], (0, 0))],
+            Start::Torn => [
+                (vec![common.clone(), record(z(1, 2), 2)], (1, 1)),
+                (vec![common.clone()], (2, 2)),
+                (vec![common, record(z(2, 1), 3)], (2, 2)),
+            ],
+            Start::Lagging | Start::Blank => {
+                let both = vec![common.clone(), record(z(1, 2), 2)];
+                let third = if self == Start::Lagging { vec![common] } else { vec![] };
+                let epochs = if self == Start::Lagging { (1, 1) } else { (0, 0) };
+                [(both.clone(), (1, 1)), (both, (1, 1)), (third, epochs)]
             }
-            Start::Torn => {
-                let one = |epoch, counter, what| -> Record { record(z(epoch, counter), what) };
-                let common = one(1, 1, 1);
-                for (id, tail, epochs) in
-                    [(1, Some(one(1, 2, 2)), (1, 1)), (2, None, (2, 2)), (3, Some(one(2, 1, 3)), (2, 2))]
-                {
-                    let disk = &mut net.host(id).disk;
-                    disk.log = std::iter::once(common.clone()).chain(tail).collect();
-                    disk.epochs = epochs;
-                }
-                net.history.push(common);
-                for id in 1..=3 {
-                    net.start(id);
-                }
+        };
+        // What more than one has was committed.
+        net.history = if self == Start::Torn { vec![disks[1].0[0].clone()] } else { disks[1].0.clone() };
+        for (id, (log, epochs)) in (1..).zip(disks) {
+            let disk = &mut net.host(id).disk;
+            disk.epochs = epochs;
+            if self == Start::Blank && id < 3 {
+                disk.snapshot = (z(1, 2), log);
+            } else {
+                disk.log = log;
             }
+        }
+        let first = if matches!(self, Start::Lagging | Start::Blank) { 2 } else { 1 };
+        for id in first..=3 {
+            net.start(id);
+        }
+        if self == Start::Calm {
+            net.until_all_serve();
         }
         net.trace.clear();
         net.is_traced = false;

@@ -28,6 +28,8 @@ pub(super) struct History {
     /// Known to be committed for good. Zero after the start, until an epoch is established.
     committed: Zxid,
     logged: Zxid,
+    /// On this server's own disk, as far as it has answered.
+    durable: Zxid,
     /// The last epoch that this process has seen established.
     established: Option<Epoch>,
     limits: CacheLimits,
@@ -62,6 +64,7 @@ impl History {
             applied: logged,
             committed: Zxid::ZERO,
             logged,
+            durable: logged,
             established: None,
             limits,
         }
@@ -116,10 +119,17 @@ impl History {
         self.evict();
     }
 
+    /// The own disk holds everything up to here. What a quorum has committed without it stays in memory until then: a
+    /// learner that lags would be sent to a log which does not have it yet.
+    pub(super) fn synced(&mut self, to: Zxid) {
+        self.durable = to;
+        self.evict();
+    }
+
     fn evict(&mut self) {
         while let Some(front) = self.recent.front() {
             let spare = self.limits.txns <= self.recent_txns - txns(front);
-            let is_done = front.last <= self.committed && front.last <= self.applied;
+            let is_done = front.last <= self.committed.min(self.applied).min(self.durable);
             if !is_done || !(spare || self.limits.bytes < self.recent_bytes) {
                 break;
             }
@@ -200,6 +210,7 @@ impl History {
         }
         self.base = self.base.min(to);
         self.logged = to;
+        self.durable = self.durable.min(to);
         self.applied = to;
         self.committed = self.committed.min(to);
         self.established = self.established.filter(|&epoch| epoch <= to.epoch());
@@ -212,6 +223,7 @@ impl History {
         self.recent_bytes = 0;
         self.base = at;
         self.logged = at;
+        self.durable = at;
         self.applied = at;
         self.committed = self.committed.min(at);
         self.established = None;
@@ -262,6 +274,7 @@ mod tests {
         for &(first, last) in batches {
             history.append(batch(first, last));
         }
+        history.synced(history.logged());
         history
     }
 
@@ -287,11 +300,24 @@ mod tests {
     }
 
     #[test]
+    fn what_the_own_disk_does_not_hold_yet_stays_in_the_cache() {
+        let mut history = history(0, &[(1, 2), (3, 4)], 1);
+        history.append(batch(5, 6));
+        history.append(batch(7, 8));
+        history.commit(Zxid(8));
+        history.take_unapplied();
+        assert_eq!(history.base(), Zxid(4));
+        history.synced(Zxid(6));
+        assert_eq!(history.base(), Zxid(6));
+    }
+
+    #[test]
     fn the_cache_is_bounded_in_bytes() {
         let mut history = History::new(Zxid(0), CacheLimits { txns: 500, bytes: 30 });
         for zxid in 1..=5 {
             history.append(batch(zxid, zxid));
         }
+        history.synced(Zxid(5));
         history.commit(Zxid(5));
         history.take_unapplied();
         assert_eq!(history.base(), Zxid(3));

@@ -448,15 +448,15 @@ impl Leader {
                 return;
             }
         }
-        if planted(Mutant::NewLeaderOvertakesHistory) {
-            self.send_new_leader(link, server, outputs);
-        }
         self.catch_up(link, server, now, outputs);
     }
 
     /// Sends committed history as far as the connection takes it, then what is proposed, then NEWLEADER.
     fn catch_up(&mut self, link: Link, server: &mut Server, now: Moment, outputs: &mut Outputs) {
         let end = self.end(server);
+        if planted(Mutant::NewLeaderOvertakesHistory) {
+            self.send_new_leader(link, server, outputs);
+        }
         let Some(learner) = self.links.get_mut(&link) else { return };
         while learner.cursor < end {
             if CATCH_UP_BYTES < learner.queued_bytes() {
@@ -484,15 +484,14 @@ impl Leader {
         }
         learner.phase = Phase::AwaitingAck;
         learner.heard = now;
-        if !planted(Mutant::NewLeaderOvertakesHistory) {
-            self.send_new_leader(link, server, outputs);
-        }
+        self.send_new_leader(link, server, outputs);
     }
 
     fn send_new_leader(&mut self, link: Link, server: &Server, outputs: &mut Outputs) {
         let zxid = Zxid::new(self.epoch, 0);
         let config = server.new_leader_config(self.epoch);
-        if let Some(learner) = self.links.get_mut(&link) {
+        if let Some(learner) = self.links.get_mut(&link).filter(|learner| !learner.has_new_leader) {
+            learner.has_new_leader = true;
             learner.send(bytes(&QuorumPacket::NewLeader { zxid, config }), outputs);
         }
     }

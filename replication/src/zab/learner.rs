@@ -353,8 +353,7 @@ impl Learner {
             QuorumPacket::Trunc(zxid) => {
                 let is_epoch_start = zxid.counter() == 0;
                 let is_sound = if is_epoch_start { zxid.epoch() == server.epochs.current } else { true };
-                let is_possible = is_sound && zxid <= self.reported && !server.distrusts_history;
-                if !is_possible && !planted(Mutant::TrustsEveryTruncation) {
+                if !is_sound || self.reported < zxid || server.distrusts_history {
                     server.distrusts_history = true;
                     return Err(format!(
                         "leader {} asks to truncate to {zxid}, which this history ({}) cannot; a snapshot will be asked for",
@@ -483,11 +482,7 @@ impl Learner {
         let proposal = Proposal { first: zxid, last: zxid, records: records.into() };
         let waits = matches!(self.stage, Stage::Truncating(_) | Stage::Installing(_))
             || (self.snapshot.is_some() && self.stage == Stage::Collecting);
-        let is_trunc_sync = self.stage == Stage::Collecting && self.known < self.reported;
         if waits {
-            self.held.push_back(proposal);
-        } else if is_trunc_sync && planted(Mutant::AppliesATruncSyncInMemory) {
-            server.history.append(proposal.clone());
             self.held.push_back(proposal);
         } else {
             self.log(proposal, server, now, outputs);
@@ -498,6 +493,10 @@ impl Learner {
     fn log(&mut self, proposal: Proposal, server: &mut Server, now: Moment, outputs: &mut Outputs) {
         let last = proposal.last;
         server.history.append(proposal.clone());
+        let is_trunc_sync = self.known < self.reported && !self.has_begun();
+        if is_trunc_sync && planted(Mutant::AppliesATruncSyncInMemory) {
+            return self.held.push_back(proposal);
+        }
         let number = server.log.append(proposal, now, outputs);
         let may_ack = matches!(self.stage, Stage::Acknowledged | Stage::InSync);
         if may_ack && !server.settings.is_observer && planted(Mutant::AcksProposalsUnsynced) {
@@ -678,7 +677,7 @@ impl Learner {
         }
         // (e,0) is no record: what remains then ends before that epoch.
         let is_there = to == self.known || (self.known.counter() == 0 && to < self.known);
-        if !(done && is_there || planted(Mutant::TrustsEveryTruncation)) {
+        if !done || !is_there {
             server.distrusts_history = true;
             return Err(format!(
                 "the log could not be truncated to {} as the leader asked; a snapshot will be asked for",

@@ -49,6 +49,8 @@ pub(super) struct Learner {
     pub(super) cursor: Zxid,
     /// Up to here it knows what is committed by DIFF, TRUNC or SNAP, or was sent COMMITs in the synchronisation.
     pub(super) sync_point: Zxid,
+    /// NEWLEADER is sent.
+    pub(super) has_new_leader: bool,
     pub(super) acked: Zxid,
     /// Proposals sent and not acknowledged: last zxid and when.
     pub(super) unacked: VecDeque<(Zxid, Moment)>,
@@ -73,6 +75,7 @@ impl Learner {
             promise: None,
             cursor: Zxid::ZERO,
             sync_point: Zxid::ZERO,
+            has_new_leader: false,
             acked: Zxid::ZERO,
             unacked: VecDeque::new(),
             pings: VecDeque::new(),

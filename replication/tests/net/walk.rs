@@ -176,6 +176,11 @@ impl Walk {
         // Calm seeds come far, wild ones meet the beginnings of epochs again and again.
         let (steps, faults) = (1000 + random.below(2500), 1 + random.below(40));
         let (timers, proposals) = (1 + random.below(30), 20 + random.below(120));
+        // Some kinds of faults and not others, so that each kind is met in plenty somewhere.
+        let kinds: [u64; 3] = std::array::from_fn(|_| random.below(7));
+        // A bridge: the others are two halves that only one of them reaches, and most faults strike that one. So two leaders
+        // want the same promises.
+        let bridge = (random.below(3) == 0).then(|| 1 + random.below(setup.voters));
         // Now and then one server's disk or connections hardly move.
         let mut slow = None;
         for id in 1..=servers {
@@ -183,33 +188,48 @@ impl Walk {
                 self.make(Move::Start(id));
             }
         }
+        for a in (1..=servers).filter(|&a| bridge.is_some_and(|bridge| a != bridge)) {
+            for b in (a + 1..=servers).filter(|&b| Some(b) != bridge && (a + b) % 2 == 1) {
+                self.make(Move::Cut(a, b));
+            }
+        }
         for _ in 0..steps {
-            let id = 1 + random.below(servers);
+            let strikes_bridge = random.below(4) > 0;
+            let id = bridge.filter(|_| strikes_bridge).unwrap_or(1 + random.below(servers));
             let other = 1 + random.below(servers);
             match random.below(1000) {
-                n if n < faults => self.make(match random.below(8) {
-                    0..3 => Move::Crash {
+                n if n < faults => self.make(match random.among(&kinds) {
+                    0 | 1 => Move::Crash {
                         id,
                         done: random.below(4) as usize,
                         tears: random.below(3) == 0,
                         loses: random.below(3) == 0,
                     },
-                    3 => Move::Break(id, other),
+                    2 => Move::Break(id, other),
+                    3 => Move::HoldLog(id),
+                    _ if bridge.is_some() => Move::Break(id, other),
                     4 => Move::Cut(id, other),
                     5 => Move::CutOneWay(id, other),
-                    6 => Move::HoldLog(id),
                     _ => Move::Heal,
                 }),
                 n if n < 2 * faults => {
                     self.make(Move::Start(id));
                     self.make(Move::FreeLog(id));
-                    slow = (random.below(3) == 0).then_some(other);
+                    if random.below(4) == 0 && bridge.is_none() {
+                        self.make(Move::Heal);
+                    }
+                    slow = match random.below(4) {
+                        0 => Some(other),
+                        1 => self.net.leader(),
+                        _ => None,
+                    };
                 }
                 n if n < 2 * faults + proposals => {
                     let leaders = self.net.hosts.iter().filter(|(_, h)| h.core.role == Some(Role::Leading));
                     let leaders: Vec<u64> = leaders.map(|(&id, _)| id).collect();
-                    if let Some(&id) = leaders.get(random.below(servers) as usize) {
-                        let is_barrier = random.below(10) == 0;
+                    if let Some(&id) = leaders.get(random.below(2) as usize) {
+                        // Of two leaders one does not know yet that it leads no longer.
+                        let is_barrier = random.below(if leaders.len() > 1 { 2 } else { 10 }) == 0;
                         let records = 1 + random.below(3);
                         self.make(if is_barrier { Move::Barrier(id) } else { Move::Propose { id, records } });
                     }
