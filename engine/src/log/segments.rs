@@ -25,6 +25,8 @@ use std::time::Duration;
 const SEGMENT_BYTES_FIRST: u64 = 4 << 20;
 /// Zeros are synced in portions of this size, so that a sync of the log never queues behind a whole segment.
 const ZERO_BYTES_PER_SYNC: u64 = 1 << 20;
+/// A segment takes no larger part of what is free.
+const SEGMENTS_ON_A_DISK: u64 = 8;
 /// How often a full disk is asked again when nobody says that space came back.
 const SPACE_RETRY: Duration = Duration::from_millis(500);
 
@@ -418,7 +420,7 @@ impl Spares {
     fn make(&self) -> Result<Spare, (PathBuf, io::Error)> {
         let mut state = self.lock();
         let first = state.made == 0;
-        let bytes = self.segment_bytes.min(SEGMENT_BYTES_FIRST << (2 * state.made).min(20));
+        let grown = self.segment_bytes.min(SEGMENT_BYTES_FIRST << (2 * state.made).min(20));
         let small = state.raw.front().is_some_and(|(_, bytes)| *bytes <= SEGMENT_BYTES_FIRST);
         let raw = if first && !small { None } else { state.raw.pop_front() };
         let path = self.next_path(&mut state);
@@ -426,6 +428,7 @@ impl Spares {
         if let Some((path, bytes)) = raw {
             return self.reuse(path, bytes);
         }
+        let bytes = self.size_for_disk(grown);
         let outcome = self.fill_new(&path, bytes);
         if outcome.as_ref().is_err_and(is_full) {
             let raw = self.lock().raw.pop_front();
@@ -448,11 +451,22 @@ impl Spares {
         outcome
     }
 
-    /// The size of a segment for a disk that cannot take one of `bytes`: one with as much room behind it as is to be left
-    /// free. `None`: it cannot take any.
-    fn smaller(&self, bytes: u64) -> Option<u64> {
+    /// Bytes on the disk that segments may take; `None` when nobody says what is to be left free.
+    fn free_for_segments(&self) -> Option<u64> {
         let left = self.leave_free.get()?();
-        let free = self.disk.free_bytes(&self.dir).ok()?.saturating_sub(left);
+        Some(self.disk.free_bytes(&self.dir).ok()?.saturating_sub(left))
+    }
+
+    /// Several are open, ready or waiting for the purge at a time: each is a small part of what there is, or a small disk
+    /// would be full when little is written.
+    fn size_for_disk(&self, bytes: u64) -> u64 {
+        let part = self.free_for_segments().map_or(bytes, |free| free / SEGMENTS_ON_A_DISK);
+        bytes.min(part.next_multiple_of(SEGMENT_ZERO_BYTES_STEP as u64)).max(self.least_bytes())
+    }
+
+    /// The size of a segment for a disk that cannot take one of `bytes`. `None`: it cannot take any.
+    fn smaller(&self, bytes: u64) -> Option<u64> {
+        let free = self.free_for_segments()?;
         let sizes = std::iter::successors(Some(bytes / 2), |bytes| Some(bytes / 2));
         let step = SEGMENT_ZERO_BYTES_STEP as u64;
         let mut sizes =
