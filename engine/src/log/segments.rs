@@ -6,7 +6,7 @@
 //! follow without an error; so it is written with zeros and synced again before it can become a log file.
 //!
 //! Who runs at once: the log thread takes spares, the thread `ostler-segments` makes them, purge hands files in; all
-//! under one mutex, never held during I/O.
+//! under one mutex, never held during I/O but to ask how much is free when the level of room changes.
 
 use super::blocks::{ZEROS_BYTES, zeros};
 use super::record::FILE_HEADER_BYTES;
@@ -127,7 +127,7 @@ pub struct Spares {
     /// Spares are made by a thread of their own; otherwise by `take`.
     background: bool,
     tell: Box<dyn Fn(LogSpace) + Send + Sync>,
-    /// Bytes that segments smaller than the usual leave to others.
+    /// Bytes that segments leave to a snapshot.
     leave_free: OnceLock<Box<dyn Fn() -> u64 + Send + Sync>>,
 }
 
@@ -143,6 +143,8 @@ struct State {
     closed: bool,
     next_name: u64,
     made: u64,
+    /// Of the last one made.
+    last_bytes: Option<u64>,
     /// Free bytes of the segment being written.
     open_bytes: u64,
     /// A proposal waits for a segment.
@@ -194,7 +196,7 @@ impl Spares {
         }))
     }
 
-    /// Segments that are smaller than the usual, because the disk cannot take those, leave so much free. Once.
+    /// Segments leave so much free, and are smaller than usual where the disk is small. Said once.
     pub fn leave_free(&self, bytes: Box<dyn Fn() -> u64 + Send + Sync>) {
         // A second caller would have to know what the first wanted.
         assert!(self.leave_free.set(bytes).is_ok(), "what is left free is said once");
@@ -345,6 +347,7 @@ impl Spares {
             // Given up half-way; the file is zeroed anew by the next start.
             Err(_) if state.closed => return,
             Ok(spare) => {
+                state.last_bytes = Some(spare.bytes);
                 state.ready.push_back(spare);
                 state.made += 1;
                 state.full = false;
@@ -364,7 +367,7 @@ impl Spares {
 
     fn report(&self, state: &mut State) {
         // Small segments have a small reserve: deletes are to get most of it all the same.
-        let floor = RESERVE_BYTES_FLOOR.min(self.segment_bytes / 4);
+        let floor = RESERVE_BYTES_FLOOR.min(state.last_bytes.unwrap_or(self.segment_bytes) / 4);
         let room = state.open_bytes + state.ready.iter().map(|spare| spare.bytes).sum::<u64>();
         let level = match () {
             () if !state.full => LogSpace::Ok,
@@ -429,14 +432,16 @@ impl Spares {
             return self.reuse(path, bytes);
         }
         let bytes = self.size_for_disk(grown);
-        let outcome = self.fill_new(&path, bytes);
+        // The first one is the reserve of a server that starts on a full disk.
+        let fits = first || self.free_for_segments().is_none_or(|free| bytes <= free);
+        let outcome = match fits {
+            true => self.fill_new(&path, bytes),
+            false => Err(io::ErrorKind::StorageFull.into()),
+        };
         if outcome.as_ref().is_err_and(is_full) {
             let raw = self.lock().raw.pop_front();
             if let Some((path, bytes)) = raw {
                 return self.reuse(path, bytes);
-            }
-            if let Some(smaller) = self.smaller(bytes) {
-                return self.fill_new(&path, smaller).map_err(|error| (path, error));
             }
         }
         outcome.map_err(|error| (path, error))
@@ -462,16 +467,6 @@ impl Spares {
     fn size_for_disk(&self, bytes: u64) -> u64 {
         let part = self.free_for_segments().map_or(bytes, |free| free / SEGMENTS_ON_A_DISK);
         bytes.min(part.next_multiple_of(SEGMENT_ZERO_BYTES_STEP as u64)).max(self.least_bytes())
-    }
-
-    /// The size of a segment for a disk that cannot take one of `bytes`. `None`: it cannot take any.
-    fn smaller(&self, bytes: u64) -> Option<u64> {
-        let free = self.free_for_segments()?;
-        let sizes = std::iter::successors(Some(bytes / 2), |bytes| Some(bytes / 2));
-        let step = SEGMENT_ZERO_BYTES_STEP as u64;
-        let mut sizes =
-            sizes.map(|bytes| bytes.next_multiple_of(step)).take_while(|bytes| *bytes >= self.least_bytes());
-        sizes.find(|bytes| *bytes <= free)
     }
 
     fn reuse(&self, path: PathBuf, bytes: u64) -> Result<Spare, (PathBuf, io::Error)> {
