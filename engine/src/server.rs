@@ -25,13 +25,13 @@ use crate::core::{Core, Figures, Now, Settings};
 use crate::intake::{Bell, intake};
 use crate::io::clock::{Clock, SystemClock};
 use crate::io::directories::{Directories, DirectoryError};
-use crate::io::disk::{Disk, RealDisk};
+use crate::io::disk::{Disk, RealDisk, is_full};
 use crate::io::poll::{self, MioPoll, Poll};
 use crate::io::process;
 use crate::limits;
-use crate::log::{self, LogEvent, LogFailure, LogSettings, LogThread, RecoverError};
+use crate::log::{self, LogEvent, LogFailure, LogHandle, LogSettings, LogThread, RecoverError};
 use crate::ring::{Wake, ring};
-use crate::snapshot::{self, LoadError, Snapshotter};
+use crate::snapshot::{self, LoadError, Snapshotter, WriteError};
 use crate::worker::watch::HashKey;
 use crate::worker::{AcceptLimits, Acceptor, LISTENER, Mail, Mailbox, Parts, Shared, Worker};
 use crossbeam::utils::CachePadded;
@@ -285,7 +285,8 @@ impl Server {
         let (publisher, subscribers) = ring(limits::RING_EVENTS_MAX, first, wakers(&polls));
 
         let log = start_log(&config, &paths, &disk, core.view().zxid(), &core_mail, registry.thread())?;
-        let snapshotter = snapshotter(&paths, &disk, &core_mail);
+        let room_helps = Arc::new(AtomicBool::new(true));
+        let snapshotter = snapshotter(&paths, &disk, &core_mail, (log.handle(), room_helps.clone()));
         let mailboxes: Vec<_> = wakers(&polls).into_iter().map(Mailbox::new).collect();
         let desk = Desk::new();
         let (purge, purges) = channel();
@@ -337,12 +338,11 @@ impl Server {
             },
         });
         let figures = driver.figures();
-        if is_one_file_system(&paths) {
-            let figures = figures.clone();
-            log_handle.leave_free(move || snapshot_bytes_most(&figures.load()));
-        } else {
-            log_handle.leave_free(|| 0);
-        }
+        let (one_disk, estimate) = (is_one_file_system(&paths), figures.clone());
+        log_handle.leave_free(move || match one_disk && room_helps.load(Ordering::Relaxed) {
+            true => snapshot_bytes_most(&estimate.load()),
+            false => 0,
+        });
         let drain = Arc::new(AtomicBool::new(false));
         let patience_ms = config.shutdown_ms_max;
         let mut draining = Vec::new();
@@ -481,8 +481,15 @@ fn start_log(
     LogThread::start(disk.clone(), settings, last, tell).map_err(StartError::LogStart)
 }
 
-fn snapshotter(paths: &Paths, disk: &Arc<dyn Disk>, core: &Arc<driver::Mailbox>) -> Snapshotter {
+/// `log`: leaves room for a snapshot while the second says that one may fit.
+fn snapshotter(
+    paths: &Paths,
+    disk: &Arc<dyn Disk>,
+    core: &Arc<driver::Mailbox>,
+    log: (LogHandle, Arc<AtomicBool>),
+) -> Snapshotter {
     let core = core.clone();
+    let (log, room_helps) = log;
     let done = move |outcome: snapshot::snapshotter::Outcome| {
         match &outcome.result {
             Ok(written) => tracing::info!(
@@ -493,6 +500,12 @@ fn snapshotter(paths: &Paths, disk: &Arc<dyn Disk>, core: &Arc<driver::Mailbox>)
                 "snapshot written"
             ),
             Err(error) => tracing::warn!("{error}; the log keeps what it would have held"),
+        }
+        // Room that is not enough for a snapshot is better used for the log.
+        let found_none = matches!(&outcome.result, Err(WriteError::Io { source, .. }) if is_full(source));
+        room_helps.store(!found_none, Ordering::Relaxed);
+        if found_none {
+            log.retry_space();
         }
         core.send(DriverMessage::Snapshot(outcome.result.ok().map(|written| written.file_bytes)));
     };

@@ -6,7 +6,7 @@
 //! follow without an error; so it is written with zeros and synced again before it can become a log file.
 //!
 //! Who runs at once: the log thread takes spares, the thread `ostler-segments` makes them, purge hands files in; all
-//! under one mutex, never held during I/O.
+//! under one mutex, never held during I/O but to ask how much is free when the level of room changes.
 
 use super::blocks::{ZEROS_BYTES, zeros};
 use super::record::FILE_HEADER_BYTES;
@@ -25,6 +25,8 @@ use std::time::Duration;
 const SEGMENT_BYTES_FIRST: u64 = 4 << 20;
 /// Zeros are synced in portions of this size, so that a sync of the log never queues behind a whole segment.
 const ZERO_BYTES_PER_SYNC: u64 = 1 << 20;
+/// A segment takes no larger part of what is free.
+const SEGMENTS_ON_A_DISK: u64 = 8;
 /// How often a full disk is asked again when nobody says that space came back.
 const SPACE_RETRY: Duration = Duration::from_millis(500);
 
@@ -125,7 +127,7 @@ pub struct Spares {
     /// Spares are made by a thread of their own; otherwise by `take`.
     background: bool,
     tell: Box<dyn Fn(LogSpace) + Send + Sync>,
-    /// Bytes that segments smaller than the usual leave to others.
+    /// Bytes that segments leave to a snapshot.
     leave_free: OnceLock<Box<dyn Fn() -> u64 + Send + Sync>>,
 }
 
@@ -141,6 +143,8 @@ struct State {
     closed: bool,
     next_name: u64,
     made: u64,
+    /// Of the last one made.
+    last_bytes: Option<u64>,
     /// Free bytes of the segment being written.
     open_bytes: u64,
     /// A proposal waits for a segment.
@@ -192,7 +196,7 @@ impl Spares {
         }))
     }
 
-    /// Segments that are smaller than the usual, because the disk cannot take those, leave so much free. Once.
+    /// Segments leave so much free, and are smaller than usual where the disk is small. Said once.
     pub fn leave_free(&self, bytes: Box<dyn Fn() -> u64 + Send + Sync>) {
         // A second caller would have to know what the first wanted.
         assert!(self.leave_free.set(bytes).is_ok(), "what is left free is said once");
@@ -343,6 +347,7 @@ impl Spares {
             // Given up half-way; the file is zeroed anew by the next start.
             Err(_) if state.closed => return,
             Ok(spare) => {
+                state.last_bytes = Some(spare.bytes);
                 state.ready.push_back(spare);
                 state.made += 1;
                 state.full = false;
@@ -362,7 +367,7 @@ impl Spares {
 
     fn report(&self, state: &mut State) {
         // Small segments have a small reserve: deletes are to get most of it all the same.
-        let floor = RESERVE_BYTES_FLOOR.min(self.segment_bytes / 4);
+        let floor = RESERVE_BYTES_FLOOR.min(state.last_bytes.unwrap_or(self.segment_bytes) / 4);
         let room = state.open_bytes + state.ready.iter().map(|spare| spare.bytes).sum::<u64>();
         let level = match () {
             () if !state.full => LogSpace::Ok,
@@ -418,7 +423,7 @@ impl Spares {
     fn make(&self) -> Result<Spare, (PathBuf, io::Error)> {
         let mut state = self.lock();
         let first = state.made == 0;
-        let bytes = self.segment_bytes.min(SEGMENT_BYTES_FIRST << (2 * state.made).min(20));
+        let grown = self.segment_bytes.min(SEGMENT_BYTES_FIRST << (2 * state.made).min(20));
         let small = state.raw.front().is_some_and(|(_, bytes)| *bytes <= SEGMENT_BYTES_FIRST);
         let raw = if first && !small { None } else { state.raw.pop_front() };
         let path = self.next_path(&mut state);
@@ -426,14 +431,17 @@ impl Spares {
         if let Some((path, bytes)) = raw {
             return self.reuse(path, bytes);
         }
-        let outcome = self.fill_new(&path, bytes);
+        let bytes = self.size_for_disk(grown);
+        // The first one is the reserve of a server that starts on a full disk.
+        let fits = first || self.free_for_segments().is_none_or(|free| bytes <= free);
+        let outcome = match fits {
+            true => self.fill_new(&path, bytes),
+            false => Err(io::ErrorKind::StorageFull.into()),
+        };
         if outcome.as_ref().is_err_and(is_full) {
             let raw = self.lock().raw.pop_front();
             if let Some((path, bytes)) = raw {
                 return self.reuse(path, bytes);
-            }
-            if let Some(smaller) = self.smaller(bytes) {
-                return self.fill_new(&path, smaller).map_err(|error| (path, error));
             }
         }
         outcome.map_err(|error| (path, error))
@@ -448,16 +456,17 @@ impl Spares {
         outcome
     }
 
-    /// The size of a segment for a disk that cannot take one of `bytes`: one with as much room behind it as is to be left
-    /// free. `None`: it cannot take any.
-    fn smaller(&self, bytes: u64) -> Option<u64> {
+    /// Bytes on the disk that segments may take; `None` when nobody says what is to be left free.
+    fn free_for_segments(&self) -> Option<u64> {
         let left = self.leave_free.get()?();
-        let free = self.disk.free_bytes(&self.dir).ok()?.saturating_sub(left);
-        let sizes = std::iter::successors(Some(bytes / 2), |bytes| Some(bytes / 2));
-        let step = SEGMENT_ZERO_BYTES_STEP as u64;
-        let mut sizes =
-            sizes.map(|bytes| bytes.next_multiple_of(step)).take_while(|bytes| *bytes >= self.least_bytes());
-        sizes.find(|bytes| *bytes <= free)
+        Some(self.disk.free_bytes(&self.dir).ok()?.saturating_sub(left))
+    }
+
+    /// Several are open, ready or waiting for the purge at a time: each is a small part of what there is, or a small disk
+    /// would be full when little is written.
+    fn size_for_disk(&self, bytes: u64) -> u64 {
+        let part = self.free_for_segments().map_or(bytes, |free| free / SEGMENTS_ON_A_DISK);
+        bytes.min(part.next_multiple_of(SEGMENT_ZERO_BYTES_STEP as u64)).max(self.least_bytes())
     }
 
     fn reuse(&self, path: PathBuf, bytes: u64) -> Result<Spare, (PathBuf, io::Error)> {

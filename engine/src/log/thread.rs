@@ -248,8 +248,7 @@ impl LogHandle {
         self.0.spares.retire(path, bytes)
     }
 
-    /// While the disk cannot take a log file of the usual size, smaller ones leave so many bytes free: what a snapshot
-    /// needs, without which nothing is ever purged. Once.
+    /// Log files leave so many bytes of the disk free: what a snapshot needs, without which nothing is ever purged. Once.
     pub fn leave_free(&self, bytes: impl Fn() -> u64 + Send + Sync + 'static) {
         self.0.spares.leave_free(Box::new(bytes));
     }
@@ -465,15 +464,13 @@ impl Writing {
         counters.segments.store(written.segments, Ordering::Relaxed);
         counters.sync_nanos.fetch_add(nanos, Ordering::Relaxed);
         counters.sync_nanos_most.fetch_max(nanos, Ordering::Relaxed);
-        if took >= self.warning {
-            if self.slow.may_say(moment(ended)) {
-                tracing::warn!(
-                    "fsync-ing the write ahead log took {}ms, and writes waited as long (fsync.warningthresholdms={}). The \
-                     disk is slow, or shared with something that is not",
-                    took.as_millis(),
-                    self.warning.as_millis()
-                );
-            }
+        if took >= self.warning && self.slow.may_say(moment(ended)) {
+            tracing::warn!(
+                "fsync-ing the write ahead log took {}ms, and writes waited as long (fsync.warningthresholdms={}). The disk \
+                 is slow, or shared with something that is not",
+                took.as_millis(),
+                self.warning.as_millis()
+            );
         }
         if let Some(count) = self.slow.take_unsaid(moment(ended)) {
             tracing::warn!(count, "more syncs of the log were slow; lines about them are left out");
