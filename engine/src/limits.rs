@@ -61,8 +61,10 @@ pub const SNAPSHOT_RESTS: u64 = 9;
 /// Log written since the last snapshot before the next is worth it where nobody asked for anything else, bytes: replayed in
 /// about a second. A small tree under load would be written over and over.
 pub const SNAPSHOT_LOG_BYTES_LEAST: u64 = 128 << 20;
-/// Proposals on their way to the log thread: one in sync, one being encoded, and room for a burst.
-pub const LOG_QUEUE_PROPOSALS_MAX: usize = 16;
+/// Proposals on their way to the log thread, in count and bytes. A learner's have one txn each, and those that came while the
+/// last sync ran must all fit behind it, or one sync covers few of them.
+pub const LOG_QUEUE_PROPOSALS_MAX: usize = 8192;
+pub const LOG_QUEUE_BYTES_MAX: usize = 4 * BATCH_BYTES_MAX as usize;
 /// Clients' requests that a learner has sent to its leader and that are not answered yet.
 pub const FORWARDED_REQUESTS_MAX: usize = 65_536;
 /// Batches sealed in one turn: each holds one write more of clients that have reads between their writes under way. One
