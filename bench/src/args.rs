@@ -52,6 +52,10 @@ pub enum BenchCommand {
     Compare(CompareArgs),
     /// Kill the leader of an ensemble under load, again and again: what clients feel, and whether writes are lost
     Failover(FailoverArgs),
+    /// Writes and a mix of ensembles, by number of voters
+    Ensemble(EnsembleArgs),
+    /// What observers give and cost, by their number: reads, the writer's latency, the leader's work, staleness
+    Observers(ObserversArgs),
     /// The headline table and plot of a comparison's JSON
     Plot(PlotArgs),
     /// The echo loop as a process of its own (used by compare and limit)
@@ -262,6 +266,9 @@ pub struct KindArgs {
     /// Class path of Apache ZooKeeper 3.9.5; without it Apache is left out
     #[arg(long, env = "OSTLER_CLASSPATH")]
     pub apache_classpath: Option<String>,
+    /// Another build of Ostler than this one
+    #[arg(long, value_name = "BINARY")]
+    pub ostler: Option<PathBuf>,
     /// Leave Apache out though there is a class path
     #[arg(long)]
     pub no_apache: bool,
@@ -308,6 +315,62 @@ pub struct FailoverArgs {
     /// Starts it again; without this it is waited for
     #[arg(long, requires = "connect")]
     pub start_command: Option<String>,
+    #[command(flatten)]
+    pub kinds: KindArgs,
+    #[command(flatten)]
+    pub out: PageArgs,
+}
+
+#[derive(Args, Clone, Debug)]
+pub struct EnsembleArgs {
+    /// Sizes of the ensembles; 1 is a standalone server
+    #[arg(long, value_delimiter = ',', default_value = "1,3,5")]
+    pub voters: Vec<usize>,
+    #[arg(long, default_value_t = 5)]
+    pub rounds: usize,
+    /// Seconds measured in one round of one ensemble
+    #[arg(long, default_value_t = 1.0)]
+    pub duration: f64,
+    #[arg(long, default_value_t = 0.3)]
+    pub warmup: f64,
+    #[arg(long, default_value_t = 100)]
+    pub connections: usize,
+    /// Requests outstanding per connection
+    #[arg(long, default_value_t = 16)]
+    pub depth: usize,
+    /// Znodes read and written, of production shape
+    #[arg(long, default_value_t = 10_000)]
+    pub keys: u64,
+    #[command(flatten)]
+    pub kinds: KindArgs,
+    #[command(flatten)]
+    pub out: PageArgs,
+}
+
+#[derive(Args, Clone, Debug)]
+pub struct ObserversArgs {
+    /// Numbers of observers, measured in ascending order
+    #[arg(long, value_delimiter = ',', default_value = "0,1,2,4")]
+    pub observers: Vec<usize>,
+    #[arg(long, default_value_t = 3)]
+    pub voters: usize,
+    /// Writes a second while latency, cost and staleness are measured
+    #[arg(long, default_value_t = 5_000.0)]
+    pub rate: f64,
+    /// Seconds measured: of writes, then of reads, for each number of observers
+    #[arg(long, default_value_t = 3.0)]
+    pub duration: f64,
+    #[arg(long, default_value_t = 0.5)]
+    pub warmup: f64,
+    /// Sessions that read at each observer
+    #[arg(long, default_value_t = 10)]
+    pub readers: usize,
+    /// Requests outstanding on each of them
+    #[arg(long, default_value_t = 16)]
+    pub depth: usize,
+    /// Znodes read and written, of production shape
+    #[arg(long, default_value_t = 10_000)]
+    pub keys: u64,
     #[command(flatten)]
     pub kinds: KindArgs,
     #[command(flatten)]

@@ -65,6 +65,8 @@ fn dispatch(command: BenchCommand) -> io::Result<bool> {
         BenchCommand::Limit(args) => limit(&args),
         BenchCommand::Compare(args) => run_comparison(&args),
         BenchCommand::Failover(args) => ensembles::run_failover(&args),
+        BenchCommand::Ensemble(args) => ensembles::run_scale(&args),
+        BenchCommand::Observers(args) => ensembles::run_observers(&args),
         BenchCommand::Plot(args) => plot_results(&args),
         BenchCommand::EchoServer { port, value } => {
             crate::echo::serve(crate::echo::listen(port)?, value)?;

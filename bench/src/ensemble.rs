@@ -120,8 +120,12 @@ impl Ensemble {
 
     /// The number of the server that says it leads; a standalone server leads itself.
     pub fn leader(&self) -> io::Result<usize> {
-        let addresses: Vec<SocketAddr> = self.members.iter().map(|member| member.address).collect();
-        leader(&addresses).map(|at| at + 1)
+        self.leader_of(self.members.len())
+    }
+
+    /// The same when only the first `count` members run.
+    pub fn leader_of(&self, count: usize) -> io::Result<usize> {
+        leader(&self.addresses()[..count]).map(|at| at + 1)
     }
 
     pub fn addresses(&self) -> Vec<SocketAddr> {

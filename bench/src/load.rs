@@ -94,6 +94,8 @@ pub struct Outcome {
     pub own: Usage,
     /// Sum over the server processes; `None` when none is local.
     pub server: Option<Usage>,
+    /// The same by process, in the order of the plan; none for one that has ended.
+    pub servers: Vec<(u32, Usage)>,
     /// User-space instructions of the servers per operation, where the machine counts them.
     pub instructions: Option<f64>,
     /// Replies per target, in the order of the plan.
@@ -299,8 +301,15 @@ impl<'a> Engine<'a> {
                 self.handle(event.token().0, event.is_writable(), &mut scratch)?;
             }
         }
-        let (own, server) = usage.unwrap_or_else(|| self.usages());
-        let (own_end, server_end) = self.usages();
+        let (own, servers) = usage.unwrap_or_else(|| self.usages());
+        let (own_end, servers_end) = self.usages();
+        let servers: Vec<(u32, Usage)> = servers_end
+            .iter()
+            .filter_map(|(pid, end)| {
+                let (_, begin) = servers.iter().find(|(earlier, _)| earlier == pid)?;
+                Some((*pid, end.since(begin)))
+            })
+            .collect();
         let counted_end = match &instructions {
             // The window is over: what fails now takes nothing away from it.
             Some(counter) if self.drain(&mut events, &mut scratch).is_ok_and(|rests| rests) => {
@@ -314,7 +323,12 @@ impl<'a> Engine<'a> {
             recording: std::mem::take(&mut self.recording),
             window: self.plan.duration,
             own: own_end.since(&own),
-            server: server_end.zip(server).map(|(end, begin)| end.since(&begin)),
+            server: servers.iter().map(|(_, usage)| *usage).reduce(|a, b| Usage {
+                user: a.user + b.user,
+                system: a.system + b.system,
+                rss_bytes: a.rss_bytes + b.rss_bytes,
+            }),
+            servers,
             instructions: spent.map(|spent| spent as f64 / answered),
             per_target: self.per_target.clone(),
         })
@@ -336,14 +350,10 @@ impl<'a> Engine<'a> {
         Ok(true)
     }
 
-    fn usages(&self) -> (Usage, Option<Usage>) {
+    fn usages(&self) -> (Usage, Vec<(u32, Usage)>) {
         let own = Usage::of(std::process::id()).unwrap_or_default();
-        let server = self.plan.server_pids.iter().filter_map(|pid| Usage::of(*pid)).reduce(|a, b| Usage {
-            user: a.user + b.user,
-            system: a.system + b.system,
-            rss_bytes: a.rss_bytes + b.rss_bytes,
-        });
-        (own, server)
+        let servers = self.plan.server_pids.iter().filter_map(|pid| Some((*pid, Usage::of(*pid)?)));
+        (own, servers.collect())
     }
 
     /// How long the loop may wait. An open loop whose next request is near does not sleep: epoll counts in

@@ -111,6 +111,9 @@ pub struct Report {
     #[serde(default)]
     pub saturated: bool,
     pub server_cpu_us_per_op: Option<f64>,
+    /// The same by process, where there is more than one.
+    #[serde(default)]
+    pub cpu_us_per_op_by_server: Vec<(u32, f64)>,
     pub server_rss_bytes: Option<u64>,
     pub own_cpu_share: f64,
 }
@@ -128,6 +131,7 @@ impl Report {
             invalid: Vec::new(),
             saturated: false,
             server_cpu_us_per_op: None,
+            cpu_us_per_op_by_server: Vec::new(),
             server_rss_bytes: None,
             own_cpu_share: 0.0,
         }
@@ -206,6 +210,11 @@ fn report_of(name: &str, settings: &Settings, outcome: &load::Outcome) -> Report
     }
     report.errors = outcome.recording.errors.iter().map(|(code, count)| (*code, *count)).collect();
     report.server_cpu_us_per_op = outcome.server_cpu_us();
+    if outcome.servers.len() > 1 {
+        let each = 1e6 / outcome.recording.completed().max(1) as f64;
+        report.cpu_us_per_op_by_server =
+            outcome.servers.iter().map(|(pid, usage)| (*pid, usage.cpu().as_secs_f64() * each)).collect();
+    }
     report.server_rss_bytes = outcome.server.map(|usage| usage.rss_bytes);
     report.own_cpu_share = outcome.own_cpu_share();
     if let Some(server) = outcome.server {

@@ -12,6 +12,7 @@ import shlex
 import signal
 import subprocess
 import sys
+import tempfile
 import time
 from contextlib import contextmanager
 
@@ -19,6 +20,7 @@ import harness
 
 BINARY = os.environ.get("OSTLER_BIN") or os.path.join(harness.TESTS, "..", "target", "release", "ostler")
 SECONDS_MAX = 60
+ENSEMBLE_SECONDS_MAX = 180
 SMALL = ["--keys", "200", "--connections", "8", "--depth", "4", "--duration", "0.25", "--warmup", "0.05"]
 # Scenario words, and the figure its report must show.
 SCENARIOS = [
@@ -49,10 +51,10 @@ def check(name):
         print(f"FAIL {name}: {error}", flush=True)
 
 
-def bench(*words, invalid_is_fine=True):
+def bench(*words, invalid_is_fine=True, seconds_max=SECONDS_MAX):
     """What it printed. A machine that is busy may make results invalid; that is said, and is no failure here."""
     done = subprocess.run([BINARY, "bench", *words], stdin=subprocess.DEVNULL, stdout=subprocess.PIPE,
-                          stderr=subprocess.PIPE, text=True, timeout=SECONDS_MAX)
+                          stderr=subprocess.PIPE, text=True, timeout=seconds_max)
     assert done.returncode in ((0, 3) if invalid_is_fine else (0,)), \
         f"exit code {done.returncode}: {(done.stdout + done.stderr)[-600:]}"
     return done.stdout
@@ -141,6 +143,68 @@ def comparison(directory):
             assert "ostler" in file.read()
 
 
+def measured(name, *words):
+    """What a command about ensembles wrote: its result and its page."""
+    with tempfile.TemporaryDirectory(prefix="ostler-bench-smoke-") as directory:
+        paths = {kind: os.path.join(directory, f"result.{kind}") for kind in ("json", "html")}
+        text = bench(name, *words, *(word for kind, path in paths.items() for word in (f"--{kind}", path)),
+                     invalid_is_fine=False, seconds_max=ENSEMBLE_SECONDS_MAX)
+        with open(paths["json"]) as file:
+            result = json.load(file)
+        with open(paths["html"]) as file:
+            page = file.read()
+        assert "<svg" in page and "http://" not in page.replace("http://www.w3.org", ""), "no plot, or one from elsewhere"
+        return result, text
+
+
+def ensembles():
+    apache = ["--apache-classpath", harness.ENV["OSTLER_CLASSPATH"]]
+    with check("failover"):
+        result, text = measured("failover", *apache, "--kills", "2", "--apache-kills", "1", "--znodes", "50", "--writers", "6",
+                                "--rate", "300", "--signal", "kill,term,rolling")
+        assert [(series["name"], series["how"]) for series in result["series"]] == [
+            (name, how) for name in ("ostler", "apache") for how in ("Kill", "Term", "Rolling")], result["series"]
+        for series in result["series"]:
+            outage = series["outages"][0]
+            assert outage["gap_ms"] > 0 and outage["connections"] > 0 and sum(outage["steps"]) > 0, outage
+            assert series["acknowledged"] > 0 and len(series["read_back"]) == 3, series
+            for back in series["read_back"]:
+                assert back["znodes"] >= series["acknowledged"], back
+                assert (back["lost"], back["twice"], back["uncalled"]) == (0, 0, 0), back
+        assert {line["id"] for line in result["lines"]} == {"P11", "R14"}, result["lines"]
+        assert "gaps in ms, one a fault" in text, text
+    with check("failover of an ensemble that runs"):
+        directory = tempfile.mkdtemp(prefix="ostler-bench-smoke-")
+        ours = [BINARY, "ensemble"]
+        up = subprocess.run([*ours, "up", "--dir", directory], check=True, stdout=subprocess.PIPE, text=True).stdout
+        try:
+            connect = re.search(r"^Connect to (\S+)$", up, re.M)[1]
+            verbs = {verb: shlex.join([*ours, verb, "--dir", directory]) + " {server} >/dev/null" for verb in ("kill", "start")}
+            result, _ = measured("failover", "--connect", connect, "--kills", "2", "--kill-command", verbs["kill"],
+                                 "--start-command", verbs["start"], "--znodes", "20", "--rate", "200")
+            [series] = result["series"]
+            assert len(series["outages"]) == 2 and all(back["lost"] == 0 for back in series["read_back"]), series
+        finally:
+            subprocess.run([*ours, "down", "--remove", "--dir", directory], check=True, stdout=subprocess.DEVNULL)
+    with check("failover wants a quorum that is left"):
+        done = subprocess.run([BINARY, "bench", "failover", "--voters", "2"], stderr=subprocess.PIPE, text=True)
+        assert done.returncode == 1 and "quorum" in done.stderr, done.stderr
+    with check("ensemble"):
+        result, text = measured("ensemble", *apache, "--voters", "1,3", "--rounds", "1", "--duration", "0.3", "--keys", "100",
+                                "--connections", "6", "--depth", "2")
+        assert len(result["rows"]) == 8 and all(row["ops_per_second"][0] > 0 for row in result["rows"]), result["rows"]
+        assert {line["id"] for line in result["lines"]} == {"P16"} and "not judged" in text, text
+        three = [row for row in result["rows"] if row["voters"] == 3]
+        assert all(0 < row["leader_cpu_us"][0] < row["cpu_us"][0] for row in three), three
+    with check("observers"):
+        result, _ = measured("observers", *apache, "--observers", "0,1", "--duration", "0.5", "--rate", "200", "--keys", "100",
+                             "--readers", "2", "--depth", "2")
+        assert [row["observers"] for row in result["rows"]] == [0, 1, 0, 1], result["rows"]
+        for row in result["rows"]:
+            assert row["reads_per_second"] > 0 and row["leader_cpu_us_per_write"] > 0, row
+            assert (row["staleness"] is None) == (row["observers"] == 0), row
+
+
 def main():
     parser = argparse.ArgumentParser(description=__doc__)
     parser.parse_args()
@@ -162,6 +226,7 @@ def main():
             assert re.search(r"^ +2 +\d", text, re.M), text
         limits()
         comparison(servers[1].dir)
+        ensembles()
         for server in servers:
             restart(server)
     finally:

@@ -4,6 +4,7 @@
 mod check;
 mod cli;
 mod date;
+mod ensemble;
 mod init;
 mod log_file;
 mod logging;
@@ -53,7 +54,8 @@ const STATUS_EXIT_CODES: &str = "Exit codes: 0 it serves; 1 it does not; 2 bad a
                   Try:   ostler                          a server\n       \
                          ostler cli ls /                 what is in it, from another terminal\n       \
                          ostler check zoo.cfg            what a configuration means here\n       \
-                         ostler server zoo.cfg           a server as that file says"
+                         ostler server zoo.cfg           a server as that file says\n       \
+                         ostler ensemble up              three servers, and what to try with them"
 )]
 struct Root {
     /// Directory of zoo.cfg, as behind the verbs that have this option (start, stop, status and so on).
@@ -97,6 +99,8 @@ enum Command {
     /// Prepare data directories and myid, as zkServer-initialize.sh does.
     #[command(after_help = VERB_EXIT_CODES)]
     Init(init::Options),
+    /// Run an ensemble on this machine, and let its servers come and go: `ensemble up`, `kill leader`, `status --live`.
+    Ensemble(ensemble::Options),
     /// Send a four-letter word, such as `ruok` or `mntr`, and print the answer.
     #[command(name = "4lw")]
     FourLetterWord(words::Options),
@@ -246,6 +250,7 @@ fn run(Root { config, command }: Root) -> i32 {
         Some(Command::PrintCmd(verb)) => verb.run(config, verbs::print_command),
         Some(Command::Check(options)) => check::run(config, &options),
         Some(Command::Init(options)) => init::run(config, &options),
+        Some(Command::Ensemble(options)) => ensemble::run(options),
         Some(Command::FourLetterWord(options)) => words::run(&options),
         Some(Command::Cli(CliWords { words })) => cli::run(&words),
         Some(Command::Offline(command)) => offline::run(command),

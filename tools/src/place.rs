@@ -44,6 +44,16 @@ impl Place {
         Place { directory: given, environment }
     }
 
+    /// A server of an ensemble on this machine, with everything below `directory`: what the environment says of places
+    /// can hold for one server only.
+    pub fn of_local_server(directory: &Path) -> Place {
+        let mut environment = Environment::of_process();
+        for name in ["ZOOCFG", "ZOOPIDFILE", "ZOO_LOG_DIR", "ZOO_LOG_FILE"] {
+            environment.variables.remove(name);
+        }
+        Place { directory: Some(directory.to_path_buf()), environment }
+    }
+
     /// The variables that the server must see and this process's own environment may lack.
     pub fn variables(&self) -> impl Iterator<Item = (&'static str, &str)> {
         VARIABLES.into_iter().filter_map(|name| Some((name, self.environment.get(name)?)))

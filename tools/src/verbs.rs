@@ -180,10 +180,10 @@ fn is_ending(pid: Pid) -> bool {
 }
 
 /// The process named by a pid file, if it lives and is one of ours: pids are used again.
-fn running(pid_file: &Path) -> Option<Pid> {
+pub(crate) fn running(pid_file: &Path) -> Option<Pid> {
     let pid = Pid::from_raw(fs::read_to_string(pid_file).ok()?.trim().parse().ok()?)?;
     test_kill_process(pid).ok()?;
-    if is_zombie(pid) {
+    if state(pid) == Some('Z') {
         return None;
     }
     let program = fs::read_link(format!("/proc/{}/exe", pid.as_raw_nonzero())).ok();
@@ -201,7 +201,12 @@ fn running(pid_file: &Path) -> Option<Pid> {
 }
 
 /// Starts the server in the background and waits until it listens. Returns where it logs.
-fn launch(place: &Place, words: &[String], config: &Config, pid_file: &Path) -> Result<PathBuf, String> {
+pub(crate) fn launch(
+    place: &Place,
+    words: &[String],
+    config: &Config,
+    pid_file: &Path,
+) -> Result<PathBuf, String> {
     let log = place.log_file(config);
     let at = |path: &Path, error: io::Error| format!("{}: {error}", path.display());
     for directory in [log.parent(), pid_file.parent()].into_iter().flatten() {
@@ -251,8 +256,14 @@ fn wait_until_ready(mut child: Child, mut ready: UnixStream) -> Result<(), Strin
 /// Asks a process to end and waits until it has.
 fn end(pid: Pid, patience: Duration) -> Result<(), String> {
     kill_process(pid, Signal::TERM).map_err(|error| format!("cannot signal process {pid:?}: {error}"))?;
+    wait_for_end(pid, patience)
+}
+
+/// Waits until a process that was asked to end has ended.
+pub(crate) fn wait_for_end(pid: Pid, patience: Duration) -> Result<(), String> {
     let deadline = Instant::now() + patience;
-    while test_kill_process(pid).is_ok() && !is_zombie(pid) {
+    // A zombie has ended, and is only not yet reaped by whoever started it.
+    while test_kill_process(pid).is_ok() && state(pid) != Some('Z') {
         if Instant::now() >= deadline {
             return Err(format!("process {} still runs after {patience:?}", pid.as_raw_nonzero()));
         }
@@ -261,10 +272,10 @@ fn end(pid: Pid, patience: Duration) -> Result<(), String> {
     Ok(())
 }
 
-/// Ended, and only not yet reaped by whoever started it.
-fn is_zombie(pid: Pid) -> bool {
-    let stat = fs::read_to_string(format!("/proc/{}/stat", pid.as_raw_nonzero())).unwrap_or_default();
-    stat.rsplit(')').next().is_some_and(|rest| rest.trim_start().starts_with('Z'))
+/// The kernel's letter for what a process does: T is stopped, Z ended; `None` when there is no such process.
+pub(crate) fn state(pid: Pid) -> Option<char> {
+    let stat = fs::read_to_string(format!("/proc/{}/stat", pid.as_raw_nonzero())).ok()?;
+    stat.rsplit(')').next()?.trim_start().chars().next()
 }
 
 /// Host and port at which the listener answers from this machine.

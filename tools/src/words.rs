@@ -65,18 +65,23 @@ pub fn run(options: &Options) -> i32 {
 
 /// The whole answer to `word`; empty when the server closed without one.
 pub fn ask(host: &str, port: u16, word: &[u8]) -> io::Result<Vec<u8>> {
+    ask_within(host, port, word, PATIENCE)
+}
+
+/// The same with another longest wait for an answer to begin, or to go on.
+pub fn ask_within(host: &str, port: u16, word: &[u8], patience: Duration) -> io::Result<Vec<u8>> {
     let mut refused = io::Error::new(io::ErrorKind::NotFound, "the name has no address");
     for address in (host, port).to_socket_addrs()? {
-        match TcpStream::connect_timeout(&address, PATIENCE) {
-            Ok(stream) => return exchange(stream, word),
+        match TcpStream::connect_timeout(&address, patience) {
+            Ok(stream) => return exchange(stream, word, patience),
             Err(error) => refused = error,
         }
     }
     Err(refused)
 }
 
-fn exchange(mut stream: TcpStream, word: &[u8]) -> io::Result<Vec<u8>> {
-    stream.set_read_timeout(Some(PATIENCE))?;
+fn exchange(mut stream: TcpStream, word: &[u8], patience: Duration) -> io::Result<Vec<u8>> {
+    stream.set_read_timeout(Some(patience))?;
     stream.write_all(word)?;
     let mut answer = Vec::new();
     stream.read_to_end(&mut answer)?;

@@ -2,10 +2,13 @@
 
 use std::io::{self, IsTerminal, Write};
 use std::path::Path;
+use std::time::Duration;
 
 use super::{end_of_line, this_binary};
-use crate::args::{FailoverArgs, KindArgs, PageArgs, resolve};
+use crate::args::{EnsembleArgs, FailoverArgs, KindArgs, ObserversArgs, PageArgs, resolve};
 use crate::failover::{self, Failover, Foreign};
+use crate::observers::{self, Observers};
+use crate::scale::{self, Scale};
 use crate::server::ServerKind;
 
 /// What Apache is called where one connection factory is enough.
@@ -32,7 +35,10 @@ fn teller() -> impl FnMut(String) {
 
 impl KindArgs {
     fn ostler(&self) -> io::Result<ServerKind> {
-        Ok(ServerKind::ostler(&this_binary()?))
+        match &self.ostler {
+            Some(binary) => Ok(ServerKind::ostler(binary)),
+            None => Ok(ServerKind::ostler(&this_binary()?)),
+        }
     }
 
     /// Apache for ensembles, if it can be had; says so when it cannot. `heap_gib`: of each server, at most.
@@ -127,4 +133,71 @@ pub fn run_failover(args: &FailoverArgs) -> io::Result<bool> {
     print!("{}", failover::report::terminal(&result));
     write_out(&args.out, &result, || failover::report::html(&result))?;
     Ok(result.series.iter().all(|series| !series.is_wrong()))
+}
+
+pub fn run_scale(args: &EnsembleArgs) -> io::Result<bool> {
+    if args.voters.contains(&0)
+        || args.rounds == 0
+        || args.connections == 0
+        || args.depth == 0
+        || args.keys == 0
+    {
+        let text = "--voters, --rounds, --connections, --depth and --keys are at least 1";
+        return Err(io::Error::other(text));
+    }
+    let mut kinds = vec![args.kinds.ostler()?];
+    kinds.extend(args.kinds.apache(1));
+    let mut tell = teller();
+    let result = args.kinds.in_directory(|dir| {
+        let scale = Scale {
+            kinds,
+            voters: args.voters.clone(),
+            rounds: args.rounds,
+            duration: Duration::from_secs_f64(args.duration.max(0.05)),
+            warmup: Duration::from_secs_f64(args.warmup.max(0.0)),
+            connections: args.connections,
+            depth: args.depth,
+            keys: args.keys,
+            dir: dir.to_path_buf(),
+        };
+        scale::run(&scale, &mut tell)
+    });
+    end_of_line();
+    let result = result?;
+    print!("{}", scale::terminal(&result));
+    write_out(&args.out, &result, || scale::html(&result))?;
+    Ok(true)
+}
+
+pub fn run_observers(args: &ObserversArgs) -> io::Result<bool> {
+    if args.voters < 2 || args.readers == 0 || args.depth == 0 || args.keys == 0 || args.rate <= 0.0 {
+        let text = "--readers, --depth, --keys and --rate are more than 0; observers want 2 --voters or more";
+        return Err(io::Error::other(text));
+    }
+    let mut counts = args.observers.clone();
+    counts.sort_unstable();
+    counts.dedup();
+    let mut kinds = vec![args.kinds.ostler()?];
+    kinds.extend(args.kinds.apache(1));
+    let mut tell = teller();
+    let result = args.kinds.in_directory(|dir| {
+        let observers = Observers {
+            kinds,
+            voters: args.voters,
+            counts,
+            rate: args.rate,
+            duration: Duration::from_secs_f64(args.duration.max(0.05)),
+            warmup: Duration::from_secs_f64(args.warmup.max(0.0)),
+            readers: args.readers,
+            depth: args.depth,
+            keys: args.keys,
+            dir: dir.to_path_buf(),
+        };
+        observers::run(&observers, &mut tell)
+    });
+    end_of_line();
+    let result = result?;
+    print!("{}", observers::report::terminal(&result));
+    write_out(&args.out, &result, || observers::report::html(&result))?;
+    Ok(true)
 }

@@ -13,9 +13,15 @@ use std::sync::Arc;
 /// Servers outside the configuration that are listened to at once.
 const STRANGERS_MAX: usize = 64;
 
-/// After a connection that did not come about, or was given up for the peer to open: doubles with each.
+/// After a connection that did not come about: doubles with each.
 const REDIAL_MS_MIN: u64 = 100;
 const REDIAL_MS_MAX: u64 = 3200;
+
+/// A peer that was shown a handshake connects within three or four times as long as the dial took. So long, and this more
+/// for its own work, it is left to do so before it is dialled again. No longer, for the listener of a process that is being
+/// killed takes connections until the very end, and all the others wait to hear whether that server has anything to say.
+const CONNECTS_BACK_MS: u64 = 20;
+const CONNECTS_BACK_DIALS: u64 = 4;
 
 /// A connection that lived as long did not fall to handshakes that crossed.
 const SETTLED_MS: u64 = 500;
@@ -55,7 +61,17 @@ impl Peer {
     }
 
     fn back_off(&mut self, now: Moment) {
-        let ms = (REDIAL_MS_MIN << self.failures.min(16)).min(REDIAL_MS_MAX);
+        self.back_off_from(REDIAL_MS_MIN, now);
+    }
+
+    /// The peer is to connect by itself now.
+    fn hand_over(&mut self, now: Moment) {
+        let dial_ms = self.dialled_at.map_or(0, |at| now.since(at) / 1_000_000);
+        self.back_off_from(CONNECTS_BACK_MS.saturating_add(dial_ms.saturating_mul(CONNECTS_BACK_DIALS)), now);
+    }
+
+    fn back_off_from(&mut self, least_ms: u64, now: Moment) {
+        let ms = (least_ms.min(REDIAL_MS_MAX) << self.failures.min(16)).min(REDIAL_MS_MAX);
         self.failures = self.failures.saturating_add(1);
         self.redial_at = Some(now.plus_millis(ms));
     }
@@ -168,7 +184,7 @@ impl Connections {
             // It has come by itself meanwhile; a handshake now would only make it connect once more.
             return out.push_back(Output::Hang(link, "the peer has connected itself meanwhile".to_string()));
         }
-        peer.back_off(now);
+        peer.hand_over(now);
         out.push_back(Output::Send(link, self.handshake.clone()));
         out.push_back(Output::Hang(link, "the server with the larger id connects itself".to_string()));
     }

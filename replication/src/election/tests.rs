@@ -453,6 +453,27 @@ fn a_dead_leader_is_replaced_within_a_few_delays() {
     }
 }
 
+/// A process that is being killed has closed its connections and not yet its listener.
+#[test]
+fn a_dying_leader_that_still_takes_connections_is_not_taken_for_a_silent_one() {
+    for seed in 0..50 {
+        let mut net = Net::new(seed, 3, 0).even();
+        (1..=3).for_each(|id| net.start(id));
+        net.check_settles(100, 3);
+        net.run(1000);
+        let dying = net.nodes.get_mut(&3).unwrap();
+        (dying.is_frozen, dying.decided) = (true, None);
+        net.close_where(|a, b| a == 3 || b == 3);
+        let begin = net.now;
+        (1..=2).for_each(|id| net.look(id));
+        net.run(8);
+        net.crash(3);
+        net.check_settles(200, 2);
+        let took_ms = net.now.since(begin) / 1_000_000;
+        assert!(took_ms < 60, "seed {seed}: {took_ms} ms");
+    }
+}
+
 #[test]
 fn a_silent_voter_is_waited_for_and_no_longer_than_that() {
     let mut net = Net::new(7, 3, 0).even();
