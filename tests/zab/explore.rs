@@ -40,6 +40,7 @@ impl Bounds {
     pub fn growing() -> impl Iterator<Item = Bounds> {
         let bounds = |txns, crashes, breaks, holds| Bounds { txns, crashes, breaks, holds };
         [
+            bounds(0, 1, 0, 0),
             bounds(1, 1, 0, 0),
             bounds(0, 2, 0, 0),
             bounds(0, 1, 0, 1),

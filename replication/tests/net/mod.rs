@@ -163,6 +163,8 @@ pub struct Host {
     reads: VecDeque<(u64, Output)>,
     /// The disk does not answer.
     pub is_log_held: bool,
+    /// The process stands still, its clock too.
+    pub is_paused: bool,
     ends: BTreeMap<Link, (u64, usize)>,
     /// Counts the links of this host.
     links: u64,
@@ -261,6 +263,7 @@ impl Net {
                 log: VecDeque::new(),
                 reads: VecDeque::new(),
                 is_log_held: false,
+                is_paused: false,
                 ends: BTreeMap::new(),
                 links: 0,
                 outputs: Outputs::new(),
@@ -633,6 +636,7 @@ impl Net {
                 events.push((sequence, Event::Read(id)));
             }
         }
+        events.retain(|(_, event)| !self.hosts[&event.host()].is_paused);
         events.sort_unstable();
         events
     }
@@ -905,8 +909,8 @@ impl Net {
     // Going on.
 
     pub fn next_timeout(&self) -> Option<Moment> {
-        let ensembles = self.hosts.values().filter_map(|host| host.ensemble.as_ref());
-        ensembles.filter_map(Broadcast::next_timeout).min()
+        let running = self.hosts.values().filter(|host| !host.is_paused);
+        running.filter_map(|host| host.ensemble.as_ref()?.next_timeout()).min()
     }
 
     /// The next thing in the order in which it came about, or the next timer. False when nothing is left to happen.
@@ -925,7 +929,8 @@ impl Net {
         let now = self.now;
         for id in self.hosts.keys().copied().collect::<Vec<_>>() {
             let is_due = |ensemble: &Ensemble| ensemble.next_timeout().is_some_and(|at| at <= now);
-            if self.hosts[&id].ensemble.as_ref().is_some_and(is_due) {
+            let host = &self.hosts[&id];
+            if !host.is_paused && host.ensemble.as_ref().is_some_and(is_due) {
                 self.step(id, Input::Timeout);
             }
         }

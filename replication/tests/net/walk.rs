@@ -48,6 +48,9 @@ pub enum Move {
     Heal,
     HoldLog(u64),
     FreeLog(u64),
+    /// The process stands still, its clock too.
+    Pause(u64),
+    Resume(u64),
 }
 
 /// The ensemble that a walk begins with.
@@ -86,6 +89,7 @@ impl Net {
         match it {
             Move::Event(event) => return self.perform(event),
             Move::Timers => return self.next_timers(),
+            Move::Propose { id, .. } | Move::Barrier(id) if self.hosts[&id].is_paused => return false,
             Move::Propose { id, records } if leads(self, id) => {
                 let batch: Vec<u64> = (1..=records).map(|nth| self.asked + nth).collect();
                 self.asked += records;
@@ -120,6 +124,8 @@ impl Net {
             }
             Move::HoldLog(id) => return !std::mem::replace(&mut self.host(id).is_log_held, true),
             Move::FreeLog(id) => return std::mem::replace(&mut self.host(id).is_log_held, false),
+            Move::Pause(id) => return !std::mem::replace(&mut self.host(id).is_paused, true),
+            Move::Resume(id) => return std::mem::replace(&mut self.host(id).is_paused, false),
         }
         true
     }
@@ -130,6 +136,7 @@ impl Net {
         self.cut_one_way.clear();
         for id in self.hosts.keys().copied().collect::<Vec<u64>>() {
             self.host(id).is_log_held = false;
+            self.host(id).is_paused = false;
             self.make(Move::Start(id));
         }
         self.run_ms(5000);
@@ -177,7 +184,7 @@ impl Walk {
         let (steps, faults) = (1000 + random.below(2500), 1 + random.below(40));
         let (timers, proposals) = (1 + random.below(30), 20 + random.below(120));
         // Some kinds of faults and not others, so that each kind is met in plenty somewhere.
-        let kinds: [u64; 3] = std::array::from_fn(|_| random.below(7));
+        let kinds: [u64; 3] = std::array::from_fn(|_| random.below(8));
         // A bridge: the others are two halves that only one of them reaches, and most faults strike that one. So two leaders
         // want the same promises.
         let bridge = (random.below(3) == 0).then(|| 1 + random.below(setup.voters));
@@ -198,23 +205,32 @@ impl Walk {
             let id = bridge.filter(|_| strikes_bridge).unwrap_or(1 + random.below(servers));
             let other = 1 + random.below(servers);
             match random.below(1000) {
-                n if n < faults => self.make(match random.among(&kinds) {
-                    0 | 1 => Move::Crash {
-                        id,
-                        done: random.below(4) as usize,
-                        tears: random.below(3) == 0,
-                        loses: random.below(3) == 0,
-                    },
-                    2 => Move::Break(id, other),
-                    3 => Move::HoldLog(id),
-                    _ if bridge.is_some() => Move::Break(id, other),
-                    4 => Move::Cut(id, other),
-                    5 => Move::CutOneWay(id, other),
-                    _ => Move::Heal,
-                }),
+                n if n < faults => {
+                    let kind = random.among(&kinds);
+                    self.make(match kind {
+                        0 | 1 => Move::Crash {
+                            id,
+                            done: random.below(4) as usize,
+                            tears: random.below(3) == 0,
+                            loses: random.below(3) == 0,
+                        },
+                        2 => Move::Break(id, other),
+                        3 => Move::HoldLog(id),
+                        4 => Move::Pause(self.net.leader().filter(|_| random.below(2) == 0).unwrap_or(id)),
+                        _ if bridge.is_some() => Move::Break(id, other),
+                        5 => Move::Cut(id, other),
+                        6 => Move::CutOneWay(id, other),
+                        _ => Move::Heal,
+                    });
+                    if kind == 1 {
+                        // It is there again before anybody knows that it was gone.
+                        self.make(Move::Start(id));
+                    }
+                }
                 n if n < 2 * faults => {
                     self.make(Move::Start(id));
                     self.make(Move::FreeLog(id));
+                    self.make(Move::Resume(id));
                     if random.below(4) == 0 && bridge.is_none() {
                         self.make(Move::Heal);
                     }
