@@ -196,7 +196,9 @@ pub fn explore(start: Start, bounds: Bounds, limit: Duration) -> (Figures, Found
     let since_ms = net.now.as_millis();
     search.stack.push(Node { net, left: bounds, held: Vec::new(), since_ms, path: None });
     while let Some(node) = search.stack.pop() {
-        if search.figures.states.is_multiple_of(64) && (end <= Instant::now() || STATES_MAX < search.seen.len()) {
+        if search.figures.states.is_multiple_of(64)
+            && (end <= Instant::now() || STATES_MAX < search.seen.len())
+        {
             return (search.figures, Found::OutOfTime);
         }
         if let Err(failure) = search.expand(node) {

@@ -9,7 +9,7 @@ use std::time::{Duration, Instant};
 /// The part of the time that is searched; walks have the rest.
 const SEARCHED: u32 = 3;
 
-pub fn run(names: &[String], limit: Duration) -> ExitCode {
+pub fn run(names: &[String], only: Option<Bounds>, limit: Duration) -> ExitCode {
     let mut chosen: Vec<Mutant> = Vec::new();
     for name in names {
         let Some(&mutant) = Mutant::ALL.iter().find(|mutant| format!("{mutant:?}") == *name) else {
@@ -27,19 +27,28 @@ pub fn run(names: &[String], limit: Duration) -> ExitCode {
     for &mutant in &chosen {
         let begun = Instant::now();
         plant(Some(mutant));
-        let found = find(limit);
+        let found = find(only, limit);
         let seconds = begun.elapsed().as_secs_f64();
         match found {
             Some((how, failure)) => {
                 let why: String = failure.why.lines().next().unwrap_or_default().chars().take(150).collect();
-                println!("{:<38} {:<16} {how:<52} {seconds:>7.1}  {why}", format!("{mutant:?}"), mutant.issues());
+                println!(
+                    "{:<38} {:<16} {how:<52} {seconds:>7.1}  {why}",
+                    format!("{mutant:?}"),
+                    mutant.issues()
+                );
                 if chosen.len() == 1 {
                     println!("{}: {}\n{}", mutant.issues(), mutant.story(), failure.story());
                 }
             }
             None => {
                 missed += 1;
-                println!("{:<38} {:<16} {:<52} {seconds:>7.1}", format!("{mutant:?}"), mutant.issues(), "MISSED");
+                println!(
+                    "{:<38} {:<16} {:<52} {seconds:>7.1}",
+                    format!("{mutant:?}"),
+                    mutant.issues(),
+                    "MISSED"
+                );
             }
         }
         plant(None);
@@ -48,10 +57,10 @@ pub fn run(names: &[String], limit: Duration) -> ExitCode {
     if missed == 0 { ExitCode::SUCCESS } else { ExitCode::FAILURE }
 }
 
-fn find(limit: Duration) -> Option<(String, Failure)> {
+fn find(only: Option<Bounds>, limit: Duration) -> Option<(String, Failure)> {
     let begun = Instant::now();
     let searched = limit / SEARCHED;
-    'search: for bounds in Bounds::growing() {
+    'search: for bounds in Bounds::growing().filter(|_| only.is_none()).chain(only) {
         for start in Start::ALL {
             let Some(left) = searched.checked_sub(begun.elapsed()) else { break 'search };
             match explore(start, bounds, left) {

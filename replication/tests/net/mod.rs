@@ -7,13 +7,13 @@
 mod checks;
 pub mod walk;
 
+use checks::{Checks, Wire};
 use ostler_replication::packet::{PeerState, QuorumPacket, Side, handshake, notification, quorum};
 use ostler_replication::{
     Answer, Ask, Broadcast, CacheLimits, ElectionSettings, Ensemble, Epoch, Epochs, History, Input, Link,
     Members, Moment, Output, Outputs, Packet, Port, Proposal, Recovered, Role, ServerId, SessionBits,
     Settings, Ticket, Zxid,
 };
-use checks::{Checks, Wire};
 use std::collections::{BTreeMap, BTreeSet, VecDeque};
 use std::hash::{Hash, Hasher};
 use std::sync::Arc;
@@ -548,8 +548,15 @@ impl Net {
         if let Some(zxid) = reported {
             self.check_report(id, zxid);
         }
-        let connection = self.connections.get_mut(&number).unwrap();
-        connection.ends[1 - end].queue.push_back((sequence, item));
+        let ends = &mut self.connections.get_mut(&number).unwrap().ends;
+        if ends[end].queue.iter().any(|(_, item)| matches!(item, Item::Close)) {
+            return;
+        }
+        if ends[1 - end].is_closed {
+            // The other host knows nothing of this connection any more, and says so.
+            return ends[end].queue.push_back((sequence, Item::Close));
+        }
+        ends[1 - end].queue.push_back((sequence, item));
     }
 
     fn close(&mut self, id: u64, link: Link) {
@@ -571,6 +578,27 @@ impl Net {
             if pair == [a, b] || pair == [b, a] {
                 for end in &mut connection.ends {
                     end.queue.clear();
+                    end.queue.push_back((sequence, Item::Close));
+                }
+            }
+        }
+    }
+
+    /// `a` has lost all connections to `b`, which does not know until it sends something.
+    pub fn break_one_side(&mut self, a: u64, b: u64) {
+        let numbers: Vec<u64> = self.connections.keys().copied().collect();
+        for number in numbers {
+            let sequence = self.next_sequence();
+            let ends = &mut self.connections.get_mut(&number).unwrap().ends;
+            if !ends.iter().any(|end| end.host == a) || !ends.iter().any(|end| end.host == b) || a == b {
+                continue;
+            }
+            // What `b` has under way will not be acknowledged, and that tells it.
+            let is_told = ends.iter().any(|end| end.host == a && !end.queue.is_empty());
+            for end in ends {
+                let knows = end.queue.iter().any(|(_, item)| matches!(item, Item::Close));
+                end.queue.clear();
+                if end.host == a || is_told || knows {
                     end.queue.push_back((sequence, Item::Close));
                 }
             }
@@ -748,6 +776,12 @@ impl Net {
         match item {
             Item::Close => {
                 connection.ends[end].is_closed = true;
+                let ends = &mut connection.ends;
+                let knows = ends[1 - end].queue.iter().any(|(_, item)| matches!(item, Item::Close));
+                if !ends[end].queue.is_empty() && !knows {
+                    // What came behind is not taken any more, which tells the other one.
+                    ends[1 - end].queue.push_back((number, Item::Close));
+                }
                 if let Some(link) = connection.ends[end].link {
                     self.host(id).ends.remove(&link);
                     self.step(id, Input::Unlinked(link));

@@ -43,6 +43,8 @@ pub enum Move {
     },
     Start(u64),
     Break(u64, u64),
+    /// The first one has lost all connections to the second, which does not know until it sends something.
+    BreakOneSide(u64, u64),
     Cut(u64, u64),
     CutOneWay(u64, u64),
     Heal,
@@ -116,6 +118,7 @@ impl Net {
                 self.start(id);
             }
             Move::Break(a, b) => self.break_links(a, b),
+            Move::BreakOneSide(a, b) => self.break_one_side(a, b),
             Move::Cut(a, b) => return self.cut.insert((a, b)),
             Move::CutOneWay(a, b) => return self.cut_one_way.insert((a, b)),
             Move::Heal => {
@@ -184,7 +187,7 @@ impl Walk {
         let (steps, faults) = (1000 + random.below(2500), 1 + random.below(40));
         let (timers, proposals) = (1 + random.below(30), 20 + random.below(120));
         // Some kinds of faults and not others, so that each kind is met in plenty somewhere.
-        let kinds: [u64; 3] = std::array::from_fn(|_| random.below(8));
+        let kinds: [u64; 3] = std::array::from_fn(|_| random.below(9));
         // A bridge: the others are two halves that only one of them reaches, and most faults strike that one. So two leaders
         // want the same promises.
         let bridge = (random.below(3) == 0).then(|| 1 + random.below(setup.voters));
@@ -207,6 +210,8 @@ impl Walk {
             match random.below(1000) {
                 n if n < faults => {
                     let kind = random.among(&kinds);
+                    let leader = self.net.leader().filter(|_| bridge.is_none() && random.below(3) == 0);
+                    let id = leader.unwrap_or(id);
                     self.make(match kind {
                         0 | 1 => Move::Crash {
                             id,
@@ -216,11 +221,12 @@ impl Walk {
                         },
                         2 => Move::Break(id, other),
                         3 => Move::HoldLog(id),
-                        4 => Move::Pause(self.net.leader().filter(|_| random.below(2) == 0).unwrap_or(id)),
+                        4 => Move::Pause(id),
+                        5 => Move::BreakOneSide(id, other),
+                        6 => Move::BreakOneSide(other, id),
                         _ if bridge.is_some() => Move::Break(id, other),
-                        5 => Move::Cut(id, other),
-                        6 => Move::CutOneWay(id, other),
-                        _ => Move::Heal,
+                        7 => Move::Cut(id, other),
+                        _ => Move::CutOneWay(id, other),
                     });
                     if kind == 1 {
                         // It is there again before anybody knows that it was gone.
