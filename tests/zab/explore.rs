@@ -42,10 +42,10 @@ impl Bounds {
         [
             bounds(0, 1, 0, 0),
             bounds(1, 1, 0, 0),
-            bounds(0, 2, 0, 0),
-            bounds(0, 1, 0, 1),
             bounds(0, 0, 1, 1),
             bounds(1, 0, 1, 0),
+            bounds(0, 2, 0, 0),
+            bounds(0, 1, 0, 1),
             bounds(2, 1, 0, 0),
             bounds(1, 1, 0, 1),
             bounds(1, 0, 1, 1),

@@ -593,13 +593,16 @@ impl Net {
             if !ends.iter().any(|end| end.host == a) || !ends.iter().any(|end| end.host == b) || a == b {
                 continue;
             }
-            // What `b` has under way will not be acknowledged, and that tells it.
-            let is_told = ends.iter().any(|end| end.host == a && !end.queue.is_empty());
-            for end in ends {
-                let knows = end.queue.iter().any(|(_, item)| matches!(item, Item::Close));
-                end.queue.clear();
-                if end.host == a || is_told || knows {
-                    end.queue.push_back((sequence, Item::Close));
+            for end in 0..2 {
+                if ends[end].host == a {
+                    // What `b` has under way will not be acknowledged, and that tells it. What `a` has sent still arrives.
+                    let is_told = !ends[end].queue.is_empty();
+                    ends[end].queue.clear();
+                    ends[end].queue.push_back((sequence, Item::Close));
+                    let knows = ends[1 - end].queue.iter().any(|(_, item)| matches!(item, Item::Close));
+                    if is_told && !knows {
+                        ends[1 - end].queue.push_back((sequence, Item::Close));
+                    }
                 }
             }
         }
