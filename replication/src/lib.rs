@@ -15,10 +15,10 @@ mod zab;
 pub mod packet;
 
 pub use election::{Election, ElectionSettings, Vote};
-#[cfg(zab_mutants)]
-pub use mutants::{Mutant, plant};
 pub use ids::{Epoch, Epochs, Moment, Number, ServerId, SessionBits, Ticket, Zxid};
 pub use members::{Address, BadMembers, Member, Members};
+#[cfg(zab_mutants)]
+pub use mutants::{Mutant, plant};
 pub use packet::Packet;
 pub use quorums::Quorums;
 pub use solo::Solo;

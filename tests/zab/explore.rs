@@ -40,11 +40,12 @@ impl Bounds {
     pub fn growing() -> impl Iterator<Item = Bounds> {
         let bounds = |txns, crashes, breaks, holds| Bounds { txns, crashes, breaks, holds };
         [
+            bounds(0, 1, 0, 0),
             bounds(1, 1, 0, 0),
-            bounds(0, 2, 0, 0),
-            bounds(0, 1, 0, 1),
             bounds(0, 0, 1, 1),
             bounds(1, 0, 1, 0),
+            bounds(0, 2, 0, 0),
+            bounds(0, 1, 0, 1),
             bounds(2, 1, 0, 0),
             bounds(1, 1, 0, 1),
             bounds(1, 0, 1, 1),
@@ -195,7 +196,9 @@ pub fn explore(start: Start, bounds: Bounds, limit: Duration) -> (Figures, Found
     let since_ms = net.now.as_millis();
     search.stack.push(Node { net, left: bounds, held: Vec::new(), since_ms, path: None });
     while let Some(node) = search.stack.pop() {
-        if search.figures.states.is_multiple_of(64) && (end <= Instant::now() || STATES_MAX < search.seen.len()) {
+        if search.figures.states.is_multiple_of(64)
+            && (end <= Instant::now() || STATES_MAX < search.seen.len())
+        {
             return (search.figures, Found::OutOfTime);
         }
         if let Err(failure) = search.expand(node) {

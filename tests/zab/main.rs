@@ -22,6 +22,7 @@ use std::time::{Duration, Instant};
 const USAGE: &str = "zab [--seeds A..B] [--exhaustive] [--mutant NAME] [--mutants] [--seconds N]
   --seeds A..B    random walks of these seeds (0..100)
   --exhaustive    every course of three servers within bounds that grow until the time is over
+  --bounds T,C,B,H  only within these: so many txns, crashes, broken connections, holds
   --mutant NAME   with a bug planted that must be found, by search and then by walks
   --mutants       the same for each bug; --mutants A,B,… for some
   --seconds N     of processor time for a search, or for one bug (60)
@@ -29,6 +30,7 @@ Bugs can be planted in a build with RUSTFLAGS='--cfg zab_mutants'.";
 
 struct Options {
     mode: Mode,
+    bounds: Option<Bounds>,
     seconds: u64,
 }
 
@@ -59,8 +61,8 @@ fn main() -> ExitCode {
     }));
     match options.mode {
         Mode::Walks(seeds) => walks(seeds),
-        Mode::Search => search(Duration::from_secs(options.seconds)),
-        Mode::Mutants(names) => mutants(&names, Duration::from_secs(options.seconds)),
+        Mode::Search => search(options.bounds, Duration::from_secs(options.seconds)),
+        Mode::Mutants(names) => mutants(&names, options.bounds, Duration::from_secs(options.seconds)),
     }
 }
 
@@ -168,11 +170,11 @@ fn walk(seed: u64) -> Result<Walk, Failure> {
 }
 
 /// Bounds that grow, from both beginnings, until the time is over.
-fn search(limit: Duration) -> ExitCode {
+fn search(only: Option<Bounds>, limit: Duration) -> ExitCode {
     println!("exhaustive commit={}", commit());
     println!("{:<8} {:<44} {:>12} {:>9} {:>8}", "start", "bounds", "states", "ends", "seconds");
     let begun = Instant::now();
-    for bounds in Bounds::growing() {
+    for bounds in Bounds::growing().filter(|_| only.is_none()).chain(only) {
         for start in Start::ALL {
             let part = Instant::now();
             let Some(left) = limit.checked_sub(begun.elapsed()) else { return ExitCode::SUCCESS };
@@ -196,19 +198,19 @@ fn search(limit: Duration) -> ExitCode {
 }
 
 #[cfg(zab_mutants)]
-fn mutants(names: &[String], limit: Duration) -> ExitCode {
+fn mutants(names: &[String], only: Option<Bounds>, limit: Duration) -> ExitCode {
     println!("mutants commit={}", commit());
-    mutants::run(names, limit)
+    mutants::run(names, only, limit)
 }
 
 #[cfg(not(zab_mutants))]
-fn mutants(_names: &[String], _limit: Duration) -> ExitCode {
+fn mutants(_names: &[String], _only: Option<Bounds>, _limit: Duration) -> ExitCode {
     eprintln!("zab: no bug can be planted in this build; it takes RUSTFLAGS='--cfg zab_mutants'");
     ExitCode::from(2)
 }
 
 fn parse(mut words: impl Iterator<Item = String>) -> Result<Options, String> {
-    let mut options = Options { mode: Mode::Walks(0..100), seconds: 60 };
+    let mut options = Options { mode: Mode::Walks(0..100), bounds: None, seconds: 60 };
     let mut words = words.by_ref().peekable();
     while let Some(word) = words.next() {
         match word.as_str() {
@@ -221,6 +223,15 @@ fn parse(mut words: impl Iterator<Item = String>) -> Result<Options, String> {
                 });
             }
             "--exhaustive" => options.mode = Mode::Search,
+            "--bounds" => {
+                let text = words.next().ok_or("--bounds needs four numbers")?;
+                let numbers: Result<Vec<u32>, _> = text.split(',').map(str::parse).collect();
+                let Ok([txns, crashes, breaks, holds]) = numbers.as_deref() else {
+                    return Err(format!("no four numbers: {text}"));
+                };
+                let (txns, crashes, breaks, holds) = (*txns, *crashes, *breaks, *holds);
+                options.bounds = Some(Bounds { txns, crashes, breaks, holds });
+            }
             "--mutant" => options.mode = Mode::Mutants(vec![words.next().ok_or("--mutant needs a name")?]),
             "--mutants" => {
                 let names = words.next_if(|word| !word.starts_with("--")).unwrap_or_default();

@@ -1,4 +1,13 @@
 //! Plants one bug after the other and looks for it: by search, with bounds that grow, then by random walks.
+//!
+//! Apache's other bugs of this kind lie outside of the protocol's state machine, and are for tests of whole servers:
+//! - in files: records hidden under a newer snapshot (2832, 2846), a snapshot above the point of a TRUNC (4837), a log cut
+//!   at the wrong place (1489), a TRUNC to what is no record (a leader of ours never asks for one; an Apache leader's is
+//!   played by a script in replication/tests), a failing log behind a memory that goes on (4882);
+//! - in bytes: configurations (4787), handshakes (2164, 3720, 4886), bodies of requests (2623);
+//! - in what is replicated: sessions and ephemerals (4306, 5010), a read-only server's own txns (3526);
+//! - in configurations that change (2819, 3829, 3814, 3830, 3842), which are refused so far;
+//! - 16 million txns away: the end of an epoch's counter (1277, 4883).
 
 use crate::explore::{Bounds, Found, Start, explore};
 use crate::{Failure, walk};
@@ -6,10 +15,10 @@ use ostler_replication::{Mutant, plant};
 use std::process::ExitCode;
 use std::time::{Duration, Instant};
 
-/// The part of the time that is searched; walks have the rest.
-const SEARCHED: u32 = 4;
+/// One part in so many of the time is searched; walks have the rest.
+const SEARCHED: u32 = 3;
 
-pub fn run(names: &[String], limit: Duration) -> ExitCode {
+pub fn run(names: &[String], only: Option<Bounds>, limit: Duration) -> ExitCode {
     let mut chosen: Vec<Mutant> = Vec::new();
     for name in names {
         let Some(&mutant) = Mutant::ALL.iter().find(|mutant| format!("{mutant:?}") == *name) else {
@@ -27,19 +36,28 @@ pub fn run(names: &[String], limit: Duration) -> ExitCode {
     for &mutant in &chosen {
         let begun = Instant::now();
         plant(Some(mutant));
-        let found = find(limit);
+        let found = find(only, limit);
         let seconds = begun.elapsed().as_secs_f64();
         match found {
             Some((how, failure)) => {
                 let why: String = failure.why.lines().next().unwrap_or_default().chars().take(150).collect();
-                println!("{:<38} {:<16} {how:<52} {seconds:>7.1}  {why}", format!("{mutant:?}"), mutant.issues());
+                println!(
+                    "{:<38} {:<16} {how:<52} {seconds:>7.1}  {why}",
+                    format!("{mutant:?}"),
+                    mutant.issues()
+                );
                 if chosen.len() == 1 {
                     println!("{}: {}\n{}", mutant.issues(), mutant.story(), failure.story());
                 }
             }
             None => {
                 missed += 1;
-                println!("{:<38} {:<16} {:<52} {seconds:>7.1}", format!("{mutant:?}"), mutant.issues(), "MISSED");
+                println!(
+                    "{:<38} {:<16} {:<52} {seconds:>7.1}",
+                    format!("{mutant:?}"),
+                    mutant.issues(),
+                    "MISSED"
+                );
             }
         }
         plant(None);
@@ -48,10 +66,10 @@ pub fn run(names: &[String], limit: Duration) -> ExitCode {
     if missed == 0 { ExitCode::SUCCESS } else { ExitCode::FAILURE }
 }
 
-fn find(limit: Duration) -> Option<(String, Failure)> {
+fn find(only: Option<Bounds>, limit: Duration) -> Option<(String, Failure)> {
     let begun = Instant::now();
     let searched = limit / SEARCHED;
-    'search: for bounds in Bounds::growing() {
+    'search: for bounds in Bounds::growing().filter(|_| only.is_none()).chain(only) {
         for start in Start::ALL {
             let Some(left) = searched.checked_sub(begun.elapsed()) else { break 'search };
             match explore(start, bounds, left) {

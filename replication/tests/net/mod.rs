@@ -7,13 +7,13 @@
 mod checks;
 pub mod walk;
 
+use checks::{Checks, Wire};
 use ostler_replication::packet::{PeerState, QuorumPacket, Side, handshake, notification, quorum};
 use ostler_replication::{
     Answer, Ask, Broadcast, CacheLimits, ElectionSettings, Ensemble, Epoch, Epochs, History, Input, Link,
     Members, Moment, Output, Outputs, Packet, Port, Proposal, Recovered, Role, ServerId, SessionBits,
     Settings, Ticket, Zxid,
 };
-use checks::{Checks, Wire};
 use std::collections::{BTreeMap, BTreeSet, VecDeque};
 use std::hash::{Hash, Hasher};
 use std::sync::Arc;
@@ -163,6 +163,8 @@ pub struct Host {
     reads: VecDeque<(u64, Output)>,
     /// The disk does not answer.
     pub is_log_held: bool,
+    /// The process stands still, its clock too.
+    pub is_paused: bool,
     ends: BTreeMap<Link, (u64, usize)>,
     /// Counts the links of this host.
     links: u64,
@@ -261,6 +263,7 @@ impl Net {
                 log: VecDeque::new(),
                 reads: VecDeque::new(),
                 is_log_held: false,
+                is_paused: false,
                 ends: BTreeMap::new(),
                 links: 0,
                 outputs: Outputs::new(),
@@ -545,8 +548,15 @@ impl Net {
         if let Some(zxid) = reported {
             self.check_report(id, zxid);
         }
-        let connection = self.connections.get_mut(&number).unwrap();
-        connection.ends[1 - end].queue.push_back((sequence, item));
+        let ends = &mut self.connections.get_mut(&number).unwrap().ends;
+        if ends[end].queue.iter().any(|(_, item)| matches!(item, Item::Close)) {
+            return;
+        }
+        if ends[1 - end].is_closed {
+            // The other host knows nothing of this connection any more, and says so.
+            return ends[end].queue.push_back((sequence, Item::Close));
+        }
+        ends[1 - end].queue.push_back((sequence, item));
     }
 
     fn close(&mut self, id: u64, link: Link) {
@@ -569,6 +579,30 @@ impl Net {
                 for end in &mut connection.ends {
                     end.queue.clear();
                     end.queue.push_back((sequence, Item::Close));
+                }
+            }
+        }
+    }
+
+    /// `a` has lost all connections to `b`, which does not know until it sends something.
+    pub fn break_one_side(&mut self, a: u64, b: u64) {
+        let numbers: Vec<u64> = self.connections.keys().copied().collect();
+        for number in numbers {
+            let sequence = self.next_sequence();
+            let ends = &mut self.connections.get_mut(&number).unwrap().ends;
+            if !ends.iter().any(|end| end.host == a) || !ends.iter().any(|end| end.host == b) || a == b {
+                continue;
+            }
+            for end in 0..2 {
+                if ends[end].host == a {
+                    // What `b` has under way will not be acknowledged, and that tells it. What `a` has sent still arrives.
+                    let is_told = !ends[end].queue.is_empty();
+                    ends[end].queue.clear();
+                    ends[end].queue.push_back((sequence, Item::Close));
+                    let knows = ends[1 - end].queue.iter().any(|(_, item)| matches!(item, Item::Close));
+                    if is_told && !knows {
+                        ends[1 - end].queue.push_back((sequence, Item::Close));
+                    }
                 }
             }
         }
@@ -633,6 +667,7 @@ impl Net {
                 events.push((sequence, Event::Read(id)));
             }
         }
+        events.retain(|(_, event)| !self.hosts[&event.host()].is_paused);
         events.sort_unstable();
         events
     }
@@ -744,6 +779,12 @@ impl Net {
         match item {
             Item::Close => {
                 connection.ends[end].is_closed = true;
+                let ends = &mut connection.ends;
+                let knows = ends[1 - end].queue.iter().any(|(_, item)| matches!(item, Item::Close));
+                if !ends[end].queue.is_empty() && !knows {
+                    // What came behind is not taken any more, which tells the other one.
+                    ends[1 - end].queue.push_back((number, Item::Close));
+                }
                 if let Some(link) = connection.ends[end].link {
                     self.host(id).ends.remove(&link);
                     self.step(id, Input::Unlinked(link));
@@ -905,8 +946,8 @@ impl Net {
     // Going on.
 
     pub fn next_timeout(&self) -> Option<Moment> {
-        let ensembles = self.hosts.values().filter_map(|host| host.ensemble.as_ref());
-        ensembles.filter_map(Broadcast::next_timeout).min()
+        let running = self.hosts.values().filter(|host| !host.is_paused);
+        running.filter_map(|host| host.ensemble.as_ref()?.next_timeout()).min()
     }
 
     /// The next thing in the order in which it came about, or the next timer. False when nothing is left to happen.
@@ -925,7 +966,8 @@ impl Net {
         let now = self.now;
         for id in self.hosts.keys().copied().collect::<Vec<_>>() {
             let is_due = |ensemble: &Ensemble| ensemble.next_timeout().is_some_and(|at| at <= now);
-            if self.hosts[&id].ensemble.as_ref().is_some_and(is_due) {
+            let host = &self.hosts[&id];
+            if !host.is_paused && host.ensemble.as_ref().is_some_and(is_due) {
                 self.step(id, Input::Timeout);
             }
         }

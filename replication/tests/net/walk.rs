@@ -43,11 +43,16 @@ pub enum Move {
     },
     Start(u64),
     Break(u64, u64),
+    /// The first one has lost all connections to the second, which does not know until it sends something.
+    BreakOneSide(u64, u64),
     Cut(u64, u64),
     CutOneWay(u64, u64),
     Heal,
     HoldLog(u64),
     FreeLog(u64),
+    /// The process stands still, its clock too.
+    Pause(u64),
+    Resume(u64),
 }
 
 /// The ensemble that a walk begins with.
@@ -86,6 +91,7 @@ impl Net {
         match it {
             Move::Event(event) => return self.perform(event),
             Move::Timers => return self.next_timers(),
+            Move::Propose { id, .. } | Move::Barrier(id) if self.hosts[&id].is_paused => return false,
             Move::Propose { id, records } if leads(self, id) => {
                 let batch: Vec<u64> = (1..=records).map(|nth| self.asked + nth).collect();
                 self.asked += records;
@@ -112,6 +118,7 @@ impl Net {
                 self.start(id);
             }
             Move::Break(a, b) => self.break_links(a, b),
+            Move::BreakOneSide(a, b) => self.break_one_side(a, b),
             Move::Cut(a, b) => return self.cut.insert((a, b)),
             Move::CutOneWay(a, b) => return self.cut_one_way.insert((a, b)),
             Move::Heal => {
@@ -120,6 +127,8 @@ impl Net {
             }
             Move::HoldLog(id) => return !std::mem::replace(&mut self.host(id).is_log_held, true),
             Move::FreeLog(id) => return std::mem::replace(&mut self.host(id).is_log_held, false),
+            Move::Pause(id) => return !std::mem::replace(&mut self.host(id).is_paused, true),
+            Move::Resume(id) => return std::mem::replace(&mut self.host(id).is_paused, false),
         }
         true
     }
@@ -130,6 +139,7 @@ impl Net {
         self.cut_one_way.clear();
         for id in self.hosts.keys().copied().collect::<Vec<u64>>() {
             self.host(id).is_log_held = false;
+            self.host(id).is_paused = false;
             self.make(Move::Start(id));
         }
         self.run_ms(5000);
@@ -177,7 +187,7 @@ impl Walk {
         let (steps, faults) = (1000 + random.below(2500), 1 + random.below(40));
         let (timers, proposals) = (1 + random.below(30), 20 + random.below(120));
         // Some kinds of faults and not others, so that each kind is met in plenty somewhere.
-        let kinds: [u64; 3] = std::array::from_fn(|_| random.below(7));
+        let kinds: [u64; 3] = std::array::from_fn(|_| random.below(9));
         // A bridge: the others are two halves that only one of them reaches, and most faults strike that one. So two leaders
         // want the same promises.
         let bridge = (random.below(3) == 0).then(|| 1 + random.below(setup.voters));
@@ -198,23 +208,35 @@ impl Walk {
             let id = bridge.filter(|_| strikes_bridge).unwrap_or(1 + random.below(servers));
             let other = 1 + random.below(servers);
             match random.below(1000) {
-                n if n < faults => self.make(match random.among(&kinds) {
-                    0 | 1 => Move::Crash {
-                        id,
-                        done: random.below(4) as usize,
-                        tears: random.below(3) == 0,
-                        loses: random.below(3) == 0,
-                    },
-                    2 => Move::Break(id, other),
-                    3 => Move::HoldLog(id),
-                    _ if bridge.is_some() => Move::Break(id, other),
-                    4 => Move::Cut(id, other),
-                    5 => Move::CutOneWay(id, other),
-                    _ => Move::Heal,
-                }),
+                n if n < faults => {
+                    let kind = random.among(&kinds);
+                    let leader = self.net.leader().filter(|_| bridge.is_none() && random.below(3) == 0);
+                    let id = leader.unwrap_or(id);
+                    self.make(match kind {
+                        0 | 1 => Move::Crash {
+                            id,
+                            done: random.below(4) as usize,
+                            tears: random.below(3) == 0,
+                            loses: random.below(3) == 0,
+                        },
+                        2 => Move::Break(id, other),
+                        3 => Move::HoldLog(id),
+                        4 => Move::Pause(id),
+                        5 => Move::BreakOneSide(id, other),
+                        6 => Move::BreakOneSide(other, id),
+                        _ if bridge.is_some() => Move::Break(id, other),
+                        7 => Move::Cut(id, other),
+                        _ => Move::CutOneWay(id, other),
+                    });
+                    if kind == 1 {
+                        // It is there again before anybody knows that it was gone.
+                        self.make(Move::Start(id));
+                    }
+                }
                 n if n < 2 * faults => {
                     self.make(Move::Start(id));
                     self.make(Move::FreeLog(id));
+                    self.make(Move::Resume(id));
                     if random.below(4) == 0 && bridge.is_none() {
                         self.make(Move::Heal);
                     }
