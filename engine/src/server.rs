@@ -11,7 +11,7 @@
 
 mod desk;
 pub mod driver;
-mod ensemble;
+pub mod ensemble;
 pub mod recovery;
 mod replay;
 mod threads;
@@ -291,6 +291,7 @@ impl Server {
                 ring_bytes_max: limits::RING_BYTES_MAX,
                 turn_requests_max: limits::CORE_STEP_REQUESTS_MAX,
                 give_back_memory,
+                exit: std::process::exit,
             },
         });
         let figures = driver.figures();

@@ -258,13 +258,34 @@ impl Window {
 /// A piece of history that a learner's link waits for.
 pub type Tell = dyn Fn(Link, Number, History) + Send + Sync;
 
-/// One request that waits for the thread.
+/// One request that waits for the reader.
 pub struct Request {
     pub link: Link,
     pub number: Number,
     pub wanted: Wanted,
     /// Set when the link is gone: the rest is not read.
     pub gone: Arc<AtomicBool>,
+}
+
+/// Whoever reads history for learners, beside the log's queue.
+pub trait HistoryRequests: Send {
+    /// False: there is no room for another, and nothing will come.
+    fn ask(&self, request: Request) -> bool;
+}
+
+impl Request {
+    /// Reads, and tells piece by piece until the link is gone or `tell` wants no more.
+    pub fn serve(
+        &self,
+        disk: &dyn Disk,
+        log_dir: &Path,
+        snapshot_dir: &Path,
+        tell: &mut dyn FnMut(History) -> bool,
+    ) {
+        read(disk, log_dir, snapshot_dir, self.wanted, &mut |history| {
+            !self.gone.load(Ordering::Relaxed) && tell(history)
+        });
+    }
 }
 
 /// The thread `ostler-history`. Dropping it ends it behind the piece it is at.
@@ -292,9 +313,10 @@ impl HistoryReader {
         let thread = std::thread::Builder::new().name("ostler-history".into()).spawn(run)?;
         Ok(HistoryReader { requests: Some(requests), stop, thread: Some(thread) })
     }
+}
 
-    /// False: there is no room for another.
-    pub fn ask(&self, request: Request) -> bool {
+impl HistoryRequests for HistoryReader {
+    fn ask(&self, request: Request) -> bool {
         let Some(requests) = &self.requests else { return false };
         !matches!(requests.try_send(request), Err(TrySendError::Full(_) | TrySendError::Disconnected(_)))
     }
@@ -319,11 +341,11 @@ fn serve(
     stop: &AtomicBool,
     tell: &Tell,
 ) {
-    for Request { link, number, wanted, gone } in requests {
-        read(disk, log_dir, snapshot_dir, wanted, &mut |history| {
-            let goes_on = !stop.load(Ordering::Relaxed) && !gone.load(Ordering::Relaxed);
+    for request in requests {
+        request.serve(disk, log_dir, snapshot_dir, &mut |history| {
+            let goes_on = !stop.load(Ordering::Relaxed);
             if goes_on {
-                tell(link, number, history);
+                tell(request.link, request.number, history);
             }
             goes_on
         });

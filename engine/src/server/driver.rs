@@ -82,6 +82,8 @@ pub struct Settings {
     pub turn_requests_max: usize,
     /// Gives memory that a burst of writes left free back to the system, without holding up whoever calls it.
     pub give_back_memory: fn(),
+    /// Ends the process with this exit code.
+    pub exit: fn(i32) -> !,
 }
 
 /// The core with everything it acts through.
@@ -224,7 +226,10 @@ impl<S: Seams> Driver<S> {
 
     /// Whether a sleep would leave something undone that can be done now. Asked again after arming the bell.
     pub fn has_work(&self) -> bool {
-        !self.mailbox.is_empty() || self.core.has_work() || self.takes_requests() && self.has_requests()
+        !self.mailbox.is_empty()
+            || self.core.has_work()
+            || self.takes_requests() && self.has_requests()
+            || self.membership.as_ref().is_some_and(Membership::has_news)
     }
 
     /// How long whoever turns this may sleep when nobody rings the bell. Asked after arming it.
@@ -259,7 +264,7 @@ impl<S: Seams> Driver<S> {
             Ok(heard) => heard.into_iter().for_each(|input| self.core.step(input, now)),
             Err(error) => {
                 tracing::error!("{error}");
-                std::process::exit(EXIT_NO_PORT);
+                (self.settings.exit)(EXIT_NO_PORT);
             }
         }
     }
@@ -381,7 +386,7 @@ impl<S: Seams> Driver<S> {
                 CoreOutput::Report(what) => tracing::info!("{what}"),
                 CoreOutput::Stop(reason) => {
                     tracing::error!("{reason}: the server ends");
-                    std::process::exit(EXIT_UNEXPECTED);
+                    (self.settings.exit)(EXIT_UNEXPECTED);
                 }
                 CoreOutput::TakeSnapshot(view) => self.begin_snapshot(view),
             }

@@ -14,13 +14,13 @@ use crate::log::history::HistoryReader;
 use crate::peers::{self, Endpoint, Peers, Place, snapshot::Staging, snapshot::Threads};
 use crate::ring::Wake;
 use crate::world;
+use crossbeam::channel::bounded;
 use ostler_replication::{CacheLimits, ElectionSettings, Members, ServerId, Settings};
 use std::collections::BTreeMap;
 use std::io::ErrorKind;
 use std::sync::Arc;
-use std::sync::mpsc::sync_channel;
 
-pub(super) fn protocol_settings(config: &Config, ensemble: &EnsembleConfig) -> Settings {
+pub fn protocol_settings(config: &Config, ensemble: &EnsembleConfig) -> Settings {
     let EnsembleConfig { me, members, settings } = ensemble;
     Settings {
         me: *me,
@@ -53,16 +53,10 @@ pub(super) fn membership(
 ) -> Result<Membership<MioPoll>, StartError> {
     let (disk, paths) = files;
     let (bell, snapshot_bytes, hash_seed) = started;
-    let staging = Staging {
-        disk: disk.clone(),
-        dir: paths.snapshots.clone(),
-        world: world::Settings { hash_seed, digests: config.digest },
-        tree_bytes_max: config.tree_bytes_max,
-        field_bytes_max: config.entry_bytes_max() as usize,
-    };
+    let staging = staging(config, disk, paths, hash_seed);
     let waker: Arc<dyn Wake> = Arc::from(poll.waker());
     let peers = Peers::new(poll, Box::new(Threads::new(staging, waker)), peer_settings(config, ensemble));
-    let (tell, found) = sync_channel(HISTORY_PIECES_AHEAD);
+    let (tell, found) = bounded(HISTORY_PIECES_AHEAD);
     let tell = Arc::new(move |link, number, history| {
         // Nobody listens any more when the server ends.
         if tell.send((link, number, history)).is_ok() {
@@ -78,17 +72,25 @@ pub(super) fn membership(
         config: config.clone(),
         hash_seed,
         found,
-        reader,
+        reader: Box::new(reader),
+        reads_ahead: true,
         snapshot_bytes,
     }))
 }
 
+/// What snapshots of a leader's are received into.
+pub fn staging(config: &Config, disk: &Arc<dyn Disk>, paths: &Paths, hash_seed: [u64; 2]) -> Staging {
+    Staging {
+        disk: disk.clone(),
+        dir: paths.snapshots.clone(),
+        world: world::Settings { hash_seed, digests: config.digest },
+        tree_bytes_max: config.tree_bytes_max,
+        field_bytes_max: config.entry_bytes_max() as usize,
+    }
+}
+
 /// Whether an empty data directory is one that may be: see `EnsembleSettings::empty_votes`.
-pub(super) fn check_not_lost(
-    disk: &dyn Disk,
-    paths: &Paths,
-    ensemble: &EnsembleConfig,
-) -> Result<(), StartError> {
+pub fn check_not_lost(disk: &dyn Disk, paths: &Paths, ensemble: &EnsembleConfig) -> Result<(), StartError> {
     if ensemble.settings.empty_votes {
         return Ok(());
     }
@@ -103,7 +105,7 @@ pub(super) fn check_not_lost(
 }
 
 /// The file `initialize` allows one start on an empty directory.
-pub(super) fn forget_initialize(disk: &dyn Disk, config: &Config) {
+pub fn forget_initialize(disk: &dyn Disk, config: &Config) {
     if config.ensemble.is_none() {
         return;
     }
@@ -118,7 +120,7 @@ pub(super) fn forget_initialize(disk: &dyn Disk, config: &Config) {
     }
 }
 
-fn peer_settings(config: &Config, ensemble: &EnsembleConfig) -> peers::Settings {
+pub fn peer_settings(config: &Config, ensemble: &EnsembleConfig) -> peers::Settings {
     let EnsembleConfig { me, members, settings } = ensemble;
     let ticks_ms = |ticks: u32| u64::from(config.tick_ms) * u64::from(ticks);
     peers::Settings {

@@ -124,19 +124,19 @@ pub fn recover_until(
     Ok((head, recovered))
 }
 
-/// For the log's queue: [`recover_until`] on its thread, with the state left in `state`. Until that is taken there are two
-/// worlds in memory.
+/// For the log's queue: [`recover_until`] on its thread, with the state left in `state`, for this zxid and with files read
+/// ahead or not. Until that is taken there are two worlds in memory.
 pub fn recover_for_truncation(
     disk: Arc<dyn Disk>,
     paths: Paths,
     config: Config,
     seed: [u64; 2],
-    to: Zxid,
+    (to, ahead): (Zxid, bool),
     state: Arc<Mutex<Option<Head>>>,
 ) -> RecoverUntil {
     RecoverUntil(Box::new(move || {
         let (head, recovered) =
-            recover_until(&*disk, &paths, &config, seed, to, true).map_err(|error| error.to_string())?;
+            recover_until(&*disk, &paths, &config, seed, to, ahead).map_err(|error| error.to_string())?;
         *state.lock().unwrap_or_else(PoisonError::into_inner) = Some(head);
         Ok(recovered)
     }))
@@ -416,7 +416,8 @@ mod tests {
             let state = Arc::new(Mutex::new(None));
             let to = Zxid(to);
             let (disk, paths, config) = (Arc::new(RealDisk), paths.clone(), config.clone());
-            let recover = recover_for_truncation(disk, paths.clone(), config, [1, 2], to, state.clone());
+            let recover =
+                recover_for_truncation(disk, paths.clone(), config, [1, 2], (to, true), state.clone());
             let recovered = (recover.0)()?;
             let what = log::Truncation {
                 log_dir: &paths.logs,

@@ -144,7 +144,7 @@ fn much_of_it_comes_in_pieces_that_can_be_given_up() {
 
 #[test]
 fn the_thread_answers_each_request_under_its_number() {
-    use crate::log::history::{HistoryReader, Request};
+    use crate::log::history::{HistoryReader, HistoryRequests, Request};
     use ostler_replication::{Link, Number, ServerId};
     let (tell, told) = std::sync::mpsc::sync_channel(1);
     let disk = Arc::new(recorded());

@@ -7,17 +7,17 @@ use crate::config::Config;
 use crate::core::{CoreInput, PeerOutput};
 use crate::io::disk::Disk;
 use crate::io::poll::Poll;
-use crate::log::history::{HistoryReader, Request, Wanted};
+use crate::log::history::{HistoryRequests, Request, Wanted};
 use crate::log::{LogAnswer, LogCommand};
 use crate::model::WallMillis;
 use crate::peers::{BindError, Peers};
 use crate::snapshot::Pinned;
 use crate::world::Head;
+use crossbeam::channel::Receiver;
 use ostler_replication::{History, Input, Link, Moment, Number, Output, Zxid};
 use std::collections::BTreeMap;
 use std::path::Path;
 use std::sync::atomic::{AtomicBool, Ordering};
-use std::sync::mpsc::Receiver;
 use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Duration;
 
@@ -37,9 +37,12 @@ pub struct MembershipParts<P: Poll> {
     pub config: Config,
     /// For the tables of worlds that are made anew.
     pub hash_seed: [u64; 2],
-    pub reader: HistoryReader,
-    /// What the reader finds; the channel's bound is what it reads ahead.
+    /// What the reader finds; the channel's bound is what it reads ahead. Goes before the reader, which may be waiting for
+    /// room in it and ends only when it finds nobody there.
     pub found: Receiver<(Link, Number, History)>,
+    pub reader: Box<dyn HistoryRequests>,
+    /// Files are read and checked on threads of their own. Not where everything must happen on one thread in one order.
+    pub reads_ahead: bool,
     pub snapshot_bytes: u64,
 }
 
@@ -69,6 +72,11 @@ impl<P: Poll> Membership<P> {
     pub(super) fn next_timeout(&self) -> Option<Moment> {
         // What has come and was not stepped does not wait.
         if self.inputs.is_empty() { self.parts.peers.next_timeout() } else { Some(Moment::default()) }
+    }
+
+    /// Something was found that `hear` has not taken yet.
+    pub(super) fn has_news(&self) -> bool {
+        !self.parts.found.is_empty()
     }
 
     /// What has come since the last time.
@@ -128,7 +136,7 @@ impl<P: Poll> Membership<P> {
     }
 
     pub(super) fn truncate(&mut self, number: Number, to: Zxid) -> LogCommand {
-        let MembershipParts { disk, paths, config, hash_seed, .. } = &self.parts;
+        let MembershipParts { disk, paths, config, hash_seed, reads_ahead, .. } = &self.parts;
         let world = Arc::new(Mutex::new(None));
         self.worlds.insert(number, NextWorld::Recovered(world.clone()));
         let recover = recovery::recover_for_truncation(
@@ -136,7 +144,7 @@ impl<P: Poll> Membership<P> {
             paths.clone(),
             config.clone(),
             *hash_seed,
-            to,
+            (to, *reads_ahead),
             world,
         );
         LogCommand::Truncate { number, to, recover }
@@ -214,4 +222,59 @@ pub fn show_members(world: &mut Head, config: &Config, wall: WallMillis) {
 
 fn name_of(path: &Path) -> String {
     path.file_name().unwrap_or_default().to_string_lossy().into_owned()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::config::{EnsembleConfig, EnsembleSettings};
+    use crate::io::disk_sim::SimDisk;
+    use crate::io::poll::MioPoll;
+    use crate::log::history::HistoryReader;
+    use crate::peers::snapshot::Inline;
+    use crate::server::ensemble;
+    use crossbeam::channel::bounded;
+    use ostler_replication::{Members, ServerId};
+
+    #[test]
+    fn a_member_ends_while_its_reader_waits_to_be_heard() {
+        let members = Arc::new(Members::parse("server.1=127.0.0.1:2888:3888").unwrap());
+        let settings = EnsembleSettings::default();
+        let ensemble = EnsembleConfig { me: ServerId(1), members, settings };
+        let config = Config { ensemble: Some(ensemble.clone()), ..Config::default() };
+        let paths = Paths::of(&config);
+        let disk: Arc<dyn Disk> = Arc::new(SimDisk::new());
+        let (tell, found) = bounded(0);
+        let (asked, is_asked) = bounded(1);
+        let tell = move |link, number, history| {
+            asked.send(()).unwrap();
+            // Fails when nobody is there any more.
+            let _ = tell.send((link, number, history));
+        };
+        let (logs, snapshots) = (paths.logs.clone(), paths.snapshots.clone());
+        let reader = HistoryReader::start(disk.clone(), logs, snapshots, Arc::new(tell)).unwrap();
+        let background = Inline::new(ensemble::staging(&config, &disk, &paths, [1, 2]));
+        let peer_settings = ensemble::peer_settings(&config, &ensemble);
+        let peers = Peers::new(MioPoll::new(false).unwrap(), Box::new(background), peer_settings);
+        let mut membership = Membership::new(MembershipParts {
+            peers,
+            disk,
+            paths,
+            config,
+            hash_seed: [1, 2],
+            found,
+            reader: Box::new(reader),
+            reads_ahead: false,
+            snapshot_bytes: 0,
+        });
+        let link = Link { peer: ServerId(2), number: 1 };
+        membership.read_history(Number(1), link, Zxid(1), Zxid(2));
+        is_asked.recv().unwrap();
+        let (ended, is_ended) = bounded(1);
+        std::thread::spawn(move || {
+            drop(membership);
+            ended.send(()).unwrap();
+        });
+        is_ended.recv_timeout(Duration::from_secs(20)).expect("it ends");
+    }
 }
