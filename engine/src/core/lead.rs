@@ -82,15 +82,6 @@ impl Learners {
         self.answers.retain(|answer| !matches!(answer, Input::Answer(to, _) if *to == link));
     }
 
-    /// The session's owner was a learner that is gone.
-    fn is_gone(&self, owner: Owner) -> bool {
-        match owner {
-            Owner::Nobody => true,
-            Owner::Here { .. } => false,
-            Owner::At { .. } => owner.link().is_none_or(|number| !self.known.contains_key(&number)),
-        }
-    }
-
     /// Something that the learner asked before has yet to come to its end, and this must not pass it.
     fn must_wait(&self, link: Link, ask: &Ask) -> bool {
         let Some(learner) = self.known.get(&link.number) else { return false };
@@ -310,14 +301,10 @@ impl Core {
                 }
             }
             Some(OpCode::CreateSession) => self.open_for_learner(link, asker, body),
-            _ => {
-                let (learners, owner) = (&self.learners, Owner::at(link));
-                let is_gone = |owner| learners.is_gone(owner);
-                match self.sessions.claim(asker.session, owner, is_gone, self.now.mono) {
-                    Ok(()) => self.write(asker, op, body, ids),
-                    Err(code) => self.fail(asker, code),
-                }
-            }
+            _ => match self.sessions.claim(asker.session, Owner::at(link), self.now.mono) {
+                Ok(()) => self.write(asker, op, body, ids),
+                Err(code) => self.fail(asker, code),
+            },
         }
     }
 

@@ -240,6 +240,11 @@ impl Core {
             if ask.password != Some(session::password(ask.session)) {
                 return self.refuse_session(from, &ask);
             }
+            // Whoever has it here is heard no more: behind the question it would be taken for the session's new owner, and
+            // its client may have gone on elsewhere meanwhile.
+            if let Some(before) = self.sessions.leave(ask.session).connection() {
+                self.open.quiet(before, self.head.zxid(), After::Drop);
+            }
             let session = SessionBits(ask.session.0);
             self.learning.revalidating.push_back(Revalidating { from, ask, timeout_ms });
             return self.broadcast(Input::Ask(Ask::Revalidate { session, timeout_ms }));
@@ -286,16 +291,16 @@ impl Core {
         if !valid {
             return self.refuse_session(from, &ask);
         }
+        if waiting.iter().any(|later| later.ask.session == id) {
+            // The same holds for it: its client has come again.
+            return self.open.quiet(from, self.head.zxid(), After::Close);
+        }
         if !self.sessions.is_known(id) {
             // Its createSession is on its way to us still.
             self.sessions.open(id, timeout_ms, Owner::Nobody, self.now.mono);
         }
-        let zxid = self.head.zxid();
-        let before = self.sessions.move_to(id, Owner::here(from), timeout_ms, self.now.mono);
-        self.established(from, &ask, id, timeout_ms, zxid);
-        if let Some(before) = before.connection() {
-            self.open.quiet(before, zxid, After::Drop);
-        }
+        self.sessions.move_to(id, Owner::here(from), timeout_ms, self.now.mono);
+        self.established(from, &ask, id, timeout_ms, self.head.zxid());
     }
 
     /// Applies what is committed.

@@ -9,8 +9,11 @@ use std::num::NonZeroU32;
 /// the link's number, which alone names a link, in two halves.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
 pub(super) enum Owner {
-    /// Whoever comes first.
+    /// Whoever comes first: nobody has used it since this server got its role.
     Nobody,
+    /// Its connection is gone. Whoever comes with the session has it next; what others of its connections still bring, to
+    /// whichever server, is older than what this one brought, and counts for nothing.
+    Gone,
     Here {
         worker: u16,
         slot: u32,
@@ -38,15 +41,7 @@ impl Owner {
     pub fn connection(self) -> Option<ConnRef> {
         match self {
             Owner::Here { worker, slot, generation } => Some(ConnRef { worker, slot, generation }),
-            Owner::Nobody | Owner::At { .. } => None,
-        }
-    }
-
-    /// The number of the link, if it is a learner's.
-    pub fn link(self) -> Option<u64> {
-        match self {
-            Owner::At { high, low } => Some(u64::from(high) << 32 | u64::from(low)),
-            Owner::Nobody | Owner::Here { .. } => None,
+            Owner::Nobody | Owner::Gone | Owner::At { .. } => None,
         }
     }
 }
@@ -69,9 +64,10 @@ mod tests {
     fn owners_keep_what_they_are_made_of() {
         let connection = ConnRef { worker: 3, slot: u32::MAX, generation: NonZeroU32::MIN };
         assert_eq!(Owner::here(connection).connection(), Some(connection));
-        assert_eq!(Owner::here(connection).link(), None);
         let link = Link { peer: ServerId(2), number: 0x1_0000_0002 };
-        assert_eq!(Owner::at(link).link(), Some(link.number));
+        for number in [link.number + 1, link.number + (1 << 32)] {
+            assert_ne!(Owner::at(link), Owner::at(Link { number, ..link }));
+        }
         assert_eq!(Owner::at(link).connection(), None);
     }
 }

@@ -271,18 +271,20 @@ impl Sessions {
         before
     }
 
-    /// Whether a learner's request of this session counts: the session is open, and `to` owns it. One that nobody owns,
-    /// or whose owner is gone, is its from here on. If so, the session is touched.
-    pub fn claim(
-        &mut self,
-        id: SessionId,
-        to: Owner,
-        is_gone: impl FnOnce(Owner) -> bool,
-        now: Moment,
-    ) -> Result<(), ErrorCode> {
+    /// At a learner: the session may belong to somebody else by now. Its owner so far.
+    pub fn leave(&mut self, id: SessionId) -> Owner {
+        self.table
+            .get_mut(&id)
+            .map_or(Owner::Nobody, |session| std::mem::replace(&mut session.owner, Owner::Gone))
+    }
+
+    /// Whether a learner's request of this session counts: the session is open, and `to` owns it. One that nobody has
+    /// owned yet is its from here on. A learner that is gone owns its sessions still: their clients have to come with them
+    /// to another server first. If the request counts, the session is touched.
+    pub fn claim(&mut self, id: SessionId, to: Owner, now: Moment) -> Result<(), ErrorCode> {
         let session = self.table.get_mut(&id).filter(|session| session.state != State::Closing);
         let session = session.ok_or(ErrorCode::SessionExpired)?;
-        if session.owner != to && !is_gone(session.owner) {
+        if session.owner != to && session.owner != Owner::Nobody {
             return Err(ErrorCode::SessionMoved);
         }
         session.owner = to;
@@ -327,7 +329,7 @@ impl Sessions {
         if session.owner != Owner::here(from) {
             return false;
         }
-        session.owner = Owner::Nobody;
+        session.owner = Owner::Gone;
         matches!(session.state, State::Probing(_))
     }
 

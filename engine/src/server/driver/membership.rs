@@ -223,3 +223,58 @@ pub fn show_members(world: &mut Head, config: &Config, wall: WallMillis) {
 fn name_of(path: &Path) -> String {
     path.file_name().unwrap_or_default().to_string_lossy().into_owned()
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::config::{EnsembleConfig, EnsembleSettings};
+    use crate::io::disk_sim::SimDisk;
+    use crate::io::poll::MioPoll;
+    use crate::log::history::HistoryReader;
+    use crate::peers::snapshot::Inline;
+    use crate::server::ensemble;
+    use crossbeam::channel::bounded;
+    use ostler_replication::{Members, ServerId};
+
+    #[test]
+    fn a_member_ends_while_its_reader_waits_to_be_heard() {
+        let members = Arc::new(Members::parse("server.1=127.0.0.1:2888:3888").unwrap());
+        let settings = EnsembleSettings::default();
+        let ensemble = EnsembleConfig { me: ServerId(1), members, settings };
+        let config = Config { ensemble: Some(ensemble.clone()), ..Config::default() };
+        let paths = Paths::of(&config);
+        let disk: Arc<dyn Disk> = Arc::new(SimDisk::new());
+        let (tell, found) = bounded(0);
+        let (asked, is_asked) = bounded(1);
+        let tell = move |link, number, history| {
+            asked.send(()).unwrap();
+            // Fails when nobody is there any more.
+            let _ = tell.send((link, number, history));
+        };
+        let (logs, snapshots) = (paths.logs.clone(), paths.snapshots.clone());
+        let reader = HistoryReader::start(disk.clone(), logs, snapshots, Arc::new(tell)).unwrap();
+        let background = Inline::new(ensemble::staging(&config, &disk, &paths, [1, 2]));
+        let peer_settings = ensemble::peer_settings(&config, &ensemble);
+        let peers = Peers::new(MioPoll::new(false).unwrap(), Box::new(background), peer_settings);
+        let mut membership = Membership::new(MembershipParts {
+            peers,
+            disk,
+            paths,
+            config,
+            hash_seed: [1, 2],
+            found,
+            reader: Box::new(reader),
+            reads_ahead: false,
+            snapshot_bytes: 0,
+        });
+        let link = Link { peer: ServerId(2), number: 1 };
+        membership.read_history(Number(1), link, Zxid(1), Zxid(2));
+        is_asked.recv().unwrap();
+        let (ended, is_ended) = bounded(1);
+        std::thread::spawn(move || {
+            drop(membership);
+            ended.send(()).unwrap();
+        });
+        is_ended.recv_timeout(Duration::from_secs(20)).expect("it ends");
+    }
+}
