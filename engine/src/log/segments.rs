@@ -385,7 +385,7 @@ impl Spares {
     fn say(&self, before: Option<LogSpace>, level: LogSpace) {
         let free = self.disk.free_bytes(&self.dir).unwrap_or(0);
         let (dir, needed, usual) = (self.dir.display(), self.least_bytes(), self.segment_bytes);
-        let left = self.leave_free.get().map_or(0, |bytes| bytes());
+        let left = self.left_free().unwrap_or(0);
         match level {
             LogSpace::Ok if before.is_none() => {}
             LogSpace::Ok => tracing::info!(
@@ -458,8 +458,13 @@ impl Spares {
 
     /// Bytes on the disk that segments may take; `None` when nobody says what is to be left free.
     fn free_for_segments(&self) -> Option<u64> {
-        let left = self.leave_free.get()?();
+        let left = self.left_free()?;
         Some(self.disk.free_bytes(&self.dir).ok()?.saturating_sub(left))
+    }
+
+    /// Never more than one segment of the usual size: a large disk is no sooner full than it would be without.
+    fn left_free(&self) -> Option<u64> {
+        Some(self.leave_free.get()?().min(self.segment_bytes))
     }
 
     /// Several are open, ready or waiting for the purge at a time: each is a small part of what there is, or a small disk
