@@ -577,3 +577,54 @@ impl Spares {
         self.state.lock().unwrap_or_else(PoisonError::into_inner)
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::io::disk_sim::SimDisk;
+
+    const MEBIBYTE: u64 = 1 << 20;
+
+    /// A pool with the default segment size on an empty disk of so many MiB, of which a snapshot takes so many.
+    fn pool(disk: &SimDisk, mebibytes: u64, snapshot: u64) -> Arc<Spares> {
+        let dir = Path::new("/log");
+        disk.create_dir(dir).expect("made");
+        disk.set_capacity(Some(mebibytes * MEBIBYTE));
+        let settings = LogSettings::new(dir);
+        let spares = Spares::open(Arc::new(disk.clone()), &settings, false, Box::new(|_| {}));
+        let spares = spares.expect("an empty directory");
+        spares.leave_free(Box::new(move || snapshot * MEBIBYTE));
+        spares
+    }
+
+    /// Takes segments until there are none: how many, and MiB of the largest and of what is left free.
+    #[track_caller]
+    fn check(mebibytes: u64, snapshot: u64, segments: usize, largest: u64, left: u64) {
+        let disk = SimDisk::new();
+        let spares = pool(&disk, mebibytes, snapshot);
+        let sizes: Vec<u64> = std::iter::from_fn(|| Some(spares.take(1000).ok()?.bytes)).collect();
+        let free = disk.free_bytes(Path::new("/log")).expect("a disk");
+        let largest_found = sizes.iter().max().expect("one at least") / MEBIBYTE;
+        assert_eq!((sizes.len(), largest_found, free / MEBIBYTE), (segments, largest, left), "{sizes:?}");
+    }
+
+    #[test]
+    fn log_files_are_a_small_part_of_a_small_disk_and_leave_room_for_a_snapshot() {
+        check(40, 0, 9, 4, 3);
+        check(40, 14, 6, 4, 16);
+        // The first one is what a server lives on that starts on a full disk.
+        check(5, 10, 1, 4, 1);
+        // No more than one usual file is left free, whatever a snapshot takes.
+        check(100, 5000, 9, 4, 64);
+    }
+
+    #[test]
+    fn a_record_that_no_spare_has_room_for_gets_a_file_of_its_own() {
+        let disk = SimDisk::new();
+        let spares = pool(&disk, 40, 0);
+        (0..SEGMENTS_SPARE + 1).for_each(|_| spares.prepare());
+        let taken = spares.take(6 * MEBIBYTE).expect("there is room");
+        assert!(taken.bytes >= 6 * MEBIBYTE);
+        assert!(matches!(spares.take(30 * MEBIBYTE), Err(NoSpare::Full)));
+    }
+}
