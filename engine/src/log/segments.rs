@@ -385,7 +385,7 @@ impl Spares {
     fn say(&self, before: Option<LogSpace>, level: LogSpace) {
         let free = self.disk.free_bytes(&self.dir).unwrap_or(0);
         let (dir, needed, usual) = (self.dir.display(), self.least_bytes(), self.segment_bytes);
-        let left = self.leave_free.get().map_or(0, |bytes| bytes());
+        let left = self.left_free().unwrap_or(0);
         match level {
             LogSpace::Ok if before.is_none() => {}
             LogSpace::Ok => tracing::info!(
@@ -458,8 +458,13 @@ impl Spares {
 
     /// Bytes on the disk that segments may take; `None` when nobody says what is to be left free.
     fn free_for_segments(&self) -> Option<u64> {
-        let left = self.leave_free.get()?();
+        let left = self.left_free()?;
         Some(self.disk.free_bytes(&self.dir).ok()?.saturating_sub(left))
+    }
+
+    /// Never more than one segment of the usual size: a large disk is no sooner full than it would be without.
+    fn left_free(&self) -> Option<u64> {
+        Some(self.leave_free.get()?().min(self.segment_bytes))
     }
 
     /// Several are open, ready or waiting for the purge at a time: each is a small part of what there is, or a small disk
@@ -570,5 +575,56 @@ impl Spares {
 
     fn lock(&self) -> MutexGuard<'_, State> {
         self.state.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::io::disk_sim::SimDisk;
+
+    const MEBIBYTE: u64 = 1 << 20;
+
+    /// A pool with the default segment size on an empty disk of so many MiB, of which a snapshot takes so many.
+    fn pool(disk: &SimDisk, mebibytes: u64, snapshot: u64) -> Arc<Spares> {
+        let dir = Path::new("/log");
+        disk.create_dir(dir).expect("made");
+        disk.set_capacity(Some(mebibytes * MEBIBYTE));
+        let settings = LogSettings::new(dir);
+        let spares = Spares::open(Arc::new(disk.clone()), &settings, false, Box::new(|_| {}));
+        let spares = spares.expect("an empty directory");
+        spares.leave_free(Box::new(move || snapshot * MEBIBYTE));
+        spares
+    }
+
+    /// Takes segments until there are none: how many, and MiB of the largest and of what is left free.
+    #[track_caller]
+    fn check(mebibytes: u64, snapshot: u64, segments: usize, largest: u64, left: u64) {
+        let disk = SimDisk::new();
+        let spares = pool(&disk, mebibytes, snapshot);
+        let sizes: Vec<u64> = std::iter::from_fn(|| Some(spares.take(1000).ok()?.bytes)).collect();
+        let free = disk.free_bytes(Path::new("/log")).expect("a disk");
+        let largest_found = sizes.iter().max().expect("one at least") / MEBIBYTE;
+        assert_eq!((sizes.len(), largest_found, free / MEBIBYTE), (segments, largest, left), "{sizes:?}");
+    }
+
+    #[test]
+    fn log_files_are_a_small_part_of_a_small_disk_and_leave_room_for_a_snapshot() {
+        check(40, 0, 9, 4, 3);
+        check(40, 14, 6, 4, 16);
+        // The first one is what a server lives on that starts on a full disk.
+        check(5, 10, 1, 4, 1);
+        // No more than one usual file is left free, whatever a snapshot takes.
+        check(100, 5000, 9, 4, 64);
+    }
+
+    #[test]
+    fn a_record_that_no_spare_has_room_for_gets_a_file_of_its_own() {
+        let disk = SimDisk::new();
+        let spares = pool(&disk, 40, 0);
+        (0..SEGMENTS_SPARE + 1).for_each(|_| spares.prepare());
+        let taken = spares.take(6 * MEBIBYTE).expect("there is room");
+        assert!(taken.bytes >= 6 * MEBIBYTE);
+        assert!(matches!(spares.take(30 * MEBIBYTE), Err(NoSpare::Full)));
     }
 }

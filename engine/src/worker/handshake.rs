@@ -37,6 +37,8 @@ impl<P: Poll> State<P> {
     fn connect(&mut self, slot: u32, body: &[u8], view: &View) -> bool {
         if !self.is_serving {
             self.counters.add(Counter::ConnectsNotServed, 1);
+            let peer = self.connections.get(slot).map(|connection| connection.peer());
+            self.lines.turned_away(peer, "this server serves no clients in its present role", self.now.mono);
             self.drop_now(slot);
             return false;
         }
