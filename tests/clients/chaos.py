@@ -23,7 +23,7 @@ from harness import check, eventually
 from history import History, Judge
 from kazoo.client import KazooClient
 from kazoo.security import OPEN_ACL_UNSAFE, make_acl, make_digest_acl
-from sessions import CLOSE, CONTAINER, CREATE_CONTAINER, CREATE_TTL, GET, SET, SYNC, TTL, Client, Request
+from sessions import BAD_VERSION, CLOSE, CONTAINER, CREATE_CONTAINER, CREATE_TTL, DATA_CHANGED, GET, SET, SYNC, TTL, Client, Request, Session, Stat, Watch
 from workload import Load, prepare
 
 A, O = "apache", os.environ.get("OSTLER_IS", "ostler")
@@ -314,29 +314,109 @@ def play(name, voters, observers, duration, clients=12, faults=None, calm=100, p
         answered = collections.Counter(request.error for request in history.requests)
         print(f"{name}: {len(history.requests)} requests, {history.acknowledged} writes acknowledged, by error {dict(answered)}, "
               f"{len(history.sessions)} sessions, {len(history.watches)} watches, {sum(nemesis.counts.values())} faults", flush=True)
-        exact = {member.number for member in ensemble.members} if A not in (*voters, *observers) else set()
-        Judge(history, final, exact, TICK_MS / 1000).judge()
+        syncs, epochs = ensemble.network.syncs()
+        ways = collections.Counter()
+        for (leader, learner, kind), count in syncs.items():
+            ways[f"{ensemble[leader].peer} to {ensemble[learner].peer} {kind}"] += count
+        print(f"{name}: {len(epochs)} epochs, syncs {dict(sorted(ways.items()))}", flush=True)
+        exact = {member.number for member in ensemble.members if member.peer != A}
+        Judge(history, final, exact, TICK_MS / 1000, has_barriers=A not in (*voters, *observers)).judge()
+
+
+class Told:
+    """A small history made by hand: two sessions, one znode, two writes, a read."""
+
+    def __init__(self):
+        self.history, self.clock = History(), 0.0
+        self.one, self.two = (Session(number, b"", 4000) for number in (1, 2))
+        self.history.sessions += [self.one, self.two]
+        self.first = self.add(self.one, 1, SET, b"a", zxid=11, version=1)
+        self.second = self.add(self.two, 1, SET, b"b", zxid=12, version=2)
+        self.read = self.add(self.one, 2, GET, None, zxid=12, version=2, data=b"b", seen=12, is_synced=True)
+        self.final = {"/r": (b"b", {"version": 2, "mzxid": 12, "czxid": 1, "ephemeralOwner": 0})}
+
+    def add(self, session, number, op, value, zxid, version, data=None, seen=None, is_synced=False):
+        request = Request("told", op, "/r", value, -1, is_synced=is_synced)
+        request.session, request.number, request.server, request.connection = session, number, 1, 1
+        request.invoked, request.completed = self.clock, self.clock + 1
+        self.clock += 2
+        request.error, request.zxid, request.data = 0, zxid, data
+        request.stat = Stat([1, seen or zxid, 0, 0, version, 0, 0, 0, 0, 0, 0])
+        self.history.requests.append(request)
+        return request
+
+    def broken(self):
+        judge = Judge(self.history, self.final, {1}, 0.25)
+        try:
+            judge.judge()
+        except AssertionError:
+            pass
+        return set(judge.broken)
+
+
+@check
+def the_judge_knows_what_cannot_be(_server):
+    def lost(told):
+        told.final = {"/r": (b"a", {**told.final["/r"][1], "version": 1, "mzxid": 11})}
+        told.history.requests.remove(told.read)
+
+    def stale(told):
+        told.read.zxid, told.read.data = 11, b"a"
+        told.read.stat.version, told.read.stat.mzxid = 1, 11
+
+    def twice(told):
+        told.final = {"/r": (b"b", {**told.final["/r"][1], "version": 3, "mzxid": 13})}
+
+    def turned_around(told):
+        told.first.invoked, told.first.completed = told.second.completed + 0.1, told.second.completed + 0.2
+
+    def of_a_later_time(told):
+        told.read.data, told.read.stat.version, told.read.stat.mzxid = b"a", 1, 11
+
+    def refused_and_there(told):
+        told.first.error = BAD_VERSION
+        told.history.requests[0] = told.first
+        told.read.stat.version, told.read.data, told.read.stat.mzxid, told.read.zxid, told.read.is_synced = 1, b"a", 11, 11, False
+
+    def missed(told):
+        watch = Watch(told.one, "/r", DATA_CHANGED, 11, 1)
+        watch.seen = 12
+        told.history.watches.append(watch)
+
+    def early(told):
+        told.one.last_heard, told.one.over_at = 10.0, 12.0
+
+    def out_of_turn(told):
+        told.second.session, told.second.number = told.one, 0
+
+    expected = {lost: "acknowledged and lost", stale: "real time", twice: "applied twice", turned_around: "real time", of_a_later_time: "read at its zxid",
+                refused_and_there: "a refused write took effect", missed: "a watch missed", early: "expired too early", out_of_turn: "order of a session"}
+    assert Told().broken() == set(), Told().broken()
+    for spoil, rule in expected.items():
+        told = Told()
+        spoil(told)
+        assert rule in told.broken(), f"{spoil.__name__}: {told.broken()}"
 
 
 @check
 def three_voters(_server):
-    play("three voters", [O] * 3, [], seconds(22))
+    play("three voters", [O] * 3, [], seconds(14))
 
 
 @check
 def five_voters_and_an_observer(_server):
-    play("five voters and an observer", [O] * 5, [O], seconds(22), clients=18)
+    play("five voters and an observer", [O] * 5, [O], seconds(14), clients=18)
 
 
 @check
 def among_apaches_servers(_server):
-    play("among Apache's servers", [O, A, O], [A, O], seconds(22))
+    play("among Apache's servers", [O, A, O], [A, O], seconds(16))
 
 
 @check
 def kills_under_load(_server):
     """Nothing but kills, one after the other, with hardly a breath between them."""
-    play("kills under load", [O] * 3, [], seconds(12), faults=["kill_one", "kill_leader", "kill_leader", "kill_most", "kill_all", "flicker"], calm=20)
+    play("kills under load", [O] * 3, [], seconds(10), faults=["kill_one", "kill_leader", "kill_leader", "kill_most", "kill_all", "flicker"], calm=20)
 
 
 class SmallDisks:
@@ -363,7 +443,7 @@ def full_disks(_server):
         return
     disks = []
     try:
-        play("full disks", [O] * 3, [], seconds(15, 300), faults=["fill_follower", "fill_leader", "fill_leader"], lines=["preAllocSize=4096", "autopurge.purgeInterval=1"],
+        play("full disks", [O] * 3, [], seconds(10, 300), faults=["fill_follower", "fill_leader", "fill_leader"], lines=["preAllocSize=4096", "autopurge.purgeInterval=1"],
              prepared=lambda ensemble: disks.append(SmallDisks(ensemble)))
     finally:
         for each in disks:

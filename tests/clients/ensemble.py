@@ -82,8 +82,7 @@ class Member:
 
     def _command(self, config):
         if self.peer == "apache":
-            logback = os.path.join(self.ensemble.dir, "logback.xml")
-            return ["java", "-Xmx256m", "-XX:+UseSerialGC", "-XX:TieredStopAtLevel=1", f"-Dlogback.configurationFile={logback}",
+            return ["java", "-Xmx256m", "-XX:+UseSerialGC", "-XX:TieredStopAtLevel=1", "-Dorg.apache.logging.log4j.level=INFO",
                     *self.ensemble.java_flags, "-cp", ENV["OSTLER_CLASSPATH"],
                     "org.apache.zookeeper.server.quorum.QuorumPeerMain", config]
         binary = os.environ.get("OSTLER_BIN") or os.path.join(TESTS, "..", "target", "release", "ostler")
@@ -147,10 +146,6 @@ class Ensemble:
         self.dir = tempfile.mkdtemp(prefix="ostler-ensemble-")
         self.lines, self.java_flags, self.tick_ms = list(lines), list(java_flags), tick_ms
         self.init_limit, self.sync_limit, self.network = init_limit, sync_limit, None
-        with open(os.path.join(self.dir, "logback.xml"), "w") as out:
-            out.write('<configuration><appender name="out" class="ch.qos.logback.core.ConsoleAppender"><encoder><pattern>'
-                      '%d{HH:mm:ss.SSS} %-5p [%t:%c{1}] %m%n</pattern></encoder></appender>'
-                      '<root level="INFO"><appender-ref ref="out"/></root></configuration>')
         self.members = []
         for number, peer in enumerate([*voters, *observers], 1):
             self.members.append(Member(self, number, peer, observer=number > len(voters)))

@@ -13,7 +13,7 @@ acknowledged writes, from reads and from the final tree, and then holds every si
 - a watch fires once, before the session sees anything at or behind the change, and not without a change;
 - a session that was heard of lives as long as was promised, and what it left ends with it.
 
-`rejected` are the names of the rules that were broken. Not here: sockets, faults.
+Not here: sockets, faults.
 """
 
 import bisect
@@ -69,10 +69,11 @@ class History:
 
 class Judge:
     """`final` is the tree at the end, {path: (data, fields)}; `exact` names the servers whose answers show exactly the state at
-    their zxid and whose sync is a barrier."""
+    their zxid; `has_barriers`: a sync passes only when a quorum has confirmed the leader, which Apache's leaders do not ask."""
 
-    def __init__(self, history, final, exact, tick_seconds, alive=()):
+    def __init__(self, history, final, exact, tick_seconds, has_barriers=True, alive=()):
         self.history, self.final, self.exact, self.tick_seconds = history, final, exact, tick_seconds
+        self.has_barriers = has_barriers
         self.alive = {session.id for session in alive}
         self.znodes, self.broken = {}, collections.Counter()
         self.shown = []
@@ -187,7 +188,7 @@ class Judge:
             return self.effects[request]
         if request.completed is None or request.server not in self.exact:
             return None
-        if request.is_synced or request.error == BAD_VERSION:
+        if (request.is_synced and self.has_barriers) or request.error == BAD_VERSION:
             return request.zxid
         return None
 

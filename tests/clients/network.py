@@ -62,9 +62,19 @@ class Network:
         """Ends every connection that one of these servers has."""
         self._tell(reset=list(numbers))
 
+    def syncs(self):
+        """What leaders have sent to bring learners in step: {(leader, learner, kind): count}; and the epochs they have offered."""
+        answer = self._tell(syncs=True)
+        return {(leader, learner, kind): count for leader, learner, kind, count in answer["syncs"]}, answer["epochs"]
+
     def end(self):
         self.process.stdin.close()
         self.process.wait(10)
+
+
+# Packets of the quorum port: LEADERINFO, which has 24 bytes, then how the learner is brought in step.
+LEADERINFO, LEADERINFO_BYTES = 17, 24
+SYNC_KINDS = {13: "DIFF", 14: "TRUNC", 15: "SNAP"}
 
 
 class Direction:
@@ -74,6 +84,8 @@ class Direction:
         self.connection, self.pair, self.source_end, self.target_end = connection, (source, target), source_end, target_end
         self.held = collections.deque()
         self.held_bytes, self.is_ended, self.is_shut = 0, False, False
+        # How it began, as long as nobody has looked at it.
+        self.beginning = b""
 
 
 class Connection:
@@ -139,6 +151,19 @@ class Connection:
         direction.is_ended = not data
         direction.held.append((release, data))
         direction.held_bytes += len(data)
+        if direction.beginning is not None and direction.source_end is self.dialled:
+            self._look_at_beginning(direction, data)
+
+    def _look_at_beginning(self, direction, data):
+        direction.beginning += data
+        if len(direction.beginning) < LEADERINFO_BYTES + 4:
+            return
+        kind, zxid = struct.unpack_from(">iq", direction.beginning)
+        sync = SYNC_KINDS.get(struct.unpack_from(">i", direction.beginning, LEADERINFO_BYTES)[0])
+        direction.beginning = None
+        if kind == LEADERINFO and sync:
+            self.relay.syncs[(*direction.pair, sync)] += 1
+            self.relay.epochs.add(zxid >> 32)
 
     def _give(self, direction):
         now = time.monotonic()
@@ -172,6 +197,7 @@ class Relay:
         self.cuts, self.delays = set(), {}
         self.connections, self.waiting, self.alarms = set(), [], []
         self.alarm_number = 0
+        self.syncs, self.epochs = collections.Counter(), set()
 
     def is_cut(self, pair):
         return pair in self.cuts
@@ -201,6 +227,8 @@ class Relay:
     def obey(self, command):
         if "routes" in command:
             return [self._listen(*route) for route in command["routes"]]
+        if "syncs" in command:
+            return {"syncs": [[*key, count] for key, count in self.syncs.items()], "epochs": sorted(self.epochs)}
         if "cut" in command:
             self.cuts = {tuple(pair) for pair in command["cut"]}
         if "delay" in command:

@@ -33,7 +33,7 @@ pub(super) struct Learners {
     is_crowded: bool,
     /// By the numbers of their links, those that have asked for anything.
     known: BTreeMap<u64, Learner>,
-    /// For the broadcast; also that a learner is hung up.
+    /// For the broadcast: answers to learners, that one is hung up, and what a learner asks because of an answer.
     answers: VecDeque<Input>,
 }
 
@@ -101,6 +101,11 @@ impl Learners {
 
     pub fn syncs(&self) -> usize {
         self.known.values().map(|learner| learner.syncs).sum()
+    }
+
+    /// For the broadcast, when it has said all that it has to say.
+    pub fn tell(&mut self, input: Input) {
+        self.answers.push_back(input);
     }
 
     pub fn next_answer(&mut self) -> Option<Input> {
@@ -242,7 +247,7 @@ impl Core {
             let why = format!("it has asked for {} MiB more than was taken up yet", LEARNER_BYTES_MAX >> 20);
             self.outputs.push_back(CoreOutput::Peer(PeerOutput::Hang(link, why)));
             self.learners.lost(link);
-            self.learners.answers.push_back(Input::Unlinked(link));
+            self.learners.tell(Input::Unlinked(link));
         }
     }
 

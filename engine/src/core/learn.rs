@@ -6,7 +6,10 @@
 //! connection, and the opening of a session and its end by expiry both carry 0. A leader makes its txns in the order in
 //! which a learner asked, one for each request; so a txn answers the request that has been under way longest, or is none of
 //! ours. It does if session and cxid agree, if it is of a type that the request can become, and if its zxid is above all
-//! that had come when the request was sent.
+//! that had come when the request was sent. What the same session asked through another server, and what may be on its way to
+//! us still, bears the same session and maybe the same cxid: so a client that comes with its session is let in only when a
+//! sync behind the leader's word has passed. All that was asked elsewhere before is committed and told by then, and all that
+//! comes later is refused, for the session is ours.
 //!
 //! **Order.** Whatever a connection asks is answered in its order: what is decided here stands in the same line as what the
 //! leader decides, and waits for what the line has before it. Without anything under way it does not wait.
@@ -67,6 +70,11 @@ enum What {
     Sync {
         path: Option<Box<[u8]>>,
     },
+    /// A client's own session is ours now; it waits for the sync behind that.
+    Attach {
+        ask: ConnectRequest,
+        timeout_ms: i32,
+    },
     /// Decided here, and only waits for what was asked before.
     Error {
         code: ErrorCode,
@@ -109,7 +117,9 @@ impl Learning {
         let (op, after) = match &first.what {
             What::Write { op, after, .. } => (*op, *after),
             What::Open { after, .. } => (OpCode::CreateSession, *after),
-            What::Sync { .. } | What::Error { .. } | What::Ephemerals { .. } => return None,
+            What::Sync { .. } | What::Attach { .. } | What::Error { .. } | What::Ephemerals { .. } => {
+                return None;
+            }
         };
         // A txn has the number of the operation that it comes from, unless that was rejected.
         let may_be = header.kind == op.to_i32() || header.kind == OpCode::Error.to_i32();
@@ -218,11 +228,7 @@ impl Core {
         body: Vec<u8>,
         identities: Option<&[Identity]>,
     ) {
-        let pair = |identity: &Identity| (identity.scheme.to_string(), identity.id.to_string());
-        let identities = identities.map(|identities| identities.iter().map(pair).collect());
-        let session = SessionBits(session.0);
-        let ask = Ask::Request { session, cxid: xid.0, op: op.to_i32(), body, identities };
-        self.broadcast(Input::Ask(ask));
+        self.broadcast(Input::Ask(request(session, xid, op, body, identities)));
     }
 
     fn wait_for(&mut self, (from, session, xid): (ConnRef, SessionId, Xid), what: What) {
@@ -273,10 +279,24 @@ impl Core {
     /// A leader answers syncs in the order of all that was asked, so that the oldest request is one. If not, a later
     /// answer will do for it as well.
     fn synced(&mut self) {
-        let Some(UnderWay { what: What::Sync { .. }, .. }) = self.learning.under_way.front() else { return };
+        let Some(UnderWay { what: What::Sync { .. } | What::Attach { .. }, .. }) =
+            self.learning.under_way.front()
+        else {
+            return;
+        };
         let Some(UnderWay { from, session, xid, what }) = self.learning.under_way.pop_front() else { return };
-        let What::Sync { path } = what else { return };
         let zxid = self.head.zxid();
+        let path = match what {
+            What::Sync { path } => path,
+            What::Attach { ask, timeout_ms } => {
+                // Meanwhile it may have ended, or gone on to another connection.
+                if self.sessions.belongs_to(session, from) {
+                    self.established(from, &ask, session, timeout_ms, zxid);
+                }
+                return self.answer_ready();
+            }
+            _ => return,
+        };
         self.open.reply(from, zxid, xid, After::Keep, |out| {
             reply::frame_reply(out, xid, zxid, ErrorCode::Ok, |out| out.put_buffer(path.as_deref()));
         });
@@ -300,7 +320,10 @@ impl Core {
             self.sessions.open(id, timeout_ms, Owner::Nobody, self.now.mono);
         }
         self.sessions.move_to(id, Owner::here(from), timeout_ms, self.now.mono);
-        self.established(from, &ask, id, timeout_ms, self.head.zxid());
+        self.wait_for((from, id, Xid(0)), What::Attach { ask, timeout_ms });
+        let mut body = Vec::new();
+        body.put_buffer(Some(b"/"));
+        self.learners.tell(Input::Ask(request(id, Xid(0), OpCode::Sync, body, Some(&[]))));
     }
 
     /// Applies what is committed.
@@ -396,7 +419,7 @@ impl Core {
             let apart = match &first.what {
                 What::Error { apart, .. } => *apart,
                 What::Ephemerals { .. } => false,
-                What::Write { .. } | What::Open { .. } | What::Sync { .. } => break,
+                What::Write { .. } | What::Open { .. } | What::Sync { .. } | What::Attach { .. } => break,
             };
             if apart && self.sessions.is_answered_in(first.session, self.open.number) {
                 self.end_delivery();
@@ -457,6 +480,12 @@ impl Core {
         }
         self.remember_digest(zxid);
     }
+}
+
+fn request(session: SessionId, xid: Xid, op: OpCode, body: Vec<u8>, identities: Option<&[Identity]>) -> Ask {
+    let pair = |identity: &Identity| (identity.scheme.to_string(), identity.id.to_string());
+    let identities = identities.map(|identities| identities.iter().map(pair).collect());
+    Ask::Request { session: SessionBits(session.0), cxid: xid.0, op: op.to_i32(), body, identities }
 }
 
 /// Whole as bytes, and wrong only in what it says: a leader makes an error txn of it.
