@@ -23,8 +23,8 @@ const USAGE: &str = "zab [--seeds A..B] [--exhaustive] [--mutant NAME] [--mutant
   --seeds A..B    random walks of these seeds (0..100)
   --exhaustive    every course of three servers within bounds that grow until the time is over
   --bounds T,C,B,H  only within these: so many txns, crashes, broken connections, holds
-  --mutant NAME   with a bug planted that must be found, by search and then by walks
-  --mutants       the same for each bug; --mutants A,B,… for some
+  --mutant NAME   with a bug planted that must be found, by walks and by search
+  --mutants       the same for each bug that is known to be found; --mutants A,B,… for some
   --seconds N     of processor time for a search, or for one bug (60)
 Bugs can be planted in a build with RUSTFLAGS='--cfg zab_mutants'.";
 

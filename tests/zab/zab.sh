@@ -3,8 +3,8 @@
 # a build of their own, each of which must be found. All of it with OSTLER_LONG; a failure prints how it came about.
 set -uo pipefail
 cd "$(dirname "$0")/../.." || exit 1
-seeds=0..1000 search=10 seconds=60
-mutants=AcksEpochBeforeHistory,RaisesEpochBeforeHistory,AppliesATruncSyncInMemory,DropsOutstandingAtNewLeader
+seeds=0..1000 search=10 seconds=120
+mutants=AcksEpochBeforeHistory,RaisesEpochBeforeHistory,DropsOutstandingAtNewLeader,KeepsSyncedTxnsOutOfTheCache,TruncatesTooMuch
 if [ -n "${OSTLER_LONG:-}" ]; then seeds=0..100000 search=1200 seconds=600 mutants=''; fi
 target=${CARGO_TARGET_DIR:-target} failed=0
 
