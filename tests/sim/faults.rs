@@ -34,6 +34,22 @@ pub enum Fault {
     DiskFails {
         after_calls: u64,
     },
+    // Of ensembles.
+    /// The server is alone; with `one_way` it is heard, or hears.
+    Isolate {
+        one_way: Option<bool>,
+    },
+    /// Some of the servers on one side, the others on the other.
+    Split,
+    /// Nothing arrives from one server at another.
+    CutOne,
+    Heal,
+    /// A connection between two servers is reset.
+    Break,
+    /// All servers lose their power at once.
+    Outage,
+    /// The server comes back with an empty disk, if that can lose nothing.
+    Wipe,
 }
 
 pub struct Faults {
@@ -42,12 +58,20 @@ pub struct Faults {
     /// Time between two, nanoseconds on average.
     pause: u64,
     full: bool,
+    of_ensemble: bool,
+    /// Something is cut.
+    cut: bool,
 }
 
 impl Faults {
-    pub fn new(mut random: Random) -> Faults {
-        let pause = *random.pick(&[20_000_000, 200_000_000, 2_000_000_000]);
-        Faults { next: random.below(2 * pause), random, pause, full: false }
+    pub fn new(mut random: Random, of_ensemble: bool) -> Faults {
+        let pauses: &[u64] = match of_ensemble {
+            false => &[20_000_000, 200_000_000, 2_000_000_000],
+            // Servers have to find together between two, most of the time.
+            true => &[200_000_000, 1_000_000_000, 5_000_000_000],
+        };
+        let pause = *random.pick(pauses);
+        Faults { next: random.below(2 * pause), random, pause, full: false, of_ensemble, cut: false }
     }
 
     pub fn due(&self) -> u64 {
@@ -59,6 +83,24 @@ impl Faults {
         if self.full && self.random.one_in(2) {
             self.full = false;
             return Fault::DiskFreed;
+        }
+        if self.cut && self.random.one_in(2) {
+            self.cut = false;
+            return Fault::Heal;
+        }
+        if self.of_ensemble && self.random.one_in(2) {
+            let fault = match self.random.below(12) {
+                0..=1 => Fault::Isolate { one_way: None },
+                2..=3 => Fault::Isolate { one_way: Some(self.random.one_in(2)) },
+                4..=5 => Fault::Split,
+                6..=7 => Fault::CutOne,
+                8..=9 => Fault::Break,
+                10 => Fault::Outage,
+                _ => Fault::Wipe,
+            };
+            let cuts = matches!(fault, Fault::Isolate { .. } | Fault::Split | Fault::CutOne);
+            self.cut |= cuts;
+            return fault;
         }
         match self.random.below(13) {
             0..=1 => Fault::Kill,
@@ -77,6 +119,6 @@ impl Faults {
 
     /// A start empties its disk first.
     pub fn restarted(&mut self) {
-        self.full = false;
+        self.full &= self.of_ensemble;
     }
 }

@@ -2,14 +2,15 @@
 //! sync is to take. Both of its threads are turns here, and the core reaches it through the driver's seam.
 //! Not here: when who runs (`run`), what is written and how (the engine's log).
 
-use crate::machine::{Plant, SimClock};
+use crate::plant::Plant;
+use crate::shape::SimClock;
 use ostler_engine::io::disk_sim::SimDisk;
 use ostler_engine::limits;
 use ostler_engine::log::{
     Executed, LogAnswer, LogCommand, LogCommands, LogExecutor, LogFailure, LogWork, Spares,
 };
 use ostler_engine::server::driver::{self, DriverMessage, Mailbox};
-use ostler_replication::Proposal;
+use ostler_replication::{Proposal, Zxid};
 use ostler_tests::random::Random;
 use std::cell::RefCell;
 use std::collections::VecDeque;
@@ -31,6 +32,18 @@ impl Pace {
     }
 }
 
+/// What a server does to its history, as soon as it is decided.
+#[derive(Clone, Debug)]
+pub enum LogNote {
+    Append(Proposal),
+    /// It is to end there, or with the last txn before.
+    Truncate(Zxid),
+    /// It is to begin behind a leader's snapshot.
+    Install(Zxid),
+    /// It ends there.
+    Ends(Zxid),
+}
+
 pub struct LogPlace {
     commands: LogCommands,
     work: LogWork,
@@ -45,13 +58,13 @@ pub struct LogPlace {
     spares_due: u64,
     /// The side mark is written then, unless something is logged before.
     mark_due: Option<u64>,
-    /// Handed over by the core since the machine last looked.
-    proposed: Vec<Proposal>,
+    /// What became of the history since the machine last looked.
+    notes: Vec<LogNote>,
     /// Of a write on the core's thread.
     failure: Option<LogFailure>,
     /// Writes on the core's thread, and attempts that found the disk full, since the machine last looked.
     pub counts: (u64, u64),
-    pub plant: Option<Plant>,
+    plant: Option<Plant>,
     pub pace: Pace,
     clock: SimClock,
     disk: SimDisk,
@@ -68,6 +81,7 @@ pub struct Parts {
     pub clock: SimClock,
     pub disk: SimDisk,
     pub random: Random,
+    pub plant: Option<Plant>,
 }
 
 /// The driver's end.
@@ -80,7 +94,7 @@ impl driver::Log for SimLog {
         let all: Vec<Proposal> = proposals.iter().cloned().collect();
         place.commands.append(proposals);
         let taken = all.len() - proposals.len();
-        place.proposed.extend(all.into_iter().take(taken));
+        place.notes.extend(all.into_iter().take(taken).map(LogNote::Append));
     }
 
     fn append_here(&mut self, proposals: &mut VecDeque<Proposal>) -> bool {
@@ -89,8 +103,11 @@ impl driver::Log for SimLog {
 
     fn push(&mut self, command: LogCommand) {
         let mut place = self.0.borrow_mut();
-        if let LogCommand::Append(proposal) = &command {
-            place.proposed.push(proposal.clone());
+        match &command {
+            LogCommand::Append(proposal) => place.notes.push(LogNote::Append(proposal.clone())),
+            LogCommand::Truncate { to, .. } => place.notes.push(LogNote::Truncate(*to)),
+            LogCommand::Install { zxid, .. } => place.notes.push(LogNote::Install(*zxid)),
+            LogCommand::Persist { .. } | LogCommand::Roll | LogCommand::Stop => {}
         }
         place.commands.push(command);
     }
@@ -102,7 +119,7 @@ impl driver::Log for SimLog {
 
 impl LogPlace {
     pub fn new(parts: Parts) -> LogPlace {
-        let Parts { executor, proposals_max, spares, mailbox, pace, clock, disk, random } = parts;
+        let Parts { executor, proposals_max, spares, mailbox, pace, clock, disk, random, plant } = parts;
         LogPlace {
             commands: LogCommands::new(proposals_max),
             work: LogWork::default(),
@@ -114,10 +131,10 @@ impl LogPlace {
             may_retry: false,
             spares_due: 0,
             mark_due: None,
-            proposed: Vec::new(),
+            notes: Vec::new(),
             failure: None,
             counts: (0, 0),
-            plant: None,
+            plant,
             pace,
             clock,
             disk,
@@ -134,9 +151,14 @@ impl LogPlace {
         &self.spares
     }
 
-    /// What the core has handed over since this was last asked.
-    pub fn take_proposed(&mut self) -> Vec<Proposal> {
-        std::mem::take(&mut self.proposed)
+    /// What has become of the history since this was last asked.
+    pub fn take_notes(&mut self) -> Vec<LogNote> {
+        std::mem::take(&mut self.notes)
+    }
+
+    /// The last txn on stable storage.
+    pub fn last(&self) -> Zxid {
+        self.executor.writer().last()
     }
 
     /// The failure of a write on the core's thread: the process has ended in the middle of it.
@@ -210,6 +232,11 @@ impl LogPlace {
             }
             Err(failure) => return Err(failure),
         }
+        let turned =
+            |answer: &LogAnswer| matches!(answer, LogAnswer::Truncated { .. } | LogAnswer::Installed { .. });
+        if answers.iter().any(turned) && self.commands.is_empty() && self.work.is_done() {
+            self.notes.push(LogNote::Ends(self.last()));
+        }
         let is_stale = self.executor.writer().mark_is_stale();
         self.mark_due = is_stale.then(|| self.clock.nanos() + limits::SIDE_MARK_IDLE_MS * 1_000_000);
         Ok(answers)
@@ -223,7 +250,7 @@ impl LogPlace {
             return false;
         }
         self.counts.0 += 1;
-        self.proposed.extend(proposals.iter().cloned());
+        self.notes.extend(proposals.iter().cloned().map(LogNote::Append));
         self.work.append(proposals.drain(..));
         match self.execute() {
             Ok(answers) => {

@@ -1,142 +1,43 @@
-//! One machine: production's driver, workers, log and recovery over a simulated disk, network and clock, each turned by
-//! hand on one thread in any order.
+//! One server: production's driver, workers, log, recovery and, in an ensemble, its connections to the others, over a
+//! simulated disk, network and clock, each turned by hand on one thread in any order.
 //! Not here: when who runs (`run`), the log's threads (`log`), clients, judging.
 
 use crate::checker::{Checked, Checker};
 use crate::history::History;
 use crate::log::{self, LogPlace, Pace, SimLog};
-use crate::model::Request;
-use crate::net::{Flag, SharedNet, SimPoll, Waker, lock};
+use crate::net::{Flag, HostId, SharedNet, SimPoll, Waker, lock};
+use crate::plant::{Defective, Plant};
+use crate::shape::{Shape, SimClock};
+use crossbeam::channel::{Sender, unbounded};
 use ostler_engine::admin::{FourLetter, Registry};
-use ostler_engine::config::{Config, Containers};
+use ostler_engine::config::{Config, EnsembleConfig};
 use ostler_engine::core::{Core, Now, Settings};
 use ostler_engine::intake::{Bell, bounded_intake};
-use ostler_engine::io::clock::{self, Clock};
+use ostler_engine::io::clock::Clock;
 use ostler_engine::io::disk::Disk;
 use ostler_engine::io::disk_sim::SimDisk;
 use ostler_engine::limits;
-use ostler_engine::log::{LogExecutor, LogFailure, LogSettings, LogWriter, Method, Spares};
-use ostler_engine::model::WallMillis;
+use ostler_engine::log::history::{HistoryRequests, Request as HistoryRequest};
+use ostler_engine::log::{LogExecutor, LogFailure, LogSettings, LogWriter, Spares};
+use ostler_engine::peers::{Peers, snapshot::Inline};
 use ostler_engine::ring::{ConnRef, Wake, ring};
-use ostler_engine::server::driver::{self, Driver, DriverMessage};
+use ostler_engine::server::driver::{self, Driver, DriverMessage, Membership, MembershipParts};
+use ostler_engine::server::ensemble;
 use ostler_engine::server::recovery::{self, Paths};
 use ostler_engine::snapshot::{self, Compression, Job};
 use ostler_engine::worker::watch::HashKey;
 use ostler_engine::worker::{AcceptLimits, Acceptor, Desk, Mailbox, Parts, Shared, Worker};
 use ostler_engine::world::{Head, Restorer, View};
-use ostler_replication::{Moment, Outputs, Solo};
+use ostler_replication::{
+    Broadcast, Ensemble, History as Piece, Link, Number, Outputs, Recovered, Role, Solo, Status, Zxid,
+};
 use ostler_tests::random::Random;
 use std::cell::RefCell;
+use std::collections::VecDeque;
 use std::rc::Rc;
-use std::sync::Arc;
-use std::sync::atomic::{AtomicI64, AtomicU64, Ordering};
 use std::sync::mpsc::{Receiver, channel};
+use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Duration;
-
-/// Both clocks of the simulated world.
-#[derive(Clone, Default)]
-pub struct SimClock(Arc<Clocks>);
-
-#[derive(Default)]
-struct Clocks {
-    nanos: AtomicU64,
-    /// What the wall clock is ahead, milliseconds.
-    ahead: AtomicI64,
-}
-
-impl SimClock {
-    pub fn nanos(&self) -> u64 {
-        self.0.nanos.load(Ordering::Relaxed)
-    }
-
-    pub fn advance_to(&self, nanos: u64) {
-        self.0.nanos.fetch_max(nanos, Ordering::Relaxed);
-    }
-
-    pub fn wall_ms(&self) -> i64 {
-        self.now().wall.0
-    }
-
-    /// The operator, or NTP, sets the wall clock.
-    pub fn set_wall_ahead(&self, millis: i64) {
-        self.0.ahead.store(millis, Ordering::Relaxed);
-    }
-}
-
-impl Clock for SimClock {
-    fn now(&self) -> clock::Now {
-        let nanos = self.nanos();
-        let wall = 1_700_000_000_000 + (nanos / 1_000_000) as i64 + self.0.ahead.load(Ordering::Relaxed);
-        // As the real clock: an hour of past.
-        clock::Now { mono: Moment(3_600_000_000_000 + nanos), wall: WallMillis(wall) }
-    }
-}
-
-/// What varies from machine to machine.
-#[derive(Clone, Debug)]
-pub struct Shape {
-    pub workers: usize,
-    pub tick_ms: u32,
-    pub snap_txns: u32,
-    pub segment_bytes: u64,
-    pub method: Method,
-    pub ring_events: usize,
-    pub outstanding_max: u32,
-    pub pace: Pace,
-    pub batch_txns_max: u32,
-    /// Of all workers together.
-    pub intake_requests_max: usize,
-    pub intake_bytes_max: usize,
-    pub ring_bytes_max: usize,
-    /// Requests that the core takes in one turn.
-    pub turn_requests_max: usize,
-    pub log_proposals_max: usize,
-}
-
-impl Shape {
-    pub fn chosen(random: &mut Random) -> Shape {
-        let tick_ms = *random.pick(&[100, 500, 2000]);
-        let tick_nanos = u64::from(tick_ms) * 1_000_000;
-        Shape {
-            workers: random.between(1, 3) as usize,
-            tick_ms,
-            snap_txns: *random.pick(&[20, 100, 100_000]),
-            segment_bytes: if random.one_in(8) { 8 << 20 } else { 64 << 10 },
-            method: *random.pick(&[Method::Direct, Method::Mapped, Method::Pwrite]),
-            ring_events: *random.pick(&[2, 4, 64, limits::RING_EVENTS_MAX]),
-            outstanding_max: *random.pick(&[2, 1000]),
-            pace: Pace {
-                usual_most: *random.pick(&[100_000, 5_000_000]),
-                // Now and then longer than any client's timeout, which is six ticks at most.
-                rare_most: if random.one_in(4) { 8 * tick_nanos } else { 300_000_000 },
-            },
-            batch_txns_max: *random.pick(&[2, 8, 1000]),
-            intake_requests_max: *random.pick(&[4, 64, limits::INTAKE_REQUESTS_MAX]),
-            intake_bytes_max: *random.pick(&[512, limits::INTAKE_BYTES_MAX]),
-            ring_bytes_max: *random.pick(&[2048, limits::RING_BYTES_MAX]),
-            turn_requests_max: *random.pick(&[1, 16, limits::CORE_STEP_REQUESTS_MAX]),
-            log_proposals_max: *random.pick(&[1, limits::LOG_QUEUE_PROPOSALS_MAX]),
-        }
-    }
-
-    fn config(&self) -> Config {
-        Config {
-            data_dir: "/data".into(),
-            data_log_dir: "/log".into(),
-            tick_ms: self.tick_ms,
-            session_timeout_ms_least: 2 * self.tick_ms,
-            session_timeout_ms_most: 20 * self.tick_ms,
-            address_connections_max: 0,
-            outstanding_requests_max: self.outstanding_max,
-            batch_txns_max: self.batch_txns_max,
-            snap_txns: self.snap_txns,
-            extended_types: true,
-            containers: Containers { check_ms: 200, ..Containers::default() },
-            segment_bytes: self.segment_bytes,
-            ..Config::default()
-        }
-    }
-}
 
 /// Why a machine stopped by itself.
 #[derive(Debug)]
@@ -152,49 +53,6 @@ pub enum Stopped {
 impl From<String> for Stopped {
     fn from(why: String) -> Stopped {
         Stopped::Wrong(why)
-    }
-}
-
-/// Defects that the tests of the simulation plant in the machine.
-#[derive(Clone, Copy, PartialEq, Eq, Debug)]
-pub enum Plant {
-    /// Takes what a failing disk did not do for done.
-    BelievesFailingDisks,
-    /// Answers when it takes proposals, not when they are on the disk.
-    AnswersBeforeItSyncs,
-    /// Takes what a setWatches2 has missed for seen.
-    TellsNothingMissed,
-    /// Takes what a setWatches2 has seen for missed.
-    TellsAllAsMissed,
-    /// Sets nothing of the last two lists of a setWatches2.
-    ForgetsPersistentWatches,
-}
-
-impl Plant {
-    pub const ALL: [Plant; 5] = [
-        Plant::BelievesFailingDisks,
-        Plant::AnswersBeforeItSyncs,
-        Plant::TellsNothingMissed,
-        Plant::TellsAllAsMissed,
-        Plant::ForgetsPersistentWatches,
-    ];
-
-    /// What a request with that defect is to the server.
-    pub fn misread(self, asked: &Request) -> Request {
-        let mut asked = asked.clone();
-        if let Request::SetWatches { relative, lists } = &mut asked
-            && lists.makes_set_watches2()
-        {
-            match self {
-                Plant::BelievesFailingDisks | Plant::AnswersBeforeItSyncs => {}
-                Plant::TellsNothingMissed => *relative = i64::MAX,
-                Plant::TellsAllAsMissed => *relative = 0,
-                Plant::ForgetsPersistentWatches => {
-                    (lists.persistent, lists.recursive) = Default::default();
-                }
-            }
-        }
-        asked
     }
 }
 
@@ -221,6 +79,8 @@ pub enum Actor {
     Log,
     Spares,
     Snapshot,
+    /// Reads the log for learners that lag.
+    History,
 }
 
 /// What production's driver acts through here.
@@ -253,7 +113,35 @@ impl driver::Snapshots for SimSnapshots {
     }
 }
 
+/// What learners that lag have asked for.
+type Asked = Arc<Mutex<VecDeque<HistoryRequest>>>;
+
+struct SimHistory(Asked);
+
+impl HistoryRequests for SimHistory {
+    fn ask(&self, request: HistoryRequest) -> bool {
+        self.0.lock().unwrap_or_else(PoisonError::into_inner).push_back(request);
+        true
+    }
+}
+
+/// The reader's end.
+struct Reading {
+    asked: Asked,
+    found: Sender<(Link, Number, Piece)>,
+}
+
+/// Where a server runs.
+#[derive(Clone)]
+pub struct Site {
+    pub host: HostId,
+    pub disk: SimDisk,
+    pub clock: SimClock,
+    pub net: SharedNet,
+}
+
 pub struct Machine {
+    host: HostId,
     driver: Driver<Simulated>,
     mailbox: Arc<driver::Mailbox>,
     bell: Arc<Bell>,
@@ -262,9 +150,14 @@ pub struct Machine {
     seats: Vec<Seat>,
     log: Rc<RefCell<LogPlace>>,
     snapshot: Underway,
+    /// In an ensemble.
+    reading: Option<Reading>,
+    /// The protocol has no role for this server since then, as far as its core has run.
+    looking_since: Option<u64>,
     /// The driver asks for a purge: the disk is full.
     purges: Receiver<()>,
     paths: Paths,
+    paused_until: u64,
     pub disk: SimDisk,
     clock: SimClock,
     net: SharedNet,
@@ -274,6 +167,9 @@ pub struct Machine {
 /// What later turns than this take for a stall is postponed (`server::threads`).
 const PATIENCE_NANOS: u64 = limits::WAIT_MS_MAX / 2 * 1_000_000;
 
+/// A worker that is not held up has closed its connections so long after its server lost its role.
+const ROLE_END_NANOS_MAX: u64 = 1_000_000_000;
+
 struct NoDesk;
 
 impl Desk for NoDesk {
@@ -281,15 +177,15 @@ impl Desk for NoDesk {
 }
 
 impl Machine {
-    /// Recovers from `disk` and listens. The errors are those of a real start.
+    /// Recovers from the disk and listens. The errors are those of a real start.
     pub fn start(
         shape: &Shape,
-        disk: SimDisk,
-        clock: SimClock,
-        net: SharedNet,
+        site: Site,
+        plant: Option<Plant>,
         mut random: Random,
     ) -> Result<Machine, String> {
-        let config = shape.config();
+        let Site { host, disk, clock, net } = site;
+        let config = shape.config(host);
         let paths = Paths::of(&config);
         let shared_disk: Arc<dyn Disk> = Arc::new(disk.clone());
         for dir in [&paths.snapshots, &paths.logs] {
@@ -297,7 +193,7 @@ impl Machine {
         }
         let registry = Registry::default();
         let seed = [random.word(), random.word()];
-        let recovery = recovery::recover(&disk, &paths, &config, seed, false, &registry.thread())
+        let mut recovery = recovery::recover(&disk, &paths, &config, seed, false, &registry.thread())
             .map_err(|error| error.to_string())?;
 
         let flags: Vec<Arc<Flag>> = (0..shape.workers).map(|_| Arc::default()).collect();
@@ -309,9 +205,28 @@ impl Machine {
         let mailbox = Arc::new(driver::Mailbox::new(bell.clone()));
         let now = now_of(&clock);
         let mut begun = Outputs::new();
-        let solo = Box::new(Solo::new(recovery.head.zxid(), &mut begun));
+        let mut broadcast: Box<dyn Broadcast> = match &config.ensemble {
+            None => Box::new(Solo::new(recovery.head.zxid(), &mut begun)),
+            Some(members) => {
+                let logged = recovery.head.zxid();
+                let epochs = recovery::epochs(&disk, &paths, logged).map_err(|error| error.to_string())?;
+                driver::show_members(&mut recovery.head, &config, now.wall);
+                let settings = ensemble::protocol_settings(&config, members);
+                let made = Ensemble::new(settings, Recovered { epochs, logged }, now.mono, &mut begun);
+                Box::new(made.map_err(|error| error.to_string())?)
+            }
+        };
+        if let Some(plant) = plant.filter(|plant| plant.is_of_ensemble()) {
+            broadcast = Box::new(Defective { inner: broadcast, plant });
+        }
+        let reading = config.ensemble.as_ref().map(|members| {
+            let files = (&shared_disk, &paths);
+            let poll = SimPoll::of_peers(net.clone(), host, core_flag.clone());
+            membership((&config, members), poll, files, (recovery.snapshot_bytes, seed))
+        });
+        let (membership, reading) = reading.unzip();
         let settings = Settings::of(&config, random.word());
-        let core = Core::new(settings, recovery.head, solo, begun, recovery.snapshot_bytes, now);
+        let core = Core::new(settings, recovery.head, broadcast, begun, recovery.snapshot_bytes, now);
         check_digest(&core.view())?;
         let (publisher, subscribers) = ring(shape.ring_events, core.first_event(), wakers());
 
@@ -320,6 +235,7 @@ impl Machine {
         let settings = LogSettings {
             segment_bytes: shape.segment_bytes,
             method: shape.method,
+            snapshot_dir: paths.snapshots.clone(),
             ..LogSettings::new(&paths.logs)
         };
         let spares = Spares::open(shared_disk.clone(), &settings, false, Box::new(tell))
@@ -334,6 +250,7 @@ impl Machine {
             clock: clock.clone(),
             disk: disk.clone(),
             random: random.fork(),
+            plant,
         });
         let log = Rc::new(RefCell::new(log));
 
@@ -347,7 +264,7 @@ impl Machine {
             let flag = flags[index].clone();
             let worker = Worker::new(Parts {
                 index: index as u16,
-                poll: SimPoll::new(net.clone(), index, flag.clone()),
+                poll: SimPoll::of_worker(net.clone(), host, index, flag.clone()),
                 ring,
                 core,
                 mail: mails[index].clone(),
@@ -361,7 +278,7 @@ impl Machine {
             Seat { worker, flag, sleep: Sleep::Awake, stalled_until: 0 }
         });
         let seats = seats.collect();
-        lock(&net).open(flags.clone());
+        lock(&net).open(host, flags.clone());
         let snapshot = Underway::default();
         let (purge, purges) = channel();
         let driver = Driver::new(driver::Parts {
@@ -370,7 +287,7 @@ impl Machine {
             publisher,
             mailbox: mailbox.clone(),
             log: SimLog(log.clone()),
-            membership: None,
+            membership,
             snapshots: SimSnapshots {
                 underway: snapshot.clone(),
                 clock: clock.clone(),
@@ -386,9 +303,11 @@ impl Machine {
                 ring_bytes_max: shape.ring_bytes_max,
                 turn_requests_max: shape.turn_requests_max,
                 give_back_memory: || {},
+                exit: |code| panic!("the process ends itself with {code}"),
             },
         });
         Ok(Machine {
+            host,
             driver,
             mailbox,
             bell,
@@ -397,8 +316,11 @@ impl Machine {
             seats,
             log,
             snapshot,
+            reading,
+            looking_since: None,
             purges,
             paths,
+            paused_until: 0,
             disk,
             clock,
             net,
@@ -406,14 +328,15 @@ impl Machine {
         })
     }
 
-    pub fn plant(&mut self, plant: Option<Plant>) {
-        self.log.borrow_mut().plant = plant;
-    }
-
     /// One worker's thread does not run for so long, those of the others and the core's do.
     pub fn stall_worker(&mut self, nanos: u64) {
         let index = self.random.below(self.seats.len() as u64) as usize;
         self.seats[index].stalled_until = self.clock.nanos() + nanos;
+    }
+
+    /// The process does not run for so long.
+    pub fn pause(&mut self, nanos: u64) {
+        self.paused_until = self.clock.nanos() + nanos;
     }
 
     pub fn set_pace(&mut self, pace: Pace) {
@@ -423,6 +346,20 @@ impl Machine {
     /// At the last committed zxid.
     pub fn view(&self) -> View {
         self.driver.core().view()
+    }
+
+    /// What it is to its clients.
+    pub fn role(&self) -> Role {
+        self.driver.core().role()
+    }
+
+    pub fn status(&self) -> Status {
+        self.driver.core().status()
+    }
+
+    /// The last txn on stable storage.
+    pub fn last_logged(&self) -> Zxid {
+        self.log.borrow().last()
     }
 
     /// Nothing is on its way to being committed or told.
@@ -438,6 +375,9 @@ impl Machine {
     /// Who can run now.
     pub fn ready(&self, into: &mut Vec<Actor>) {
         let now = self.clock.nanos();
+        if self.paused_until > now {
+            return;
+        }
         let over = |sleep: Sleep, flag: &Flag| match sleep {
             Sleep::Awake => true,
             Sleep::Until(then) => flag.is_set() || then <= now,
@@ -460,6 +400,9 @@ impl Machine {
         if self.snapshot.borrow().as_ref().is_some_and(|(then, _)| *then <= now) {
             into.push(Actor::Snapshot);
         }
+        if self.reading.as_ref().is_some_and(Reading::has_work) {
+            into.push(Actor::History);
+        }
     }
 
     /// When the next of those who cannot run now will.
@@ -475,7 +418,8 @@ impl Machine {
             .map(|seat| until(seat.sleep).max(seat.stalled_until))
             .chain([until(self.core_sleep)]);
         let due = due.chain(log.due()).chain([log.spares_due()]);
-        due.chain(self.snapshot.borrow().as_ref().map(|(then, _)| *then)).min().unwrap_or(0)
+        let due = due.chain(self.snapshot.borrow().as_ref().map(|(then, _)| *then)).min();
+        due.unwrap_or(0).max(self.paused_until)
     }
 
     pub fn turn(
@@ -485,11 +429,27 @@ impl Machine {
         history: &mut History,
     ) -> Result<(), Stopped> {
         match actor {
-            Actor::Core => self.turn_core(checker, history)?,
+            Actor::Core => self.turn_core()?,
             Actor::Worker(index) => self.turn_worker(index)?,
             Actor::Log => self.turn_log()?,
             Actor::Spares => self.turn_spares(),
             Actor::Snapshot => self.turn_snapshot(history),
+            Actor::History => self.turn_history(),
+        }
+        for note in self.log.borrow_mut().take_notes() {
+            if let log::LogNote::Append(proposal) = &note {
+                let range = format!("{} logs {:x}..{:x}", self.host, proposal.first.0, proposal.last.0);
+                history.note(self.clock.nanos(), range);
+            } else {
+                history.note(self.clock.nanos(), format!("{} {note:?}", self.host));
+            }
+            checker.logs(self.host, &note)?;
+        }
+        if actor == Actor::Core {
+            self.tell(checker, history)?;
+            if let Some(failure) = self.log.borrow_mut().take_failure() {
+                return Err(self.failed(failure));
+            }
         }
         let (written_here, found_full) = std::mem::take(&mut self.log.borrow_mut().counts);
         checker.figures.written_here += written_here;
@@ -503,7 +463,7 @@ impl Machine {
     // --- the core's thread ------------------------------------------------------------------------------------------
 
     /// As `server::threads` does with the same driver.
-    fn turn_core(&mut self, checker: &mut Checker, history: &mut History) -> Result<(), Stopped> {
+    fn turn_core(&mut self) -> Result<(), Stopped> {
         let woken = self.core_flag.take();
         if let Sleep::Until(_) = self.core_sleep {
             self.bell.disarm();
@@ -511,25 +471,28 @@ impl Machine {
                 return Err(Stopped::Wrong("the core slept over its work: a wake-up was lost".into()));
             }
         }
+        self.driver.wait_for_peers(Duration::ZERO);
         self.driver.turn();
-        let (proposed, failure) = {
-            let mut log = self.log.borrow_mut();
-            (log.take_proposed(), log.take_failure())
-        };
-        for proposal in proposed {
-            let range = format!("core proposes {:x}..{:x}", proposal.first.0, proposal.last.0);
-            history.note(self.clock.nanos(), range);
-            proposal.entries().try_for_each(|entry| checker.proposed(entry))?;
-        }
-        if let Some(failure) = failure {
-            return Err(self.failed(failure));
-        }
         self.core_sleep = Sleep::Awake;
         if !self.driver.has_work() {
             self.bell.arm();
             let patience = self.driver.patience();
-            self.core_sleep = Sleep::Until(self.clock.nanos() + patience.as_nanos() as u64);
+            if !patience.is_zero() {
+                self.core_sleep = Sleep::Until(self.clock.after(patience.as_nanos() as u64));
+            }
         }
+        Ok(())
+    }
+
+    /// What the server shows by now.
+    fn tell(&mut self, checker: &mut Checker, history: &mut History) -> Checked {
+        let now = self.clock.nanos();
+        let told = checker.shows(self.host, self.role(), &self.view())?;
+        if let Some(told) = told {
+            history.note(now, format!("{} {told}", self.host));
+        }
+        let looks = self.status().role == Role::Looking;
+        self.looking_since = if looks { Some(self.looking_since.unwrap_or(now)) } else { None };
         Ok(())
     }
 
@@ -545,6 +508,9 @@ impl Machine {
     fn turn_worker(&mut self, index: usize) -> Checked {
         let now = self.clock.nanos();
         let before = lock(&self.net).written;
+        // A ring that another worker holds up brings no change of role.
+        let held_until = self.seats.iter().map(|seat| seat.stalled_until).max();
+        let held_until = held_until.unwrap_or(0).max(self.paused_until);
         let seat = &mut self.seats[index];
         let woken = seat.flag.take();
         let slept = seat.sleep != Sleep::Awake;
@@ -553,8 +519,18 @@ impl Machine {
         if slept && !woken && lock(&self.net).written != before {
             return Err(format!("worker {index} slept over something to say: a wake-up was lost"));
         }
+        if lock(&self.net).written != before
+            && let Some(since) = self.looking_since
+            && now > since.max(held_until) + ROLE_END_NANOS_MAX
+        {
+            return Err(format!(
+                "worker {index} of {} serves, {} ms after its role ended",
+                self.host,
+                (now - since) / 1_000_000
+            ));
+        }
         seat.sleep = match seat.worker.park() {
-            true => Sleep::Until(now + PATIENCE_NANOS),
+            true => Sleep::Until(self.clock.after(PATIENCE_NANOS)),
             false => Sleep::Awake,
         };
         Ok(())
@@ -576,6 +552,17 @@ impl Machine {
         }
     }
 
+    fn turn_history(&mut self) {
+        let Some(reading) = &self.reading else { return };
+        let request = reading.asked.lock().unwrap_or_else(PoisonError::into_inner).pop_front();
+        let Some(request) = request else { return };
+        request.serve(&self.disk, &self.paths.logs, &self.paths.snapshots, &mut |piece| {
+            // Nobody listens any more when the server ends.
+            reading.found.send((request.link, request.number, piece)).is_ok()
+        });
+        self.bell.ring();
+    }
+
     fn turn_snapshot(&mut self, history: &mut History) {
         let Some((_, job)) = self.snapshot.take() else { return };
         let Job { source, compression, mut go_on } = job;
@@ -584,7 +571,12 @@ impl Machine {
         let result = snapshot::writer::write(&self.disk, dir, &*source, compression, &mut *go_on);
         history.note(
             self.clock.nanos(),
-            format!("snapshot of {:x}: {}", zxid.0, if result.is_ok() { "ok" } else { "failed" }),
+            format!(
+                "{} snapshot of {:x}: {}",
+                self.host,
+                zxid.0,
+                if result.is_ok() { "ok" } else { "failed" }
+            ),
         );
         if result.is_ok() && self.random.one_in(2) {
             // Neither its outcome nor its being cut short by a power loss changes what is there to recover.
@@ -595,6 +587,37 @@ impl Machine {
         let bytes = result.ok().map(|written| written.file_bytes);
         self.mailbox.send(DriverMessage::Snapshot(bytes));
     }
+}
+
+impl Reading {
+    fn has_work(&self) -> bool {
+        !self.asked.lock().unwrap_or_else(PoisonError::into_inner).is_empty()
+    }
+}
+
+/// As `server::ensemble` does, with snapshots and history made on the caller's thread.
+fn membership(
+    (config, members): (&Config, &EnsembleConfig),
+    poll: SimPoll,
+    (disk, paths): (&Arc<dyn Disk>, &Paths),
+    (snapshot_bytes, hash_seed): (u64, [u64; 2]),
+) -> (Membership<SimPoll>, Reading) {
+    let background = Inline::new(ensemble::staging(config, disk, paths, hash_seed));
+    let peers = Peers::new(poll, Box::new(background), ensemble::peer_settings(config, members));
+    let asked = Asked::default();
+    let (tell, found) = unbounded();
+    let parts = MembershipParts {
+        peers,
+        disk: disk.clone(),
+        paths: paths.clone(),
+        config: config.clone(),
+        hash_seed,
+        found,
+        reader: Box::new(SimHistory(asked.clone())),
+        reads_ahead: false,
+        snapshot_bytes,
+    };
+    (Membership::new(parts), Reading { asked, found: tell })
 }
 
 fn now_of(clock: &SimClock) -> Now {

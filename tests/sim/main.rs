@@ -8,29 +8,39 @@ mod log;
 mod machine;
 mod model;
 mod net;
+mod plant;
 mod run;
+mod shape;
 mod workload;
 
 use checker::Figures;
-use machine::Plant;
-use run::Run;
+use plant::Plant;
+use run::{Run, Servers};
 use std::ops::Range;
 use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::process::{Command, ExitCode};
 use std::time::Instant;
 
-const USAGE: &str = "simulate [--seeds A..B] [--steps N] [--long] [--verbose]
+const USAGE: &str = "simulate [--seeds A..B] [--servers N [--observers M]] [--steps N] [--long] [--verbose]
   --seeds A..B   which runs (0..100); --long: 0..3000
-  --steps N      turns with faults before the reckoning (5000)
-  --verbose      every line of the history
+  --servers N    so many voting servers, 1 to 7, and M that observe; else the seed says: 1, 3 or 5
+  --steps N      turns with faults before the reckoning (5000; for each server of an ensemble)
+  --verbose      every line of the history, and what the servers log
   --plant NAME   with a defect that must be found: BelievesFailingDisks, AnswersBeforeItSyncs, TellsNothingMissed,
-                 TellsAllAsMissed, ForgetsPersistentWatches";
+                 TellsAllAsMissed, ForgetsPersistentWatches; of ensembles: CommitsWithoutQuorum, ServesWithoutRole,
+                 SyncsWithoutBarrier, TouchesNothing";
 
-struct Options {
-    seeds: Range<u64>,
+#[derive(Clone, Copy)]
+struct Kind {
+    servers: Servers,
     steps: u64,
     verbose: bool,
     plant: Option<Plant>,
+}
+
+struct Options {
+    seeds: Range<u64>,
+    kind: Kind,
 }
 
 fn main() -> ExitCode {
@@ -42,27 +52,31 @@ fn main() -> ExitCode {
         }
     };
     let commit = commit();
-    println!("seeds={}..{} steps={} commit={commit}", options.seeds.start, options.seeds.end, options.steps);
+    let Options { seeds, kind } = options;
+    println!("seeds={}..{} steps={} {:?} commit={commit}", seeds.start, seeds.end, kind.steps, kind.servers);
+    if kind.verbose {
+        tracing_subscriber::fmt().with_writer(std::io::stderr).without_time().with_ansi(false).init();
+    }
     let begun = Instant::now();
     let mut all = Figures::default();
-    for seed in options.seeds.clone() {
-        match simulate(seed, options.steps, options.verbose, options.plant) {
+    for seed in seeds {
+        match simulate(seed, kind) {
             Ok((figures, _)) => all.add(figures),
             Err(why) => {
-                println!("seed={seed} commit={commit} steps={}\n{why}", options.steps);
+                println!("seed={seed} commit={commit} steps={} {:?}\n{why}", kind.steps, kind.servers);
                 return ExitCode::FAILURE;
             }
         }
     }
-    println!("all right in {:.1?}: {all:?}", begun.elapsed());
+    let hours = all.millis as f64 / 3_600_000.0;
+    println!("all right in {:.1?}, {hours:.2} simulated hours: {all:?}", begun.elapsed());
     ExitCode::SUCCESS
 }
 
 /// One run: its figures and the hash of its history, or the story of its failure.
-fn simulate(seed: u64, steps: u64, verbose: bool, plant: Option<Plant>) -> Result<(Figures, u64), String> {
-    let mut run = Run::new(seed, verbose);
-    run.plant(plant);
-    let outcome = catch_unwind(AssertUnwindSafe(|| run.play(steps)));
+fn simulate(seed: u64, kind: Kind) -> Result<(Figures, u64), String> {
+    let mut run = Run::new(seed, kind.servers, kind.plant, kind.verbose);
+    let outcome = catch_unwind(AssertUnwindSafe(|| run.play(kind.steps)));
     let why = match outcome {
         Ok(Ok(figures)) => return Ok((figures, run.history.hash())),
         Ok(Err(why)) => why,
@@ -81,30 +95,41 @@ fn simulate(seed: u64, steps: u64, verbose: bool, plant: Option<Plant>) -> Resul
 }
 
 fn parse(mut words: impl Iterator<Item = String>) -> Result<Options, String> {
-    let mut options = Options { seeds: 0..100, steps: 5000, verbose: false, plant: None };
+    let servers = Servers { voters: None, observers: None };
+    let mut kind = Kind { servers, steps: 5000, verbose: false, plant: None };
+    let mut seeds = 0..100;
     while let Some(word) = words.next() {
         let mut value = || words.next().ok_or(format!("{word} needs a value"));
         match word.as_str() {
             "--seeds" => {
                 let text = value()?;
                 let number = |text: &str| text.parse::<u64>().map_err(|_| format!("no number: {text}"));
-                options.seeds = match text.split_once("..") {
+                seeds = match text.split_once("..") {
                     Some((first, behind)) => number(first)?..number(behind)?,
                     None => number(&text)?..number(&text)? + 1,
                 };
             }
-            "--steps" => options.steps = value()?.parse().map_err(|_| "--steps needs a number")?,
+            "--steps" => kind.steps = value()?.parse().map_err(|_| "--steps needs a number")?,
+            "--servers" => {
+                let count = value()?.parse().ok().filter(|count| (1..=7).contains(count));
+                kind.servers.voters = Some(count.ok_or("--servers needs a number from 1 to 7")?);
+                kind.servers.observers.get_or_insert(0);
+            }
+            "--observers" => {
+                let count = value()?.parse().ok().filter(|count| *count <= 7);
+                kind.servers.observers = Some(count.ok_or("--observers needs a number from 0 to 7")?);
+            }
             "--plant" => {
                 let name = value()?;
                 let plant = Plant::ALL.into_iter().find(|plant| format!("{plant:?}") == name);
-                options.plant = Some(plant.ok_or(format!("no such plant: {name}"))?);
+                kind.plant = Some(plant.ok_or(format!("no such plant: {name}"))?);
             }
-            "--long" => options.seeds = 0..3000,
-            "--verbose" => options.verbose = true,
+            "--long" => seeds = 0..3000,
+            "--verbose" => kind.verbose = true,
             other => return Err(format!("unknown word {other}")),
         }
     }
-    Ok(options)
+    Ok(Options { seeds, kind })
 }
 
 /// Of the tree that was built; a dirty one says so.
@@ -122,20 +147,36 @@ fn commit() -> String {
 mod tests {
     use super::*;
 
-    #[test]
-    fn seeds_pass() {
-        let count = std::env::var("OSTLER_SIM_SEEDS").ok().and_then(|count| count.parse().ok()).unwrap_or(30);
-        for seed in 0..count {
-            if let Err(why) = simulate(seed, 3000, false, None) {
-                panic!("seed={seed} commit={} steps=3000\n{why}", commit());
+    fn kind(voters: u8, plant: Option<Plant>) -> Kind {
+        let servers = Servers { voters: Some(voters), observers: Some(u8::from(voters == 3)) };
+        Kind { servers, steps: 3000, verbose: false, plant }
+    }
+
+    fn pass(seeds: Range<u64>, kind: Kind) {
+        for seed in seeds {
+            if let Err(why) = simulate(seed, kind) {
+                panic!("seed={seed} commit={} steps={} {:?}\n{why}", commit(), kind.steps, kind.servers);
             }
         }
     }
 
     #[test]
+    fn seeds_pass() {
+        let count = std::env::var("OSTLER_SIM_SEEDS").ok().and_then(|count| count.parse().ok()).unwrap_or(30);
+        pass(0..count, kind(1, None));
+    }
+
+    #[test]
+    fn seeds_of_ensembles_pass() {
+        pass(0..8, kind(3, None));
+        pass(0..2, kind(5, None));
+    }
+
+    #[test]
     fn planted_defects_are_seen() {
         for plant in Plant::ALL {
-            let found = (0..40).find_map(|seed| simulate(seed, 3000, false, Some(plant)).err());
+            let kind = kind(if plant.is_of_ensemble() { 3 } else { 1 }, Some(plant));
+            let found = (0..40).find_map(|seed| simulate(seed, kind).err());
             let why = found.unwrap_or_else(|| panic!("{plant:?} was not seen"));
             println!("{plant:?}: {}", why.lines().last().unwrap_or_default());
         }
@@ -143,8 +184,8 @@ mod tests {
 
     #[test]
     fn a_seed_replays_exactly() {
-        for seed in [1, 2] {
-            let hash = || simulate(seed, 2000, false, None).map(|(_, hash)| hash);
+        for (seed, voters) in [(1, 1), (2, 1), (1, 3), (2, 5)] {
+            let hash = || simulate(seed, kind(voters, None)).map(|(_, hash)| hash);
             assert_eq!(hash(), hash());
         }
     }

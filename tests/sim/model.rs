@@ -333,22 +333,9 @@ impl Model {
         self.nodes.keys().filter_map(move |path| Some((path.as_str(), self.at(path, zxid)?)))
     }
 
-    pub fn changes(&self, zxid: i64) -> &[Change] {
-        self.changes.get(&zxid).map_or(&[], Vec::as_slice)
-    }
-
-    /// Forgets all txns after `zxid`: a crash has undone them.
-    pub fn truncate(&mut self, zxid: i64) {
-        for versions in self.nodes.values_mut() {
-            versions.retain(|(since, _)| *since <= zxid);
-        }
-        self.nodes.retain(|_, versions| !versions.is_empty());
-        self.changes.split_off(&(zxid + 1));
-        self.sessions.retain(|_, life| life.opened <= zxid);
-        for life in self.sessions.values_mut() {
-            life.closed = life.closed.filter(|closed| *closed <= zxid);
-        }
-        self.last = zxid;
+    /// What each txn behind the first zxid, up to the second, has changed.
+    pub fn changes(&self, after: i64, to: i64) -> impl Iterator<Item = (i64, &[Change])> {
+        self.changes.range(after + 1..=to).map(|(zxid, changes)| (*zxid, changes.as_slice()))
     }
 
     pub fn open_session(&mut self, stamp: Stamp, timeout_ms: i32) {
@@ -426,8 +413,13 @@ impl Model {
 
     /// Takes back what the txn `zxid` did so far.
     fn undo(&mut self, zxid: i64) {
-        self.truncate(zxid - 1);
-        self.last = zxid;
+        for versions in self.nodes.values_mut() {
+            while versions.last().is_some_and(|(since, _)| *since == zxid) {
+                versions.pop();
+            }
+        }
+        self.nodes.retain(|_, versions| !versions.is_empty());
+        self.changes.remove(&zxid);
     }
 
     /// The result record, or the error.

@@ -6,15 +6,31 @@ use ostler_engine::io::poll::{Poll, Ready};
 use ostler_engine::ring::Wake;
 use ostler_engine::worker::LISTENER;
 use ostler_tests::random::Random;
-use std::collections::{BTreeMap, VecDeque};
+use std::collections::{BTreeMap, BTreeSet, VecDeque};
 use std::io::{self, ErrorKind};
 use std::net::{IpAddr, Ipv4Addr, SocketAddr};
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
 
+/// The machine of a server, by the server's id.
+pub type HostId = u8;
+
+pub fn address_of(host: HostId) -> IpAddr {
+    IpAddr::V4(Ipv4Addr::new(10, 0, 0, host))
+}
+
 /// Where clients connect.
-const CLIENT_PORT: SocketAddr = SocketAddr::new(IpAddr::V4(Ipv4Addr::LOCALHOST), 2181);
+fn client_port(host: HostId) -> SocketAddr {
+    SocketAddr::new(address_of(host), 2181)
+}
+
+fn host_of(address: IpAddr) -> HostId {
+    match address {
+        IpAddr::V4(address) => address.octets()[3],
+        IpAddr::V6(_) => 0,
+    }
+}
 
 /// What comes to a socket.
 enum Arrival {
@@ -28,9 +44,15 @@ enum Arrival {
 /// One socket of a server. What is at its other end: a client, or the socket `far`.
 #[derive(Default)]
 struct Pipe {
+    /// Whose socket it is.
+    host: HostId,
+    /// The server at the other end.
+    far_host: Option<HostId>,
     /// In flight to this server, each with its time of arrival.
     underway: VecDeque<(u64, Arrival)>,
     far: Option<u64>,
+    /// Its machine lost its power: nobody answers, not even with a reset.
+    is_dark: bool,
     /// What became of our connect; `None`: not known yet, or the other end connected.
     connected: Option<bool>,
     to_server: VecDeque<u8>,
@@ -60,6 +82,10 @@ pub struct Net {
     pipes: BTreeMap<u64, Pipe>,
     next: u64,
     listeners: BTreeMap<SocketAddr, Listener>,
+    /// Nothing arrives from the first at the second.
+    cuts: BTreeSet<(HostId, HostId)>,
+    /// Machines without power.
+    dark: BTreeSet<HostId>,
     /// As of the last delivery.
     now: u64,
     random: Random,
@@ -102,36 +128,83 @@ pub fn lock(net: &SharedNet) -> MutexGuard<'_, Net> {
 
 impl Net {
     pub fn new(random: Random) -> Net {
-        Net { pipes: BTreeMap::new(), next: 1, listeners: BTreeMap::new(), now: 0, random, written: 0 }
+        Net {
+            pipes: BTreeMap::new(),
+            next: 1,
+            listeners: BTreeMap::new(),
+            cuts: BTreeSet::new(),
+            dark: BTreeSet::new(),
+            now: 0,
+            random,
+            written: 0,
+        }
+    }
+
+    // --- what goes wrong --------------------------------------------------------------------------------------------
+
+    /// From now on nothing arrives from `from` at `to`. What is on its way waits, as TCP has it.
+    pub fn cut(&mut self, from: HostId, to: HostId) {
+        self.cuts.insert((from, to));
+    }
+
+    pub fn heal(&mut self) {
+        self.cuts.clear();
+        for pipe in self.pipes.values_mut().filter(|pipe| pipe.far_host.is_some()) {
+            pipe.writable |= pipe.connected != Some(false) && pipe.far.is_some();
+            pipe.wake();
+        }
+    }
+
+    pub fn is_cut(&self, one: HostId, other: HostId) -> bool {
+        self.cuts.contains(&(one, other)) || self.cuts.contains(&(other, one))
+    }
+
+    /// Breaks one of the connections between two servers; between whom.
+    pub fn break_one(&mut self) -> Option<(HostId, HostId)> {
+        let linked: Vec<u64> =
+            self.pipes.iter().filter(|(_, pipe)| pipe.far.is_some()).map(|(number, _)| *number).collect();
+        if linked.is_empty() {
+            return None;
+        }
+        let number = *self.random.pick(&linked);
+        let ends = self.pipes.get(&number).and_then(|pipe| Some((pipe.host, pipe.far_host?)));
+        self.reset(number);
+        ends
     }
 
     // --- the clients' side ------------------------------------------------------------------------------------------
 
     /// `None` when nobody listens.
-    pub fn connect(&mut self) -> Option<u64> {
-        if !self.listeners.contains_key(&CLIENT_PORT) {
+    pub fn connect(&mut self, host: HostId) -> Option<u64> {
+        let port = client_port(host);
+        if !self.listeners.contains_key(&port) {
             return None;
         }
-        let number = self.pipe();
-        self.queue(CLIENT_PORT, number);
-        Some(number)
-    }
-
-    fn pipe(&mut self) -> u64 {
-        let number = self.next;
-        self.next += 1;
         let window = match self.random.below(4) {
             0 => self.random.between(16, 400) as usize,
             _ => 64 << 10,
         };
-        self.pipes.insert(number, Pipe { window, writable: true, ..Pipe::default() });
+        let number = self.pipe(host, None, window);
+        self.queue(port, number);
+        Some(number)
+    }
+
+    fn pipe(&mut self, host: HostId, far_host: Option<HostId>, window: usize) -> u64 {
+        let number = self.next;
+        self.next += 1;
+        let pipe = Pipe { host, far_host, window, writable: true, ..Pipe::default() };
+        self.pipes.insert(number, pipe);
         number
     }
 
     /// False when nobody listens there.
     fn queue(&mut self, at: SocketAddr, number: u64) -> bool {
         let Some(listener) = self.listeners.get_mut(&at) else { return false };
-        let from = SocketAddr::from(([127, 0, 0, 1], 40_000 + (number % 20_000) as u16));
+        let far_host = self.pipes.get(&number).and_then(|pipe| pipe.far_host);
+        let from = SocketAddr::new(
+            far_host.map_or(Ipv4Addr::LOCALHOST.into(), address_of),
+            40_000 + (number % 20_000) as u16,
+        );
         listener.backlog.push_back((number, from));
         listener.owner.set();
         true
@@ -217,7 +290,9 @@ impl Net {
 
     /// The next arrival at a server's socket.
     pub fn next_due(&self) -> Option<u64> {
-        self.pipes.values().filter_map(|pipe| pipe.underway.front().map(|(due, _)| *due)).min()
+        let arrives = |pipe: &&Pipe| !pipe.is_held(&self.cuts);
+        let next = |pipe: &Pipe| pipe.underway.front().map(|(due, _)| *due);
+        self.pipes.values().filter(arrives).filter_map(next).min()
     }
 
     /// Delivers what has arrived; the connections to which bytes came, and how many.
@@ -225,6 +300,9 @@ impl Net {
         self.now = self.now.max(now);
         let mut heard = BTreeMap::new();
         for (number, pipe) in &mut self.pipes {
+            if pipe.is_held(&self.cuts) {
+                continue;
+            }
             while pipe.underway.front().is_some_and(|(due, _)| *due <= now) {
                 match pipe.underway.pop_front() {
                     Some((_, Arrival::Bytes(bytes))) => {
@@ -246,23 +324,49 @@ impl Net {
 
     // --- the server's side ------------------------------------------------------------------------------------------
 
-    /// A server opens its client port with these workers.
-    pub fn open(&mut self, wakes: Vec<Arc<Flag>>) {
+    /// A server's machine runs, and its client port opens with these workers. What it was sent while it had no power
+    /// is answered with resets.
+    pub fn open(&mut self, host: HostId, wakes: Vec<Arc<Flag>>) {
+        self.dark.remove(&host);
+        let dark = |pipe: &Pipe| pipe.is_dark && pipe.host == host;
+        let left: Vec<u64> =
+            self.pipes.iter().filter(|(_, pipe)| dark(pipe)).map(|(number, _)| *number).collect();
+        for number in left {
+            self.reset(number);
+            self.pipes.remove(&number);
+        }
         if let Some(owner) = wakes.into_iter().next() {
-            self.listeners.insert(CLIENT_PORT, Listener { backlog: VecDeque::new(), owner });
+            self.listeners.insert(client_port(host), Listener { backlog: VecDeque::new(), owner });
         }
     }
 
-    /// The server is gone: its connections are reset.
-    pub fn crash(&mut self) {
-        self.listeners.clear();
-        for pipe in self.pipes.values_mut() {
-            (pipe.server_ended, pipe.owner) = (true, None);
-            // What it had written may still arrive, or not.
-            if self.random.one_in(2) {
-                pipe.to_client.clear();
+    /// The server is gone: its connections are reset, or, when its machine has no power, silent.
+    pub fn crash(&mut self, host: HostId, power: bool) {
+        self.listeners.retain(|address, _| host_of(address.ip()) != host);
+        if power {
+            self.dark.insert(host);
+        }
+        let mut ends = Vec::new();
+        for (number, pipe) in self.pipes.iter_mut().filter(|(_, pipe)| pipe.host == host) {
+            pipe.owner = None;
+            match (pipe.far_host, power) {
+                (Some(_), true) => pipe.is_dark = true,
+                (Some(_), false) => ends.push((*number, pipe.far)),
+                (None, _) => {
+                    pipe.server_ended = true;
+                    // What it had written may still arrive, or not.
+                    if self.random.one_in(2) {
+                        pipe.to_client.clear();
+                    }
+                    pipe.underway.clear();
+                }
             }
-            pipe.underway.clear();
+        }
+        for (number, far) in ends {
+            self.pipes.remove(&number);
+            if let Some(far) = far {
+                self.post(far, self.now, Arrival::End);
+            }
         }
     }
 
@@ -275,6 +379,11 @@ impl Net {
 }
 
 impl Pipe {
+    /// What is on its way here does not arrive for now.
+    fn is_held(&self, cuts: &BTreeSet<(HostId, HostId)>) -> bool {
+        self.far_host.is_some_and(|from| cuts.contains(&(from, self.host)))
+    }
+
     fn wake(&self) {
         if let Some(owner) = &self.owner {
             owner.set();
@@ -294,6 +403,7 @@ impl Pipe {
 /// The driver of one thread.
 pub struct SimPoll {
     pub net: SharedNet,
+    host: HostId,
     pub flag: Arc<Flag>,
     listeners: BTreeMap<u32, SocketAddr>,
     tokens: BTreeMap<u32, u64>,
@@ -301,28 +411,32 @@ pub struct SimPoll {
 
 impl SimPoll {
     /// The first worker has the client port.
-    pub fn new(net: SharedNet, index: usize, flag: Arc<Flag>) -> SimPoll {
-        let listeners = (index == 0).then_some((LISTENER, CLIENT_PORT)).into_iter().collect();
-        SimPoll { net, flag, listeners, tokens: BTreeMap::new() }
+    pub fn of_worker(net: SharedNet, host: HostId, index: usize, flag: Arc<Flag>) -> SimPoll {
+        let listeners = (index == 0).then_some((LISTENER, client_port(host))).into_iter().collect();
+        SimPoll { net, host, flag, listeners, tokens: BTreeMap::new() }
     }
 
     /// The driver of a thread that has no clients.
-    #[cfg(test)]
-    pub fn apart(net: SharedNet, flag: Arc<Flag>) -> SimPoll {
-        SimPoll { net, flag, listeners: BTreeMap::new(), tokens: BTreeMap::new() }
+    pub fn of_peers(net: SharedNet, host: HostId, flag: Arc<Flag>) -> SimPoll {
+        SimPoll { net, host, flag, listeners: BTreeMap::new(), tokens: BTreeMap::new() }
     }
 
     /// To the server at the other end. What there is no room for stays with the caller.
     fn write_far(&self, number: u64, far: u64, bytes: &[u8]) -> io::Result<usize> {
         let net = &mut *lock(&self.net);
-        let window = net.pipes.get(&number).map_or(0, |pipe| pipe.window);
+        let (window, there) = net.pipes.get(&number).map_or((0, None), |pipe| (pipe.window, pipe.far_host));
         let unread = match net.pipes.get(&far) {
             Some(other) if !other.server_ended => other.unread(),
+            // That it is gone is not known here before the cut is healed.
+            _ if there.is_some_and(|there| net.is_cut(self.host, there)) => window,
             _ => return Err(ErrorKind::BrokenPipe.into()),
         };
-        let count = bytes.len().min(window.saturating_sub(unread));
+        let mut count = bytes.len().min(window.saturating_sub(unread));
         if count == 0 && !bytes.is_empty() {
             return Err(ErrorKind::WouldBlock.into());
+        }
+        if count > 1 && net.random.one_in(8) {
+            count = net.random.between(1, count as u64) as usize;
         }
         net.send(far, net.now, &bytes[..count]);
         Ok(count)
@@ -348,7 +462,7 @@ impl Poll for SimPoll {
     }
 
     fn bind(&mut self, address: Option<IpAddr>, port: u16, _: u32) -> io::Result<(SocketAddr, SocketAddr)> {
-        let address = SocketAddr::new(address.unwrap_or(Ipv4Addr::LOCALHOST.into()), port);
+        let address = SocketAddr::new(address.unwrap_or(address_of(self.host)), port);
         match lock(&self.net).listeners.contains_key(&address) {
             true => Err(ErrorKind::AddrInUse.into()),
             false => Ok((address, address)),
@@ -376,21 +490,23 @@ impl Poll for SimPoll {
 
     fn connect(&mut self, token: u32, address: SocketAddr) -> io::Result<()> {
         let net = &mut *lock(&self.net);
-        let [near, far] = [net.pipe(), net.pipe()];
-        let stands = net.queue(address, far);
-        for (number, other) in [(near, far), (far, near)] {
-            if let Some(pipe) = net.pipes.get_mut(&number) {
-                pipe.far = stands.then_some(other);
-            }
-        }
+        let (here, there) = (self.host, host_of(address.ip()));
+        let window = if net.random.one_in(4) { net.random.between(1000, 9000) as usize } else { 64 << 10 };
+        let near = net.pipe(here, Some(there), window);
+        self.tokens.insert(token, near);
+        let is_silent = net.dark.contains(&there) || net.is_cut(here, there);
+        let far = (!is_silent).then(|| net.pipe(there, Some(here), window));
+        let stands = far.is_some_and(|far| net.queue(address, far));
         if let Some(pipe) = net.pipes.get_mut(&near) {
             (pipe.writable, pipe.owner) = (false, Some(self.flag.clone()));
+            pipe.far = far.filter(|_| stands);
         }
-        if !stands {
-            net.pipes.remove(&far);
+        let Some(far) = far else { return Ok(()) };
+        match net.pipes.get_mut(&far) {
+            Some(pipe) if stands => pipe.far = Some(near),
+            _ => drop(net.pipes.remove(&far)),
         }
         net.post(near, net.now, Arrival::Connected(stands));
-        self.tokens.insert(token, near);
         Ok(())
     }
 
@@ -423,7 +539,7 @@ impl Poll for SimPoll {
             net.post(far, net.now, Arrival::End);
         }
         // No client looks at a connection between servers.
-        if net.pipes.get(&number).is_some_and(|pipe| pipe.far.is_some() || pipe.connected.is_some()) {
+        if net.pipes.get(&number).is_some_and(|pipe| pipe.far_host.is_some()) {
             net.pipes.remove(&number);
         }
         net.forget(number);
@@ -511,13 +627,13 @@ impl Poll for SimPoll {
 mod tests {
     use super::*;
 
-    const PORT: SocketAddr = SocketAddr::new(IpAddr::V4(Ipv4Addr::LOCALHOST), 2888);
-    const OTHER: SocketAddr = SocketAddr::new(IpAddr::V4(Ipv4Addr::LOCALHOST), 3888);
+    const PORT: SocketAddr = SocketAddr::new(IpAddr::V4(Ipv4Addr::new(10, 0, 0, 2)), 2888);
+    const OTHER: SocketAddr = SocketAddr::new(IpAddr::V4(Ipv4Addr::new(10, 0, 0, 2)), 3888);
 
     fn pair() -> (SharedNet, SimPoll, SimPoll) {
         let net = Arc::new(Mutex::new(Net::new(Random::new(7))));
-        let apart = || SimPoll::apart(net.clone(), Arc::default());
-        (net.clone(), apart(), apart())
+        let apart = |host| SimPoll::of_peers(net.clone(), host, Arc::default());
+        (net.clone(), apart(1), apart(2))
     }
 
     /// All that is under way arrives.

@@ -3,15 +3,17 @@
 
 use crate::checker::{Checked, Checker, Heard};
 use crate::history::History;
-use crate::machine::Plant;
 use crate::model::{Keep, ReadKind, Request, WatchLists, Write, error};
-use crate::net::Net;
+use crate::net::{HostId, Net};
+use crate::plant::Plant;
 use ostler_tests::client::{ConnectRequest, PING_XID, framed, request};
 use ostler_tests::random::Random;
 use std::collections::BTreeSet;
 
 /// Requests that a client has under way at most.
 const PENDING_MAX: usize = 40;
+/// Between two looks at a connection that does not stand.
+const UNSERVED_NANOS_MAX: u64 = 60_000_000;
 /// How long a handshake may take before the client tries again.
 const OPENING_NANOS_MAX: u64 = 3_000_000_000;
 
@@ -39,6 +41,8 @@ pub const TTL_MS_MOST: u64 = 2_000;
 
 pub struct Client {
     index: usize,
+    /// Where it may connect.
+    servers: Vec<HostId>,
     random: Random,
     line: Option<Line>,
     /// Connections it has left open while it moved its session to another.
@@ -57,17 +61,24 @@ pub struct Client {
     finishing: bool,
     finished: bool,
     /// How the server misreads what it sends.
-    pub plant: Option<Plant>,
+    plant: Option<Plant>,
 }
 
 impl Client {
-    pub fn new(index: usize, mut random: Random, tick_ms: u32) -> Client {
+    pub fn new(
+        index: usize,
+        servers: Vec<HostId>,
+        plant: Option<Plant>,
+        mut random: Random,
+        tick_ms: u32,
+    ) -> Client {
         let tick_ms = u64::from(tick_ms);
         let timeout_ms = random.between(2 * tick_ms, 6 * tick_ms);
         let think_nanos = *random.pick(&[300_000, 3_000_000, 40_000_000]);
         let slow = random.one_in(5);
         Client {
             index,
+            servers,
             line: None,
             left: Vec::new(),
             session: None,
@@ -82,7 +93,7 @@ impl Client {
             watching: Watching::default(),
             finishing: false,
             finished: false,
-            plant: None,
+            plant,
             random,
         }
     }
@@ -126,6 +137,9 @@ impl Client {
                 0 => self.random.below(self.think_nanos * 10),
                 _ => self.random.below(self.think_nanos),
             };
+            let is_served = self.line.as_ref().is_some_and(|line| line.established);
+            // Where nobody answers there is no hurry.
+            let pause = if is_served { pause } else { pause.max(self.random.below(UNSERVED_NANOS_MAX)) };
             self.act_at = (now + pause).max(self.silent_until);
         }
         Ok(())
@@ -290,7 +304,8 @@ impl Client {
     }
 
     fn connect(&mut self, now: u64, net: &mut Net, checker: &mut Checker, history: &mut History) {
-        let Some(number) = net.connect() else { return };
+        let server = *self.random.pick(&self.servers);
+        let Some(number) = net.connect(server) else { return };
         let (session, password) = self.session.clone().unwrap_or((0, vec![0; 16]));
         let ask = ConnectRequest {
             last_zxid: checker.seen(session),
@@ -298,9 +313,10 @@ impl Client {
             password: Some(password),
             ..ConnectRequest::new(self.timeout_ms as i32)
         };
-        history.note(now, format!("client {} connects on {number} for 0x{session:x}", self.index));
+        let text = format!("client {} connects to {server} on {number} for 0x{session:x}", self.index);
+        history.note(now, text);
         let frame = framed(&ask.encode());
-        checker.connecting(number, session, frame.len());
+        checker.connecting(number, server, session, frame.len());
         net.send(number, now, &frame);
         self.sent_at = now;
         let again = session != 0;
