@@ -351,6 +351,9 @@ impl Client {
     }
 
     fn request(&mut self, checker: &Checker) -> Request {
+        if self.servers.len() > 1 && self.random.one_in(12) {
+            return Request::Sync { path: self.path() };
+        }
         match self.random.below(100) {
             0..=39 => Request::Write(self.write()),
             40..=49 => {
