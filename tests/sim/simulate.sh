@@ -18,6 +18,6 @@ play() {
   fi
 }
 
-play "one server" 0..250 0..20000 --servers 1
-play "three servers and an observer" 0..50 0..8000 --servers 3 --observers 1
-play "ensembles of any size" 1000..1070 20000..28000
+play "one server" 0..200 0..20000 --servers 1
+play "three servers and an observer" 0..40 0..8000 --servers 3 --observers 1
+play "ensembles of any size" 1000..1050 20000..28000
