@@ -28,6 +28,7 @@ use crate::model::{Answer, Model, Request, error};
 use crate::net::HostId;
 use answers::{judge_read, judge_write};
 use commits::{Entry, Server, tree_of};
+pub use hearing::EnsembleTime;
 use hearing::Hearing;
 use ostler_engine::world::View;
 use ostler_tests::client::{ConnectResponse, EVENT_XID, Reply};
@@ -164,8 +165,11 @@ pub struct Figures {
     /// Times that a server was told to cut its log, and that it took a snapshot of a leader's.
     pub truncated: u64,
     pub installed: u64,
-    /// Milliseconds that went by.
+    /// Times that a server had promised a later epoch than the one that stood, and stayed out until that one ended.
+    pub stayed_out: u64,
+    /// Milliseconds that went by, in so many turns.
     pub millis: u64,
+    pub turns: u64,
 }
 
 impl Figures {
@@ -188,7 +192,9 @@ impl Figures {
         self.ends += other.ends;
         self.truncated += other.truncated;
         self.installed += other.installed;
+        self.stayed_out += other.stayed_out;
         self.millis += other.millis;
+        self.turns += other.turns;
     }
 }
 
@@ -204,8 +210,8 @@ use ensure;
 /// A TTL znode that is old by less may not have been looked at yet.
 const REAP_MS: i64 = 1_500;
 impl Checker {
-    /// `view`: what a server shows that was never used. `tick_ms`, for an ensemble: what its servers count time in.
-    pub fn new(view: &View, tick_ms: Option<u64>) -> Checker {
+    /// `view`: what a server shows that was never used. `time`, for an ensemble: how its servers count it.
+    pub fn new(view: &View, time: Option<EnsembleTime>) -> Checker {
         let mut model = Model::default();
         for (path, znode) in tree_of(view) {
             model.found(&path, znode);
@@ -218,13 +224,13 @@ impl Checker {
             servers: BTreeMap::new(),
             digests: BTreeMap::new(),
             closing: BTreeSet::new(),
-            hearing: Hearing::new(tick_ms),
+            hearing: Hearing::new(time),
             writes: BTreeMap::new(),
             known: 0,
             running_ms: 0,
             full_since_ms: None,
             sync_ms_most: 0,
-            is_ensemble: tick_ms.is_some(),
+            is_ensemble: time.is_some(),
             may_refuse: false,
             figures: Figures::default(),
         }
@@ -275,12 +281,13 @@ impl Checker {
     fn handshake(&mut self, connection: u64, frame: &[u8]) -> Checked<Heard> {
         let answer =
             ConnectResponse::decode(frame).ok_or_else(|| format!("no ConnectResponse: {frame:02x?}"))?;
-        let made = self.connections.get_mut(&connection).ok_or("a frame on no connection")?;
-        let asked = made.session;
+        let asked = self.connections.get(&connection).ok_or("a frame on no connection")?.session;
         if answer.timeout_ms == 0 {
             ensure!(asked != 0, "a new session was refused by a ConnectResponse");
             let open = self.model.sessions.get(&asked).is_some_and(|life| life.closed.is_none());
-            let open = open && !self.closing.contains(&asked);
+            // Told by a leader that has decided to close it and has not proposed that yet.
+            let decided = self.is_ensemble && (self.expires(asked).is_ok() || self.is_asked_to_close(asked));
+            let open = open && !self.closing.contains(&asked) && !decided;
             ensure!(!open, "session 0x{asked:x} is open, yet its client was refused");
             return Ok(Heard::Refused);
         }
@@ -294,6 +301,7 @@ impl Checker {
             // It may be closing by now; it was open when the core took the request.
             self.figures.attached += 1;
         }
+        let made = self.connections.get_mut(&connection).ok_or("a frame on no connection")?;
         made.session = session;
         made.established = true;
         made.seen = made.seen.max(life.opened);
@@ -307,6 +315,11 @@ impl Checker {
             other.moved |= *number != connection && other.session == session;
         }
         Ok(Heard::Established { session, password: answer.password.unwrap_or_default() })
+    }
+
+    fn is_asked_to_close(&self, session: i64) -> bool {
+        let mut asked = self.writes.range((session, i32::MIN)..=(session, i32::MAX));
+        asked.any(|(_, (_, request, _))| *request == Request::Close)
     }
 
     fn reply(&mut self, connection: u64, reply: &Reply) -> Checked<Heard> {

@@ -28,7 +28,7 @@ const USAGE: &str = "simulate [--seeds A..B] [--servers N [--observers M]] [--st
   --verbose      every line of the history, and what the servers log
   --plant NAME   with a defect that must be found: BelievesFailingDisks, AnswersBeforeItSyncs, TellsNothingMissed,
                  TellsAllAsMissed, ForgetsPersistentWatches; of ensembles: CommitsWithoutQuorum, ServesWithoutRole,
-                 SyncsWithoutBarrier, TouchesNothing";
+                 TouchesNothing";
 
 #[derive(Clone, Copy)]
 struct Kind {

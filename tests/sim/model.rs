@@ -338,20 +338,6 @@ impl Model {
         self.changes.range(after + 1..=to).map(|(zxid, changes)| (*zxid, changes.as_slice()))
     }
 
-    /// Forgets all txns after `zxid`: a crash has undone them.
-    pub fn truncate(&mut self, zxid: i64) {
-        for versions in self.nodes.values_mut() {
-            versions.retain(|(since, _)| *since <= zxid);
-        }
-        self.nodes.retain(|_, versions| !versions.is_empty());
-        self.changes.split_off(&(zxid + 1));
-        self.sessions.retain(|_, life| life.opened <= zxid);
-        for life in self.sessions.values_mut() {
-            life.closed = life.closed.filter(|closed| *closed <= zxid);
-        }
-        self.last = zxid;
-    }
-
     pub fn open_session(&mut self, stamp: Stamp, timeout_ms: i32) {
         self.last = stamp.zxid;
         self.sessions.insert(stamp.session, Life { timeout_ms, opened: stamp.zxid, closed: None });
@@ -427,8 +413,13 @@ impl Model {
 
     /// Takes back what the txn `zxid` did so far.
     fn undo(&mut self, zxid: i64) {
-        self.truncate(zxid - 1);
-        self.last = zxid;
+        for versions in self.nodes.values_mut() {
+            while versions.last().is_some_and(|(since, _)| *since == zxid) {
+                versions.pop();
+            }
+        }
+        self.nodes.retain(|_, versions| !versions.is_empty());
+        self.changes.remove(&zxid);
     }
 
     /// The result record, or the error.

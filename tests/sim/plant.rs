@@ -20,14 +20,12 @@ pub enum Plant {
     CommitsWithoutQuorum,
     /// Goes on for its clients when it has lost its role.
     ServesWithoutRole,
-    /// A leader answers syncs without asking whether it leads still.
-    SyncsWithoutBarrier,
     /// A follower tells its leader of no session that it has heard of.
     TouchesNothing,
 }
 
 impl Plant {
-    pub const ALL: [Plant; 9] = [
+    pub const ALL: [Plant; 8] = [
         Plant::BelievesFailingDisks,
         Plant::AnswersBeforeItSyncs,
         Plant::TellsNothingMissed,
@@ -35,19 +33,12 @@ impl Plant {
         Plant::ForgetsPersistentWatches,
         Plant::CommitsWithoutQuorum,
         Plant::ServesWithoutRole,
-        Plant::SyncsWithoutBarrier,
         Plant::TouchesNothing,
     ];
 
     /// Takes several servers.
     pub fn is_of_ensemble(self) -> bool {
-        matches!(
-            self,
-            Plant::CommitsWithoutQuorum
-                | Plant::ServesWithoutRole
-                | Plant::SyncsWithoutBarrier
-                | Plant::TouchesNothing
-        )
+        matches!(self, Plant::CommitsWithoutQuorum | Plant::ServesWithoutRole | Plant::TouchesNothing)
     }
 
     /// What a request with that defect is to the server.
@@ -77,12 +68,8 @@ pub struct Defective {
 
 impl Broadcast for Defective {
     fn step(&mut self, input: Input, now: Moment, outputs: &mut Outputs) {
-        match (self.plant, &input) {
-            (Plant::SyncsWithoutBarrier, Input::Barrier(ticket)) => {
-                return outputs.push_back(Output::Passed(*ticket));
-            }
-            (Plant::TouchesNothing, Input::Touched(_)) => return,
-            _ => {}
+        if self.plant == Plant::TouchesNothing && matches!(input, Input::Touched(_)) {
+            return;
         }
         let before = outputs.len();
         self.inner.step(input, now, outputs);

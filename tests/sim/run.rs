@@ -1,7 +1,7 @@
 //! One run: a seed, servers, their clients, what goes wrong, in any order that the dice give; then the reckoning.
 //! Not here: any of the parts.
 
-use crate::checker::{Checked, Checker, Figures};
+use crate::checker::{Checked, Checker, EnsembleTime, Figures};
 use crate::faults::{Fault, Faults, WORKER_STALL_NANOS_MAX};
 use crate::history::History;
 use crate::machine::{Actor, Machine, Site, Stopped, check_digest};
@@ -47,6 +47,7 @@ pub struct Run {
     plant: Option<Plant>,
     /// Of the time so far, what does not count for sessions, nanoseconds.
     forgiven: u64,
+    turns: u64,
     random: Random,
 }
 
@@ -82,7 +83,11 @@ impl Run {
         let clock = SimClock::default();
         let host = |id| Host {
             id,
-            clock: if shape.is_ensemble() { clock.of_another(&mut random) } else { clock.clone() },
+            clock: if shape.is_ensemble() {
+                clock.of_another(shape.clock_ppm_max, &mut random)
+            } else {
+                clock.clone()
+            },
             disk: SimDisk::new(),
             machine: None,
             down_until: 0,
@@ -104,16 +109,17 @@ impl Run {
             faulty: true,
             plant,
             forgiven: 0,
+            turns: 0,
             random,
         }
     }
 
-    /// `steps` turns with faults, then none and the reckoning.
+    /// `steps` turns for each server with faults, then none and the reckoning.
     pub fn play(&mut self, steps: u64) -> Checked<Figures> {
         for host in 0..self.hosts.len() {
             self.start(host)?;
         }
-        for _ in 0..steps {
+        for _ in 0..steps * self.hosts.len() as u64 {
             self.step()?;
         }
         self.settle()?;
@@ -125,8 +131,12 @@ impl Run {
             false => self.start(0)?,
             true => self.until_all_serve()?,
         }
-        let millis = self.clock.nanos() / 1_000_000;
-        Ok(self.checker.as_ref().map(|checker| Figures { millis, ..checker.figures }).unwrap_or_default())
+        let (millis, turns) = (self.clock.nanos() / 1_000_000, self.turns);
+        Ok(self
+            .checker
+            .as_ref()
+            .map(|checker| Figures { millis, turns, ..checker.figures })
+            .unwrap_or_default())
     }
 
     // --- the reckoning ----------------------------------------------------------------------------------------------
@@ -177,6 +187,7 @@ impl Run {
                     return Err(format!("not all servers come to serve: {}", self.standing()));
                 };
                 (since, helped) = (self.clock.nanos(), true);
+                self.checker.as_mut().ok_or("no checker")?.figures.stayed_out += 1;
                 self.crash(leader, false)?;
             }
             self.step()?;
@@ -273,6 +284,7 @@ impl Run {
             self.pass(next);
             return Ok(());
         }
+        self.turns += 1;
         let then = self.clock.nanos() + self.random.below(60_000);
         self.pass(then);
         let at = self.random.below(turns.len() as u64) as usize;
@@ -410,6 +422,8 @@ impl Run {
                 host.disk.set_capacity(Some(host.disk.used_bytes() + room_bytes));
                 checker.may_refuse = true;
             }
+            // A start that finds the disk failing gives up, as it should.
+            Fault::DiskFails { .. } if host.machine.is_none() => {}
             Fault::DiskFails { after_calls } => {
                 host.may_fail = true;
                 host.disk.fail_at(host.disk.calls() + after_calls, EIO);
@@ -557,8 +571,12 @@ impl Run {
                 Ok(machine) => {
                     self.faults.restarted();
                     let view = machine.view();
-                    let tick_ms = self.shape.is_ensemble().then_some(u64::from(self.shape.tick_ms));
-                    let checker = self.checker.get_or_insert_with(|| Checker::new(&view, tick_ms));
+                    let time = EnsembleTime {
+                        tick_ms: u64::from(self.shape.tick_ms),
+                        clock_ppm_max: self.shape.clock_ppm_max as u64,
+                    };
+                    let time = self.shape.is_ensemble().then_some(time);
+                    let checker = self.checker.get_or_insert_with(|| Checker::new(&view, time));
                     checker.sync_ms_most = self.shape.pace.rare_most / 1_000_000;
                     checker.recovered(host.id, &view)?;
                     let note = format!("server {} has recovered {:x}", host.id, view.zxid().0);

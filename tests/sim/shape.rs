@@ -27,11 +27,11 @@ pub struct SimClock {
 
 impl SimClock {
     /// Another machine's, in the same world.
-    pub fn of_another(&self, random: &mut Random) -> SimClock {
+    pub fn of_another(&self, ppm_max: i64, random: &mut Random) -> SimClock {
         SimClock {
             nanos: self.nanos.clone(),
             ahead: Arc::new(AtomicI64::new(random.below(4000) as i64 - 2000)),
-            fast_ppm: random.below(2 * CLOCK_PPM_MAX as u64) as i64 - CLOCK_PPM_MAX,
+            fast_ppm: random.below(2 * ppm_max as u64) as i64 - ppm_max,
             since_nanos: random.below(1 << 50),
         }
     }
@@ -59,9 +59,6 @@ impl SimClock {
         self.ahead.store(millis, Ordering::Relaxed);
     }
 }
-
-/// Machines' clocks are no worse.
-const CLOCK_PPM_MAX: i64 = 30_000;
 
 impl Clock for SimClock {
     fn now(&self) -> clock::Now {
@@ -99,6 +96,9 @@ pub struct Shape {
     pub committed_txns_kept: u32,
     pub history_share: Option<f64>,
     pub leader_serves: bool,
+    /// How wrong machines' clocks go, in parts of a million: no real one is as bad as the worst of these, which stand in
+    /// for machines that are held up.
+    pub clock_ppm_max: i64,
 }
 
 impl Shape {
@@ -130,6 +130,7 @@ impl Shape {
             committed_txns_kept: *random.pick(&[1, 10, 500]),
             history_share: *random.pick(&[None, Some(0.33), Some(1000.0)]),
             leader_serves: !random.one_in(8),
+            clock_ppm_max: *random.pick(&[1_000, 30_000, 200_000]),
         }
     }
 

@@ -12,6 +12,8 @@ use std::collections::BTreeSet;
 
 /// Requests that a client has under way at most.
 const PENDING_MAX: usize = 40;
+/// Between two looks at a connection that does not stand.
+const UNSERVED_NANOS_MAX: u64 = 60_000_000;
 /// How long a handshake may take before the client tries again.
 const OPENING_NANOS_MAX: u64 = 3_000_000_000;
 
@@ -135,6 +137,9 @@ impl Client {
                 0 => self.random.below(self.think_nanos * 10),
                 _ => self.random.below(self.think_nanos),
             };
+            let is_served = self.line.as_ref().is_some_and(|line| line.established);
+            // Where nobody answers there is no hurry.
+            let pause = if is_served { pause } else { pause.max(self.random.below(UNSERVED_NANOS_MAX)) };
             self.act_at = (now + pause).max(self.silent_until);
         }
         Ok(())
@@ -346,6 +351,9 @@ impl Client {
     }
 
     fn request(&mut self, checker: &Checker) -> Request {
+        if self.servers.len() > 1 && self.random.one_in(12) {
+            return Request::Sync { path: self.path() };
+        }
         match self.random.below(100) {
             0..=39 => Request::Write(self.write()),
             40..=49 => {

@@ -177,7 +177,7 @@ impl Checker {
     }
 
     /// Everything up to here of the history that ends there is committed.
-    fn commit_to(&mut self, zxid: i64) -> Checked {
+    pub(super) fn commit_to(&mut self, zxid: i64) -> Checked {
         let mut line = Vec::new();
         let mut at = zxid;
         while at > self.model.last {

@@ -15,10 +15,18 @@ const DECIDED_MS: u64 = 1_500;
 /// For a learner to tell its leader what it has heard, beside the half tick between two PINGs.
 const TELL_MS: u64 = 250;
 
+/// How the servers of an ensemble count time.
+#[derive(Clone, Copy, Debug)]
+pub struct EnsembleTime {
+    pub tick_ms: u64,
+    /// How wrong their clocks may go, in parts of a million.
+    pub clock_ppm_max: u64,
+}
+
 /// What keeps a server of an ensemble from telling its leader what it hears.
 pub(super) struct Hearing {
     /// In an ensemble.
-    tick_ms: Option<u64>,
+    time: Option<EnsembleTime>,
     leader: Option<HostId>,
     /// Before that, a server may not hear or tell anything.
     deaf_until_ms: BTreeMap<HostId, u64>,
@@ -28,14 +36,14 @@ pub(super) struct Hearing {
 }
 
 impl Hearing {
-    pub fn new(tick_ms: Option<u64>) -> Hearing {
+    pub fn new(time: Option<EnsembleTime>) -> Hearing {
         let (deaf_until_ms, cuts, untold) = Default::default();
-        Hearing { tick_ms, leader: None, deaf_until_ms, cuts, untold }
+        Hearing { time, leader: None, deaf_until_ms, cuts, untold }
     }
 
     /// How long a learner may need.
     fn tell_ms(&self) -> u64 {
-        self.tick_ms.map_or(0, |tick_ms| tick_ms + TELL_MS)
+        self.time.map_or(0, |time| (time.tick_ms + TELL_MS) * (1_000_000 + time.clock_ppm_max) / 1_000_000)
     }
 
     pub fn note(&mut self, session: i64, server: HostId, at_ms: u64) {
@@ -43,7 +51,7 @@ impl Hearing {
         while self.untold.front().is_some_and(|(at_ms, ..)| *at_ms < before) {
             self.untold.pop_front();
         }
-        if self.tick_ms.is_some() {
+        if self.time.is_some() {
             self.untold.push_back((at_ms, server, session));
         }
     }
@@ -54,7 +62,7 @@ impl Hearing {
 
     /// Whether what arrives at this server now is heard, and told where that matters.
     fn counts(&self, server: HostId, role: Option<Role>, now_ms: u64) -> bool {
-        if self.tick_ms.is_none() {
+        if self.time.is_none() {
             return true;
         }
         let Some(leader) = self.leader else { return false };
@@ -189,8 +197,10 @@ impl Checker {
         let heard = self.sessions.get(&session).map_or(&[][..], |session| &session.heard_ms);
         let ends = heard.iter().skip(1).copied().chain([now]);
         // Clocks go wrong, and what a learner hears takes a while.
-        let silence_ms = match self.hearing.tick_ms {
-            Some(_) => (timeout_ms * 19 / 20).saturating_sub(self.hearing.tell_ms()),
+        let silence_ms = match self.hearing.time {
+            Some(EnsembleTime { clock_ppm_max, .. }) => {
+                (timeout_ms * (1_000_000 - clock_ppm_max) / 1_000_000).saturating_sub(self.hearing.tell_ms())
+            }
             None => timeout_ms,
         };
         let silent = heard.iter().zip(ends).any(|(from, to)| to >= decided && to - from >= silence_ms);

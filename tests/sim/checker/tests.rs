@@ -1,10 +1,11 @@
 use super::watching::DATA_CHANGED;
-use super::{Checked, Checker};
+use super::{Checked, Checker, EnsembleTime};
+use crate::log::LogNote;
 use crate::model::{Keep, Request, Stamp, Write, error};
 use ostler_engine::model::{SessionId, WallMillis, Xid};
 use ostler_engine::wire::{TxnBody, TxnEntry, TxnHeader};
 use ostler_engine::world::{Head, Settings};
-use ostler_replication::Zxid;
+use ostler_replication::{Proposal, Zxid};
 use ostler_tests::jute::Body;
 
 const SESSION: i64 = 7;
@@ -151,4 +152,84 @@ fn only_what_nothing_holds_is_reaped_and_all_of_it() {
     assert!(!reaps("/none", 9000));
     let why = checker().reaped_all(9000).unwrap_err();
     assert!(why.contains("/c should have been reaped"), "{why}");
+}
+
+/// Two servers of an ensemble, 1 and 2.
+fn ensemble() -> Checker {
+    let mut head = Head::new(Settings { hash_seed: [1, 2], digests: true });
+    let view = head.seal();
+    let mut checker = Checker::new(&view, Some(EnsembleTime { tick_ms: 1000, clock_ppm_max: 0 }));
+    checker.recovered(1, &view).unwrap();
+    checker.recovered(2, &view).unwrap();
+    checker
+}
+
+/// One entry that does nothing.
+fn append(zxid: i64, code: i32) -> LogNote {
+    let (session, cxid, zxid) = (SessionId(0), Xid(0), Zxid(zxid as u64));
+    let body = TxnBody::Error { code };
+    let header = TxnHeader { session, cxid, zxid, time: WallMillis(1), kind: body.kind() };
+    let mut entry = Vec::new();
+    TxnEntry { header, body, digest: None }.encode(&mut entry);
+    let mut records = (entry.len() as u32).to_be_bytes().to_vec();
+    records.extend(entry);
+    LogNote::Append(Proposal { first: zxid, last: zxid, records: records.into() })
+}
+
+const EPOCH: i64 = 1 << 32;
+
+#[test]
+fn a_zxid_is_one_entry_behind_one_other() {
+    let mut checker = ensemble();
+    checker.logs(1, &append(EPOCH + 1, -101)).unwrap();
+    checker.logs(1, &append(EPOCH + 2, -101)).unwrap();
+    checker.logs(2, &append(EPOCH + 1, -101)).unwrap();
+    assert!(checker.logs(2, &append(EPOCH + 2, -110)).unwrap_err().contains("another"));
+    // Without the one before it.
+    checker.logs(2, &append(EPOCH + 3, -101)).unwrap();
+    assert!(checker.logs(1, &append(EPOCH + 3, -101)).unwrap_err().contains("behind"));
+}
+
+#[test]
+fn what_is_committed_is_neither_lost_nor_passed_over() {
+    let logged = || {
+        let mut checker = ensemble();
+        for zxid in [EPOCH + 1, EPOCH + 2] {
+            checker.logs(1, &append(zxid, -101)).unwrap();
+            checker.logs(2, &append(zxid, -101)).unwrap();
+        }
+        checker
+    };
+    let next_epoch = |mut checker: Checker| {
+        checker.logs(2, &LogNote::Truncate(Zxid(EPOCH as u64 + 1))).unwrap();
+        checker.logs(2, &append(2 * EPOCH + 1, -101)).unwrap();
+        checker.commit_to(2 * EPOCH + 1)
+    };
+    next_epoch(logged()).unwrap();
+    let mut checker = logged();
+    checker.commit_to(EPOCH + 2).unwrap();
+    assert!(next_epoch(checker).unwrap_err().contains("lost"));
+    assert!(logged().commit_to(EPOCH + 3).unwrap_err().contains("nobody has logged"));
+}
+
+#[test]
+fn an_old_read_is_right_and_an_old_sync_is_not() {
+    let check = |request: Request, body: &[u8], right: bool| {
+        let mut checker = ensemble();
+        checker.logs(1, &append(EPOCH + 1, -101)).unwrap();
+        checker.commit_to(EPOCH + 1).unwrap();
+        let stamp = Stamp { zxid: EPOCH + 1, time: 1, session: SESSION };
+        checker.model.open_session(stamp, 4000);
+        checker.connecting(1, 1, 0, 0);
+        let answer = Body::new().int(0).int(4000).long(SESSION).buffer(Some(&[1; 16])).bool(false).0;
+        checker.frame(1, &answer).unwrap();
+        checker.logs(1, &append(EPOCH + 2, -101)).unwrap();
+        checker.commit_to(EPOCH + 2).unwrap();
+        checker.known = EPOCH + 2;
+        checker.sent(1, 1, &request);
+        let frame = Body::new().int(1).long(EPOCH + 1).int(0).raw(body).0;
+        assert_eq!(checker.frame(1, &frame).is_ok(), right, "{request:?}");
+    };
+    check(Request::Ephemerals, &Body::new().strings::<&str>(&[]).0, true);
+    check(Request::Sync { path: "/".into() }, &Body::new().string("/").0, false);
 }
