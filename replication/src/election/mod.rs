@@ -445,6 +445,10 @@ impl Election {
             self.proposal = vote;
             self.agreed_at = None;
             self.broadcast(now, out);
+        } else if self.beats(&self.proposal, &vote) && self.quorums.is_voter(self.me) {
+            // It may have lost its leader later than this server, and then it has not kept what it was told meanwhile. Without
+            // an answer the two would wait for the next repetition.
+            self.tell(peer, self.proposal(), now, out);
         }
         self.votes.insert(peer, Cast { vote, version, state: PeerState::Looking });
     }

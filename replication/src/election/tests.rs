@@ -453,6 +453,25 @@ fn a_dead_leader_is_replaced_within_a_few_delays() {
     }
 }
 
+/// What a server is told that has not noticed yet, it does not keep.
+#[test]
+fn who_notices_the_leaders_death_later_hears_the_better_vote_at_once() {
+    for seed in 0..50 {
+        let mut net = Net::new(seed, 3, 0).even();
+        (1..=3).for_each(|id| net.start(id));
+        net.check_settles(100, 3);
+        net.run(1000);
+        net.crash(3);
+        let begin = net.now;
+        net.look(2);
+        net.run(5);
+        net.look(1);
+        net.check_settles(500, 2);
+        let took_ms = net.now.since(begin) / 1_000_000;
+        assert!(took_ms < 60, "seed {seed}: {took_ms} ms");
+    }
+}
+
 /// A process that is being killed has closed its connections and not yet its listener.
 #[test]
 fn a_dying_leader_that_still_takes_connections_is_not_taken_for_a_silent_one() {
