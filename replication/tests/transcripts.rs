@@ -466,6 +466,23 @@ fn a_truncation_that_fails_asks_for_a_snapshot_next_time() {
 }
 
 #[test]
+fn a_history_that_one_leader_could_not_use_counts_for_the_next() {
+    let (mut s, link) = Script::learner(z(1, 5), epochs(1, 1), true);
+    s.offered(link, 2).skip().got(link, QuorumPacket::Trunc(z(1, 9))).check(&["hang 3"]);
+    for (peer, state) in [(1, PeerState::Leading), (3, PeerState::Following)] {
+        let link = s.link(peer);
+        let dialled = peer < 2;
+        s.step(Input::Linked { link, port: Port::Election, dialled, addresses: Vec::new() });
+        let message = vote(state, 1, z(0, 0), 2, 0);
+        s.step(Input::Received(link, Packet::Notification(message)));
+    }
+    let link = s.link(1);
+    s.quorum_links.push(link);
+    s.step(Input::Linked { link, port: Port::Quorum, dialled: true, addresses: Vec::new() });
+    s.skip().offered(link, 3).check(&["persist 3,1", "to 1: ACKEPOCH 1:5 1"]);
+}
+
+#[test]
 fn a_truncation_to_an_epochs_beginning_needs_that_epoch() {
     let (mut s, link) = Script::learner(z(1, 5), epochs(1, 1), false);
     s.offered(link, 2).disk().skip().got(link, QuorumPacket::Trunc(z(1, 0))).check(&["truncate 1:0"]);

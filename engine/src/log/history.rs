@@ -135,10 +135,10 @@ impl Reading<'_> {
             return Some(Step::Missing(format!("txns are missing between {last} and {zxid}")));
         }
         if zxid > after && self.from.is_none() {
-            // Before the first record of all stands the snapshot that the log was begun behind.
-            let base = || {
-                snapshots.iter().map(|(zxid, _)| *zxid).rfind(|base| *base <= after && stands_behind(*base))
-            };
+            // Before the first record of all stands the snapshot that the log was begun behind: the newest below it, and no
+            // older one, such as that of an empty server's first start before a leader sent it everything.
+            let newest = || snapshots.iter().map(|(base, _)| *base).rfind(|base| *base < zxid);
+            let base = || newest().filter(|base| *base <= after && stands_behind(*base));
             self.from = self.last.or_else(base);
             if self.from.is_none() {
                 return Some(Step::Missing(format!("the log begins with {zxid}")));

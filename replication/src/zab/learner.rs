@@ -323,7 +323,7 @@ impl Learner {
         }
         self.reported = server.history.reported();
         self.received = server.history.logged();
-        let zxid = if server.distrusts_history { -1 } else { self.reported.to_wire() };
+        let zxid = if server.snapshot_wanted_of == Some(self.leader) { -1 } else { self.reported.to_wire() };
         self.stage = Stage::AwaitingSync;
         self.send(&QuorumPacket::AckEpoch { zxid, epoch: self.ack_epoch }, outputs);
     }
@@ -337,7 +337,7 @@ impl Learner {
     ) -> Goes {
         match packet {
             QuorumPacket::Diff(zxid) => {
-                if server.distrusts_history {
+                if server.snapshot_wanted_of == Some(self.leader) {
                     return Err(format!(
                         "leader {} sends DIFF, but was told that nothing is trusted",
                         self.leader.0
@@ -353,8 +353,8 @@ impl Learner {
             QuorumPacket::Trunc(zxid) => {
                 let is_epoch_start = zxid.counter() == 0;
                 let is_sound = if is_epoch_start { zxid.epoch() == server.epochs.current } else { true };
-                if !is_sound || self.reported < zxid || server.distrusts_history {
-                    server.distrusts_history = true;
+                if !is_sound || self.reported < zxid || server.snapshot_wanted_of == Some(self.leader) {
+                    server.snapshot_wanted_of = Some(self.leader);
                     return Err(format!(
                         "leader {} asks to truncate to {zxid}, which this history ({}) cannot; a snapshot will be asked for",
                         self.leader.0, self.reported
@@ -616,7 +616,7 @@ impl Learner {
             server.history.lose_committed();
         }
         server.history.establish(self.epoch);
-        server.distrusts_history = false;
+        server.snapshot_wanted_of = None;
         let role = if server.settings.is_observer { Role::Observing } else { Role::Following };
         outputs.push_back(Output::Role(role(self.leader)));
     }
@@ -678,7 +678,7 @@ impl Learner {
         // (e,0) is no record: what remains then ends before that epoch.
         let is_there = to == self.known || (self.known.counter() == 0 && to < self.known);
         if !done || !is_there {
-            server.distrusts_history = true;
+            server.snapshot_wanted_of = Some(self.leader);
             return Err(format!(
                 "the log could not be truncated to {} as the leader asked; a snapshot will be asked for",
                 self.known
@@ -704,7 +704,7 @@ impl Learner {
         if !done {
             return Err(format!("the snapshot from leader {} could not be written", self.leader.0));
         }
-        server.distrusts_history = false;
+        server.snapshot_wanted_of = None;
         self.snapshot = None;
         self.log_held(server, now, outputs);
         self.stage = Stage::Collecting;

@@ -125,8 +125,9 @@ struct Server {
     epochs: Epochs,
     log: LogQueue,
     history: History,
-    /// The log could not be truncated as a leader asked: the next one is asked for a snapshot.
-    distrusts_history: bool,
+    /// The log could not be truncated as this leader asked: it is asked for a snapshot when it is met again. Any other is told
+    /// what this server holds, which is as good as before; counted by nobody, it would be missing in every quorum.
+    snapshot_wanted_of: Option<ServerId>,
 }
 
 #[derive(Clone, Hash)]
@@ -191,7 +192,7 @@ impl Ensemble {
             epochs,
             log,
             history: History::new(logged, settings.cache),
-            distrusts_history: false,
+            snapshot_wanted_of: None,
             settings,
         };
         outputs.push_back(Output::Role(Role::Looking));

@@ -89,6 +89,22 @@ fn records_behind_a_zxid_and_where_they_begin() {
 }
 
 #[test]
+fn a_log_begun_behind_a_leaders_snapshot_is_no_help_to_an_empty_learner() {
+    let disk = SimDisk::new();
+    let shared: Arc<dyn Disk> = Arc::new(disk.clone());
+    let begin = 4 * EPOCH;
+    let mut log = writer(&shared, settings(dir(), Method::Mapped), Zxid(begin)).unwrap();
+    log.append(std::iter::once(&batch(begin + 1, begin + 5))).unwrap();
+    log.roll().unwrap();
+    // Of the first start, when the server was empty as well, and of what a leader sent.
+    disk.put(&dir().join("snapshot.0"), b"");
+    disk.put(&dir().join("snapshot.400000000"), b"");
+    check(&disk, (0, begin + 5), None);
+    let all: Vec<u64> = (begin + 1..=begin + 5).collect();
+    check(&disk, (begin, begin + 5), Some((begin, &all)));
+}
+
+#[test]
 fn never_across_a_hole_nor_when_a_snapshot_costs_less() {
     let last = EPOCH + 5;
     for gone in ["log.15", "snapshot.a"] {
