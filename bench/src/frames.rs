@@ -1,4 +1,4 @@
-//! Requests as bytes and replies as little as the generator needs of them (client-protocol.md).
+//! Requests as bytes and replies as little as the generator needs of them.
 //! No allocation per request: everything is appended to a connection's output buffer.
 
 use std::io;

@@ -1,5 +1,5 @@
 //! The world by itself: reads one at a time and in prefetched groups of 64, setData, create and delete, over trees of
-//! the production shape (design.md §4: path of 115 characters, last component 24, data 46). Prints memory per znode.
+//! the production shape (path of 115 characters, last component 24, data 46). Prints memory per znode.
 //! `cargo bench -p ostler-engine --bench tree -- get` runs a part; sizes are 1 k, 100 k and 1 M znodes.
 
 use criterion::{BatchSize, BenchmarkId, Criterion, Throughput, criterion_group, criterion_main};

@@ -13,7 +13,7 @@ pub const FRAME_BYTES_MAX_MOST: u32 = 512 << 20;
 /// Headroom of a txn over its request (`zookeeper.jute.maxbuffer.extrasize`), and the least it can be set to.
 pub const FRAME_EXTRA_BYTES_DEFAULT: u32 = FRAME_BYTES_MAX_DEFAULT;
 pub const FRAME_EXTRA_BYTES_LEAST: u32 = 1024;
-/// What the log adds to each entry we write: magic and CRC32C (storage.md §4.6). Counts towards the largest entry.
+/// What the log adds to each entry we write: magic and CRC32C. Counts towards the largest entry.
 pub const TRAILER_BYTES: usize = 8;
 /// Largest log entry: a frame plus what validation may add to it (ACLs expanded, paths, digest, trailer).
 pub const ENTRY_BYTES_MAX_DEFAULT: u32 = FRAME_BYTES_MAX_DEFAULT + FRAME_EXTRA_BYTES_DEFAULT;
@@ -61,8 +61,10 @@ pub const SNAPSHOT_RESTS: u64 = 9;
 /// Log written since the last snapshot before the next is worth it where nobody asked for anything else, bytes: replayed in
 /// about a second. A small tree under load would be written over and over.
 pub const SNAPSHOT_LOG_BYTES_LEAST: u64 = 128 << 20;
-/// Proposals on their way to the log thread: one in sync, one being encoded, and room for a burst.
-pub const LOG_QUEUE_PROPOSALS_MAX: usize = 16;
+/// Proposals on their way to the log thread, in count and bytes. A learner's have one txn each, and those that came while the
+/// last sync ran must all fit behind it, or one sync covers few of them.
+pub const LOG_QUEUE_PROPOSALS_MAX: usize = 8192;
+pub const LOG_QUEUE_BYTES_MAX: usize = 4 * BATCH_BYTES_MAX as usize;
 /// Clients' requests that a learner has sent to its leader and that are not answered yet.
 pub const FORWARDED_REQUESTS_MAX: usize = 65_536;
 /// Batches sealed in one turn: each holds one write more of clients that have reads between their writes under way. One
@@ -113,7 +115,7 @@ pub const WAIT_MS_MAX: u64 = 100;
 
 // --- connections -------------------------------------------------------------------------------------------------
 
-/// What a connection that has not finished its handshake may cost, beyond what it has sent (design.md 1.9).
+/// What a connection that has not finished its handshake may cost, beyond what it has sent.
 pub const CONNECTION_BYTES_UNAUTHENTICATED: usize = 4096;
 /// First size of a read buffer. It grows with bytes received, never with bytes announced.
 pub const READ_BUFFER_BYTES_FIRST: usize = 1024;

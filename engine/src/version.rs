@@ -1,4 +1,4 @@
-//! Who we say we are: tools parse this text, so it has the shape of Apache's (operator.md §5.3).
+//! Who we say we are: tools parse this text, so it has the shape of Apache's.
 
 /// The release of Apache ZooKeeper whose protocols and formats this server speaks.
 pub const COMPATIBLE: &str = "3.9.5";

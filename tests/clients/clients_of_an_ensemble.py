@@ -21,6 +21,15 @@ def the_observer(ensemble):
     return ensemble[4]
 
 
+def tells_proposal_sizes(leader):
+    """What the leader has proposed to the others by now shows in its figures."""
+    figures = leader.mntr()
+    least, last, most = (int(figures[f"zk_{which}_proposal_size"]) for which in ("min", "last", "max"))
+    well = 0 < least <= last <= most
+    print("ok proposal_sizes" if well else f"FAIL proposal_sizes: {least} {last} {most}", flush=True)
+    return well
+
+
 def play(suite, choose):
     """One suite with an ensemble of its own, for the suites expect to create their znodes; true when it went well."""
     with Ensemble(["ostler"] * 3, ["ostler"], tick_ms=2000) as ensemble:
@@ -36,10 +45,11 @@ def play(suite, choose):
             status = f"no end within {SUITE_SECONDS_MAX} s"
         if status != 0:
             print(f"FAIL {suite} at a {mode}: {status}; its server's log ends:\n{member.log()[-2000:]}", flush=True)
+        well = status == 0 and (mode != "leader" or tells_proposal_sizes(member))
         ended = [member for member in ensemble.members if not member.is_running()]
         for member in ended:
             print(f"FAIL server {member.number}: ended under {suite}:\n{member.log()[-2000:]}", flush=True)
-        return status == 0 and not ended
+        return well and not ended
 
 
 def main():

@@ -351,7 +351,7 @@ def headers_cut_off_and_lengths_that_lie(server):
 @check
 @beside
 def unknown_operations(server):
-    # -10 opens a second session on the same socket in Apache (H11).
+    # -10 opens a second session on the same socket in Apache.
     numbers = [-100, -12, -10, -2, -1, 0, 10, 23, 24, 50, 99, 108, 1000, 1 << 30, -(1 << 31), (1 << 31) - 1]
     compare(server, [(f"op {op}", request(7, op, b"\0" * 40)) for op in numbers], differing=["op -10"])
 

@@ -43,7 +43,7 @@ const SHORT: Size = Size {
     with_apache: false,
 };
 
-/// As many clients as a limit of 20 000 files allows, and what design.md asks for beside them.
+/// With OSTLER_LONG: as many clients as a limit of 20 000 files allows.
 const LONG: Size = Size {
     ephemerals: 100_000,
     clients: 16_000,

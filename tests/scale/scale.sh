@@ -1,5 +1,5 @@
 #!/bin/bash
-# The real server at scale: some tens of thousands of everything, or what design.md asks for with OSTLER_LONG.
+# The real server at scale: some tens of thousands of everything, or more with OSTLER_LONG.
 set -uo pipefail
 cd "$(dirname "$0")/../.." || exit 1
 # Each session is a socket at both ends.

@@ -1,5 +1,4 @@
-//! multi: operations judged in order, each against what the earlier ones would leave, then one txn for all
-//! (semantics.md §6).
+//! multi: operations judged in order, each against what the earlier ones would leave, then one txn for all.
 //!
 //! Each operation is applied to the open batch as soon as it is judged; if one fails, all are taken back, so that names
 //! and versions of a failed multi are given back.

@@ -1,4 +1,4 @@
-//! Hard quotas that refuse writes (semantics.md §8), when the operator switched that on. Usage is kept by `world`.
+//! Hard quotas that refuse writes, when the operator switched that on. Usage is kept by `world`.
 //! Not here: updating usage, the texts (`model::quota`); soft quotas, which refuse nothing.
 
 use super::Settings;

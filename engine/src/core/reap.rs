@@ -1,4 +1,4 @@
-//! When container and TTL znodes are looked for, and how fast those found are deleted (semantics.md §9).
+//! When container and TTL znodes are looked for, and how fast those found are deleted.
 //! Not here: which znodes are containers (`world` keeps the list), the txns.
 
 use crate::config::Containers;

@@ -1,4 +1,4 @@
-//! When a snapshot is due (storage.md §11.1, design.md §4).
+//! When a snapshot is due.
 //! Not here: writing it.
 
 use super::Settings;

@@ -1,4 +1,4 @@
-//! From a decoded request to what its txn says, or to the code that rejects it (semantics.md §2): each function makes
+//! From a decoded request to what its txn says, or to the code that rejects it: each function makes
 //! the checks of one operation, in Apache's order, against the newest state.
 //! Not here: decoding, zxids, applying, sessions (who gets here has an open one).
 
@@ -21,7 +21,7 @@ pub(super) struct Judge<'h> {
     pub ids: &'h [Identity],
 }
 
-/// CreateMode (client-protocol.md §5.2).
+/// CreateMode.
 mod flags {
     pub const EPHEMERAL: i32 = 1;
     pub const EPHEMERAL_SEQUENTIAL: i32 = 3;
@@ -79,7 +79,7 @@ impl Judge<'_> {
         match request.op {
             // Under op 1 and 15 a TTL flag never gets here: their ttl is -1.
             OpCode::CreateTtl if is_ttl => Ok(CreateKind::Ttl(request.ttl)),
-            // Apache lets this pass and dies of it (semantics.md H1).
+            // Apache lets this pass and dies of it.
             OpCode::CreateTtl => Err(ErrorCode::BadArguments),
             OpCode::CreateContainer => Ok(CreateKind::Container),
             op => Ok(CreateKind::Plain {
@@ -89,7 +89,7 @@ impl Judge<'_> {
         }
     }
 
-    /// deleteContainer from a client gets the checks of a delete of any version (H4), and Apache's own.
+    /// deleteContainer from a client gets the checks of a delete of any version, and Apache's own.
     pub fn delete_container(&self, path: &str) -> Checked<Known> {
         let known = self.delete(path, -1)?;
         reap(self.head, path)?;

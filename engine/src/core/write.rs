@@ -53,7 +53,7 @@ impl Core {
         }
     }
 
-    /// Workers hand over nothing but writes; a createSession in mid-connection (H11) would be answered like this. A
+    /// Workers hand over nothing but writes; a createSession in mid-connection would be answered like this. A
     /// learner may send what it likes: its request becomes a txn all the same, or its client would wait for ever.
     pub(super) fn refuse_op(&mut self, asker: Asker) {
         let Origin::Here(from) = asker.from else {
@@ -74,7 +74,7 @@ impl Core {
         self.open.loosen();
     }
 
-    /// In its place in the order, but without a zxid (H2), unless it is a learner's.
+    /// In its place in the order, but without a zxid, unless it is a learner's.
     fn refuse_undecodable(&mut self, asker: Asker) {
         let Origin::Here(from) = asker.from else {
             return self.fail(asker, ErrorCode::MarshallingError);
@@ -82,7 +82,8 @@ impl Core {
         self.open.bare(from, self.head.zxid(), asker.xid, ErrorCode::MarshallingError, After::Keep);
     }
 
-    /// A full disk: see design.md, "A full disk is a state". Memory that is nearly full is another.
+    /// A full disk is a state and no end: deletes and closes go on, everything else gets -119. Memory that is nearly
+    /// full is another.
     fn refuses(&self, op: OpCode, bytes: usize) -> bool {
         match op {
             OpCode::CloseSession => self.space() >= Space::Full,

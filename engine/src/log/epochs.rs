@@ -1,4 +1,4 @@
-//! `acceptedEpoch`, `currentEpoch` and `myid`: small text files of dataDir (storage.md §2.1, quorum.md §10.4).
+//! `acceptedEpoch`, `currentEpoch` and `myid`: small text files of dataDir.
 //! Not here: when an epoch may change. History goes before the epoch, the epoch before its ack; callers keep that order.
 //!
 //! A file is replaced as one: temporary name, sync, rename, directory sync. A crash leaves the old value or the new one.

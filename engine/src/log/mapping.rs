@@ -18,7 +18,7 @@ use std::sync::Once;
 use std::sync::atomic::{AtomicPtr, AtomicUsize, Ordering, compiler_fence};
 
 /// Exit code of a process whose disk failed under it: a sync that did not return `Ok`, an unreadable mapped page.
-/// Apache's codes end at 14 (operator.md §4).
+/// Apache's codes end at 14.
 pub const EXIT_DISK: i32 = 20;
 
 /// A file mapped shared, to store to.

@@ -1,4 +1,4 @@
-//! One record of a log file, and the file's header: bytes ↔ values (FORMAT.md; storage.md §3, §4.6).
+//! One record of a log file, and the file's header: bytes ↔ values (FORMAT.md).
 //! Not here: files, order of writing, what a bad record means (`recover` decides).
 
 use ostler_replication::Zxid;

@@ -403,7 +403,7 @@ pub(super) fn read(
     Ok(recovered)
 }
 
-/// Where recovery from `base` begins: the file that may hold base + 1 (storage.md §9.2).
+/// Where recovery from `base` begins: the file that may hold base + 1.
 ///
 /// An Apache server logs a request that it cannot decode under the zxid before. Where it began a new file between the two,
 /// that file's name promises a txn that stands at the end of the one before it. Apache loses that txn, if the snapshot at

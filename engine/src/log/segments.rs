@@ -450,7 +450,7 @@ impl Spares {
     }
 
     /// In steps small enough that the page cache does not hold the file in large folios: with those each later sync of a
-    /// few bytes writes a whole one (design.md §4, measured 500 µs against 48).
+    /// few bytes writes a whole one (measured: 500 µs against 48).
     fn zero(&self, file: &dyn DiskFile, bytes: u64) -> io::Result<()> {
         let mut at = 0;
         while at < bytes {

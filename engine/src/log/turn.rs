@@ -5,7 +5,7 @@
 
 use super::request::{self, RecoverUntil};
 use super::writer::{AppendError, LogFailure, LogWriter};
-use crate::limits::BATCH_BYTES_MAX;
+use crate::limits::{BATCH_BYTES_MAX, LOG_QUEUE_BYTES_MAX};
 use ostler_replication::{Epochs, Number, Proposal, Zxid};
 use std::collections::VecDeque;
 
@@ -55,6 +55,8 @@ pub struct LogCommands {
     commands: VecDeque<LogCommand>,
     proposals: usize,
     proposals_max: usize,
+    /// Of the proposals that wait.
+    bytes: usize,
 }
 
 /// What was taken off the queue and is not done yet: one group of proposals, then at most one command that must stand
@@ -85,14 +87,16 @@ pub struct LogExecutor {
 }
 
 impl LogCommands {
-    /// Proposals are taken while fewer than `proposals_max` wait; other commands always.
+    /// Proposals are taken while fewer than `proposals_max` wait, and fewer bytes than `LOG_QUEUE_BYTES_MAX`; other commands
+    /// always.
     pub fn new(proposals_max: usize) -> LogCommands {
-        LogCommands { commands: VecDeque::new(), proposals: 0, proposals_max }
+        LogCommands { commands: VecDeque::new(), proposals: 0, proposals_max, bytes: 0 }
     }
 
     /// Queues proposals from the front, so that one sync can cover them, as long as there is room.
     pub fn append(&mut self, proposals: &mut VecDeque<Proposal>) {
         while self.proposals < self.proposals_max
+            && self.bytes < LOG_QUEUE_BYTES_MAX
             && let Some(proposal) = proposals.pop_front()
         {
             self.push(LogCommand::Append(proposal));
@@ -100,7 +104,10 @@ impl LogCommands {
     }
 
     pub fn push(&mut self, command: LogCommand) {
-        self.proposals += usize::from(matches!(command, LogCommand::Append(_)));
+        if let LogCommand::Append(proposal) = &command {
+            self.proposals += 1;
+            self.bytes += proposal.records.len();
+        }
         self.commands.push_back(command);
     }
 
@@ -123,6 +130,7 @@ impl LogCommands {
             match command {
                 LogCommand::Append(proposal) => {
                     self.proposals -= 1;
+                    self.bytes -= proposal.records.len();
                     bytes += proposal.records.len();
                     work.group.push(proposal);
                 }

@@ -89,7 +89,7 @@ impl Networks {
     }
 }
 
-/// Whether `acl`, whose networks these are, lets somebody with these ids do any of `wanted` (semantics.md §5.3). An
+/// Whether `acl`, whose networks these are, lets somebody with these ids do any of `wanted`. An
 /// empty or null list permits all. The caller has asked `AclBytes::is_open` first where that is cheap.
 pub fn permits(acl: &[Acl], networks: &Networks, wanted: i32, ids: &[Identity], schemes: &Schemes) -> bool {
     if schemes.skip_acl || acl.is_empty() || ids.iter().any(Identity::is_super) {
@@ -135,7 +135,7 @@ impl AclRefusal {
     }
 }
 
-/// The ACL to store for the one a client sent (semantics.md §5.2): duplicates dropped, `auth` replaced by the
+/// The ACL to store for the one a client sent: duplicates dropped, `auth` replaced by the
 /// connection's authenticated ids, everything else checked. `bytes_max` bounds the encoded result.
 pub fn fix_up(
     sent: Option<&[AclEntry<'_>]>,

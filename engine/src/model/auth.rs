@@ -1,4 +1,4 @@
-//! Authentication schemes (semantics.md §5.4): which are offered, what their ids look like, whom they match, and what
+//! Authentication schemes: which are offered, what their ids look like, whom they match, and what
 //! an auth packet proves.
 //! Not here: connections, and the schemes' handshakes (SASL, TLS).
 

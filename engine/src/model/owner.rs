@@ -1,4 +1,4 @@
-//! What `ephemeralOwner` in stored Stats means (storage.md §4.5).
+//! What `ephemeralOwner` in stored Stats means.
 
 use super::SessionId;
 
@@ -30,7 +30,7 @@ impl Owner {
     }
 
     /// 0xFF0000.. owners are TTL nodes whether or not extended types are switched on, so that they are never taken for
-    /// ephemerals of dead sessions (hazard H10). Other 0xFF.. ones are session ids, as for Apache without extended
+    /// ephemerals of dead sessions. Other 0xFF.. ones are session ids, as for Apache without extended
     /// types: those of server 255 look like this.
     pub const fn from_stored(raw: i64) -> Owner {
         match raw {

@@ -1,4 +1,4 @@
-//! Znode paths: validation as each operation asks for it (semantics.md §1), and taking a path apart.
+//! Znode paths: validation as each operation asks for it, and taking a path apart.
 //! Not here: whether a znode exists. Reads validate nothing at all.
 
 use super::ErrorCode;

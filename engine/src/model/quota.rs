@@ -1,4 +1,4 @@
-//! Quotas as text in znodes under `/zookeeper/quota` (semantics.md §8): limits and usage of a path.
+//! Quotas as text in znodes under `/zookeeper/quota`: limits and usage of a path.
 //! Not here: counting (`world`) and refusing (`core`).
 
 use super::path::QUOTA;
@@ -14,8 +14,8 @@ pub enum QuotaNode {
 pub const LIMITS_NAME: &str = "zookeeper_limits";
 pub const STATS_NAME: &str = "zookeeper_stats";
 
-/// Which quota znode `path` is, and of which path. `None` for others, and for a quota on the root: there is none
-/// (hazard H3).
+/// Which quota znode `path` is, and of which path. `None` for others, and for a quota on the root, which
+/// cannot have one.
 pub fn quota_node(path: &str) -> Option<(QuotaNode, &str)> {
     let (of, name) = path.strip_prefix(QUOTA)?.rsplit_once('/')?;
     let node = match name {
@@ -66,7 +66,7 @@ impl QuotaText {
         QuotaText::parse(text).0
     }
 
-    /// Usage: if anything cannot be read, it is 0 (Apache stops, again on each start: hazard H3).
+    /// Usage: if anything cannot be read, it is 0 (Apache stops, again on each start).
     pub fn parse_usage(text: &[u8]) -> QuotaText {
         match QuotaText::parse(text) {
             (usage, true) => usage,

@@ -1,5 +1,5 @@
 //! Ids and passwords of client sessions: any server can make a session's password from its id, so that clients move
-//! between servers, Apache's among them (storage.md §14).
+//! between servers, Apache's among them.
 
 use super::SessionId;
 

@@ -3,7 +3,7 @@
 use super::{Owner, WallMillis};
 use ostler_replication::Zxid;
 
-/// What snapshots store for a znode: 60 bytes (storage.md §6). `cversion` counts creates only.
+/// What snapshots store for a znode: 60 bytes. `cversion` counts creates only.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
 pub struct StatPersisted {
     pub czxid: Zxid,
@@ -17,7 +17,7 @@ pub struct StatPersisted {
     pub pzxid: Zxid,
 }
 
-/// What clients see: 68 bytes on the wire (client-protocol.md §5).
+/// What clients see: 68 bytes on the wire.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
 pub struct Stat {
     pub czxid: Zxid,

@@ -352,7 +352,7 @@ impl<S: Seams> Driver<S> {
             match output {
                 CoreOutput::Append { number, proposal } => {
                     let now = self.clock.now().mono;
-                    self.tally.proposed(number, proposal.last, now);
+                    self.tally.proposed(number, &proposal, self.core.role(), now);
                     self.heap_trim.wrote(proposal.records.len(), now);
                     self.proposals.push_back(proposal);
                 }

@@ -1,4 +1,4 @@
-//! Which snapshot a server starts from: newest first, structurally valid, and then the first that loads (storage.md §8).
+//! Which snapshot a server starts from: newest first, structurally valid, and then the first that loads.
 //! Not here: whether the log is contiguous from the one chosen; after a fallback the log's recovery checks that.
 
 use super::codec::{Compression, GZIP_MAGIC, SNAPPY_MAGIC};

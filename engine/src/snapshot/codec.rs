@@ -1,4 +1,4 @@
-//! Compression of snapshots: plain, gzip, and the stream format of snappy-java (storage.md §7).
+//! Compression of snapshots: plain, gzip, and the stream format of snappy-java.
 //! The name chooses the codec, the bytes never do. Checksums elsewhere are over uncompressed bytes.
 
 use flate2::bufread::GzDecoder;

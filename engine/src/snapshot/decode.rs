@@ -384,7 +384,7 @@ fn seal(input: &mut Input<'_>, which: &str) -> Result<(), Failure> {
     Ok(())
 }
 
-/// What may follow the first seal is known by its size alone, because each section can be switched off (storage.md §6).
+/// What may follow the first seal is known by its size alone, because each section can be switched off.
 fn tail(input: &mut Input<'_>, contents: &mut Contents) -> Result<(), Failure> {
     const LAST_ZXID: usize = encode::LAST_ZXID_SECTION_BYTES + SEAL_BYTES;
     const DIGEST_BYTES_MAX: usize = encode::DIGEST_SECTION_BYTES + 64 + SEAL_BYTES;

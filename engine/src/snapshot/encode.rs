@@ -16,7 +16,7 @@ pub(super) const DBID: i64 = -1;
 pub(super) const SLASH: [u8; 5] = [0, 0, 0, 1, b'/'];
 /// ustring "BenWasHere": behind the body in a stream to another server, as Apache ends it.
 pub(super) const STREAM_END: [u8; 14] = *b"\0\0\0\x0aBenWasHere";
-/// What the digest section holds: 2 is AdHash over CRC-32 (storage.md §12).
+/// What the digest section holds: 2 is AdHash over CRC-32.
 pub(super) const DIGEST_VERSION: i32 = 2;
 /// Adler-32 as a long, then [`SLASH`].
 pub(super) const SEAL_BYTES: usize = 8 + SLASH.len();

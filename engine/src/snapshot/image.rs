@@ -27,7 +27,7 @@ pub struct ImageNode {
 }
 
 impl Image {
-    /// What a virgin standalone server starts with (storage.md §13), in the order Apache writes it.
+    /// What a virgin standalone server starts with, in the order Apache writes it.
     pub fn initial() -> Image {
         const READ_ANYONE: i64 = 1;
         let stat = StatPersisted::created(Zxid::ZERO, WallMillis(0), Owner::Persistent);

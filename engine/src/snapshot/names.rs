@@ -1,4 +1,4 @@
-//! Names of files in a data directory: what Apache takes for a snapshot or a log, and of which zxid (storage.md §2).
+//! Names of files in a data directory: what Apache takes for a snapshot or a log, and of which zxid.
 
 use super::Compression;
 use ostler_replication::Zxid;

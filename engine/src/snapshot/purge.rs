@@ -1,4 +1,4 @@
-//! Removing old snapshots and the logs nobody needs after them (storage.md §11.2), and our own leftovers.
+//! Removing old snapshots and the logs nobody needs after them, and our own leftovers.
 //! Not here: when (autopurge's interval and a full disk are the caller's), epoch files, the log's spare segments.
 //! Invariant: what is kept always contains the newest valid snapshots and every log record behind the oldest of them.
 

@@ -1,4 +1,4 @@
-//! The handshake's two records (client-protocol.md §3). They have no header.
+//! The handshake's two records. They have no header.
 
 use super::jute::{JutePut, Malformed, Reader};
 use crate::model::SessionId;

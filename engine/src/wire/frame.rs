@@ -1,4 +1,4 @@
-//! Frames: a length word and so many bytes (client-protocol.md §2), and protocols that knock at the wrong port.
+//! Frames: a length word and so many bytes, and protocols that knock at the wrong port.
 //! Not here: four-letter words (`admin::words`, looked for first), buffers and sockets. The caller keeps the bytes; nothing is allocated for an announced length.
 
 /// Bytes of the length word.

@@ -1,4 +1,4 @@
-//! Jute, the encoding of every record on ZooKeeper's wires and in its files (client-protocol.md §1).
+//! Jute, the encoding of every record on ZooKeeper's wires and in its files.
 //! Not here: any record but the few that everything shares (ACL entries, Stat).
 
 use super::op::OpCode;
@@ -23,7 +23,7 @@ pub enum Malformed {
     /// A create in a multi has a null ACL. Apache trips over it before it has taken a zxid.
     #[error("a create in a multi has a null ACL")]
     NullAcl,
-    /// The list of a multi is whole as bytes, but not a list that a multi may carry (client-protocol.md §7).
+    /// The list of a multi is whole as bytes, but not a list that a multi may carry.
     #[error("a multi carries an operation it may not")]
     Disallowed,
     /// A txn type or sub-txn type that does not exist.

@@ -1,4 +1,4 @@
-//! The lists of multi and multiRead, and of their results (client-protocol.md §7): what a list may hold, and how Apache's
+//! The lists of multi and multiRead, and of their results: what a list may hold, and how Apache's
 //! reader changes what it holds.
 //! Not here: what the operations do.
 
@@ -375,7 +375,7 @@ mod tests {
         }
     }
 
-    /// client-protocol.md §7's example, from a running server.
+    /// The results of a multi, recorded from a running 3.9.5 server.
     #[test]
     fn a_failed_multis_results() {
         let body =

@@ -121,7 +121,7 @@ impl OpCode {
     }
 
     /// May stand in a request header. Everything else is answered -6 with header zxid -1, and the connection is
-    /// closed; createSession among it (hazard H11).
+    /// closed; createSession among it.
     pub const fn is_request(self) -> bool {
         !matches!(self, OpCode::Error | OpCode::Notification | OpCode::Check | OpCode::CreateSession)
     }

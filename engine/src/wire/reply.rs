@@ -1,4 +1,4 @@
-//! Replies and notifications as frames (client-protocol.md §4, §6, §7, §8).
+//! Replies and notifications as frames.
 //! Not here: what is answered, and when.
 
 use super::frame::LENGTH_BYTES;

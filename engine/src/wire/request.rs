@@ -1,4 +1,4 @@
-//! Requests as clients send them (client-protocol.md §6): decoding in place, borrowing from the frame.
+//! Requests as clients send them: decoding in place, borrowing from the frame.
 //! Not here: what is answered, and whether a request is allowed; encoding
 //! serves tests, tools and forwarding; the lists of multi and multiRead are in `multi`.
 

@@ -1,4 +1,4 @@
-//! Txns as the log and the quorum's proposals carry them (storage.md §4): header, body, optional digest.
+//! Txns as the log and the quorum's proposals carry them: header, body, optional digest.
 //! Not here: the log's framing and our integrity trailer (`log`), and what a txn does (`world`).
 //! Encoding what was decoded gives the same bytes, but for odd forms that no server writes any more (create V0).
 
@@ -7,7 +7,7 @@ use crate::model::{Acl, SessionId, WallMillis, Xid};
 use ostler_replication::Zxid;
 use std::borrow::Cow;
 
-/// Types on disk (storage.md §4.2). Those of creates are in `CreateKind`.
+/// Types on disk. Those of creates are in `CreateKind`.
 pub mod kind {
     pub const CREATE_SESSION: i32 = -10;
     pub const CLOSE_SESSION: i32 = -11;
@@ -142,7 +142,7 @@ impl CreateKind {
 pub enum SubTxn<'a> {
     /// The failed operation with its code, 0 (rolled back, only seen in foreign bytes) or -2 (after the failed one).
     /// `foreign` holds the data when it is not just the code: Apache rewrites the type of operations in place and
-    /// leaves their data, which is then never looked at (storage.md §4.3).
+    /// leaves their data, which is then never looked at.
     Error {
         code: i32,
         foreign: Option<Cow<'a, [u8]>>,
@@ -264,7 +264,7 @@ impl<'a> AclBytes<'a> {
     }
 }
 
-/// The tree's digest after the txn (storage.md §4.4, §12). `version` 2 is the only one that can be compared.
+/// The tree's digest after the txn. `version` 2 is the only one that can be compared.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
 pub struct TxnDigest {
     pub version: i32,

@@ -29,7 +29,7 @@ fn digest() -> Option<TxnDigest> {
     Some(TxnDigest::of(0x51c6_d660))
 }
 
-/// storage.md §3.2's example, out of a log of Apache 3.9.5.
+/// A createSession's txn out of a log of Apache 3.9.5.
 #[test]
 fn create_session() {
     let hex = format!("{} 00002710 {DIGEST}", head(-10));

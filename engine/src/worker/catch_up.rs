@@ -1,4 +1,4 @@
-//! setWatches: what a client missed while it was away, and its watches again (semantics.md §12.4). A request may name a
+//! setWatches: what a client missed while it was away, and its watches again. A request may name a
 //! hundred thousand paths; long ones are done in portions (`stream`), each against the View of its turn, for what
 //! happened before that has been delivered and what happens after will fire.
 //! Not here: firing (`watch`), the order of replies.
@@ -67,7 +67,7 @@ impl CatchUp {
 }
 
 impl Present<'_> {
-    /// An event for what was missed, or the watch: what fires is not registered. No ACL is asked (hazard H14, kept).
+    /// An event for what was missed, or the watch: what fires is not registered. No ACL is asked, as in Apache.
     fn set(&mut self, list: List, path: &str, since: i64, out: &mut Vec<u8>) {
         let node = self.view.get(path).map(|node| (node.id().number(), node.persisted()));
         let id = node.as_ref().map(|(id, _)| *id);

@@ -33,7 +33,7 @@ impl<P: Poll> State<P> {
         None
     }
 
-    /// True when the connect request is with the core. The order of checks is Apache's (client-protocol.md §3.3).
+    /// True when the connect request is with the core. The order of checks is Apache's.
     fn connect(&mut self, slot: u32, body: &[u8], view: &View) -> bool {
         if !self.is_serving {
             self.counters.add(Counter::ConnectsNotServed, 1);

@@ -1,4 +1,4 @@
-//! A worker: some connections, their watches, one View, driven in turns (design.md §1).
+//! A worker: some connections, their watches, one View, driven in turns.
 //! Not here: deciding anything about writes or sessions (core), the tree (world), the bytes of records (wire).
 //!
 //! A turn: `gather` reads sockets, `deliver` brings what the ring has, `serve` answers, `flush` writes; `duties` looks

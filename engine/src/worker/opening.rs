@@ -8,7 +8,7 @@ use crate::admin::FourLetter;
 pub enum Opening {
     /// Not enough to tell.
     Undecided,
-    /// One of the commands, compared before anything is taken for a length (client-protocol.md §2.1), with the number
+    /// One of the commands, compared before anything is taken for a length, with the number
     /// that follows `stmk` (0 for the others).
     Word(FourLetter, i64),
     /// Telnet's way of hanging up.

@@ -1,7 +1,7 @@
 //! The worker itself and its turn: read bytes → catch up with the ring → serve → one flush per connection.
 //! Not here: the steps (`gather`, `deliver`, `serve`, `flush`), the thread that drives it, the sleep of others.
 //!
-//! Invariant (design.md §1): what a turn serves was read before the ring's tail was loaded, and is served from the View
+//! Invariant: what a turn serves was read before the ring's tail was loaded, and is served from the View
 //! behind that tail. Bytes that cannot be served yet, because a large fan-out is still being delivered, wait.
 
 use super::accept::{Acceptor, LISTENER};

@@ -1,4 +1,4 @@
-//! Applying txns: the one path for live requests, replay, sync and tests (storage.md §5, §9.3).
+//! Applying txns: the one path for live requests, replay, sync and tests.
 //! Not here: whether a request is allowed (core). A txn is applied as it says; what it names and the tree lacks is
 //! skipped, because replay from a fuzzy snapshot of Apache's meets its own future.
 //! Invariant: the state is a function of the txns alone.

@@ -1,4 +1,4 @@
-//! The tree's digest (storage.md §12): what one znode adds to it.
+//! The tree's digest: what one znode adds to it.
 //! Not here: summing up (apply), comparing (compare).
 
 use crate::model::StatPersisted;

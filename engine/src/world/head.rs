@@ -139,7 +139,7 @@ const SMALL_BYTES: usize = 1024;
 pub(super) const CONFIG_PATH: &str = "/zookeeper/config";
 
 impl Head {
-    /// The tree of a new server (storage.md §13), at zxid 0.
+    /// The tree of a new server, at zxid 0.
     pub fn new(settings: Settings) -> Head {
         let mut head = Head::bare(settings);
         head.writer.unread = true;
@@ -262,7 +262,7 @@ impl Head {
         self.writer.totals.zxid
     }
 
-    /// The tree's digest with all that is applied (storage.md §12).
+    /// The tree's digest with all that is applied.
     pub fn digest(&self) -> u64 {
         self.writer.totals.digest
     }
@@ -337,7 +337,7 @@ impl Head {
         self.writer.sessions.get(&id).map(|session| session.timeout_ms)
     }
 
-    /// Sessions that own ephemerals, whether they are open or not (storage.md §9.4).
+    /// Sessions that own ephemerals, whether they are open or not.
     pub fn owners(&self) -> impl ExactSizeIterator<Item = (SessionId, usize)> + '_ {
         self.writer.ephemerals.iter().map(|(id, nodes)| (*id, nodes.len()))
     }

@@ -1,4 +1,4 @@
-//! Which paths have a quota (semantics.md §8).
+//! Which paths have a quota.
 //! Not here: the text of limits and usage (model), enforcing them (core), rewriting usage as part of a txn (apply).
 
 use std::collections::BTreeSet;
@@ -44,7 +44,7 @@ impl Quotas {
     }
 }
 
-/// The path whose quota a node of this parent defines. The root cannot have one (hazard H3).
+/// The path whose quota a node of this parent defines. The root cannot have one.
 pub(super) fn subject(parent: &str) -> Option<&str> {
     let subject = parent.strip_prefix(QUOTA_ROOT)?;
     (subject.len() > 1 && subject.starts_with('/')).then_some(subject)

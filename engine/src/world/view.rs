@@ -218,7 +218,7 @@ fn same(a: &[u8], b: &[u8]) -> bool {
     left.iter().zip(right).all(|(x, y)| x == y)
 }
 
-/// Reads take the empty path for the root's (semantics.md §1).
+/// Reads take the empty path for the root's.
 #[inline]
 pub(super) fn is_root(path: &str) -> bool {
     path.is_empty() || path == "/"
@@ -229,7 +229,7 @@ pub(super) fn is_root(path: &str) -> bool {
 pub struct Totals {
     /// Last txn applied.
     pub zxid: Zxid,
-    /// Sum of all znodes' digests (storage.md §12); 0 when digests are off.
+    /// Sum of all znodes' digests; 0 when digests are off.
     pub digest: u64,
     /// Znodes, the root and `/zookeeper` included. Apache reports one more: it counts the root under two names.
     pub znodes: u64,

@@ -600,9 +600,12 @@ impl Leader {
         if learner.cursor < zxid {
             return Err(format!("acknowledges {zxid}, but was sent nothing behind {}", learner.cursor));
         }
-        // One link's acknowledgements come in the order of its proposals, so that one stands for all before it.
+        // One link's acknowledgements come in the order of its proposals, so that one stands for all before it. They come
+        // one for each txn, and only that of a batch's last can commit anything.
+        let before = learner.acked;
         learner.ack(zxid);
-        Ok(self.advance(server, now, outputs))
+        let ends_a_batch = self.batches.iter().any(|&(last, _)| before < last && last <= zxid);
+        if ends_a_batch { Ok(self.advance(server, now, outputs)) } else { Ok(Ok(())) }
     }
 
     /// An epoch is on disk, when `persisted` names the request; else records are.

@@ -1,18 +1,17 @@
 //! Where Apache 3.9.5 is defective, so that the runner leaves it out, and why. Everything else is compared.
-//! The numbers are those of the hazards table in the semantics reference (§16).
 //!
 //! | left out | why |
 //! |---|---|
-//! | H1: createTTL outside a multi with non-TTL flags and a negative TTL | ends Apache, again at every restart |
-//! | H2: truncated writes in an ensemble | the runner's servers are standalone, where -5 is compared |
-//! | H3: a quota on the root; text in an active `zookeeper_stats` that is not a quota's | ends Apache |
-//! | H4: deleteContainer from a client | deletes any empty znode without a check; Ostler refuses |
-//! | H5: a wrong password while the session has a connection | kicks the rightful owner off; Ostler checks first |
-//! | H6, H7, H8, H12: superseded closes, read-only mode, dropped requests | need an ensemble or an expiry |
-//! | H9: the sequence counter at 2^31-1 | out of reach of a short run |
-//! | H10: TTL nodes without extended types | needs a restart with another configuration |
-//! | H11: createSession on an established connection | Apache opens a second session on it; Ostler refuses |
-//! | H13, in general: a write behind a setACL in one burst | is held to the old ACL until that is applied, as timing has it |
+//! | createTTL outside a multi with non-TTL flags and a negative TTL | ends Apache, again at every restart |
+//! | truncated writes in an ensemble | the runner's servers are standalone, where -5 is compared |
+//! | a quota on the root; text in an active `zookeeper_stats` that is not a quota's | ends Apache |
+//! | deleteContainer from a client | deletes any empty znode without a check; Ostler refuses |
+//! | a wrong password while the session has a connection | kicks the rightful owner off; Ostler checks first |
+//! | superseded closes, read-only mode, dropped requests | need an ensemble or an expiry |
+//! | the sequence counter at 2^31-1 | out of reach of a short run |
+//! | TTL nodes without extended types | needs a restart with another configuration |
+//! | createSession on an established connection | Apache opens a second session on it; Ostler refuses |
+//! | a write behind a setACL in one burst | is held to the old ACL until that is applied, as timing has it |
 //! | a null list in setWatches behind others | Apache has served those by the time it fails; Ostler decodes first |
 //! | a null path in addWatch, checkWatches, removeWatches | Apache takes null for a path like any other; Ostler says -5 |
 //! | how many U+FFFD stand for malformed UTF-8 | shown as one; Java and Rust count them differently |
@@ -27,7 +26,7 @@
 use crate::client::op;
 use crate::jute::Reader;
 
-/// The nearest TTL that does not end Apache (H1).
+/// The nearest TTL that does not end Apache.
 pub fn harmless_ttl(flags: i32, ttl: i64) -> i64 {
     if !matches!(flags, 5 | 6) && ttl < 0 { ttl.saturating_add(1).saturating_neg() } else { ttl }
 }

@@ -88,7 +88,7 @@ impl Side {
             self.attach(step.slot, &asked, "connect", seen)?;
         }
         if let Action::Attach(Attach::WrongPassword { .. }) = step.action {
-            // See H5 in `known`: only while nobody is connected.
+            // Only while nobody is connected.
             self.slots[step.slot].connection = None;
         }
         Ok(())

@@ -1,4 +1,4 @@
-//! What the shell prints: Stat blocks, ACLs, dates, hexdumps, error sentences (operator.md §7).
+//! What the shell prints: Stat blocks, ACLs, dates, hexdumps, error sentences.
 
 use super::wire::{Acl, Stat};
 use crate::date;

@@ -1,4 +1,4 @@
-//! `ostler cli`: Apache's shell, its commands, flags, output shapes and exit codes (operator.md §7).
+//! `ostler cli`: Apache's shell, its commands, flags, output shapes and exit codes.
 //! Interactive with history and completion on a terminal, plain when piped, one command when given one.
 
 mod commands;

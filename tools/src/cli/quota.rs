@@ -1,4 +1,4 @@
-//! Quotas as the shell writes them: znodes under `/zookeeper/quota` (semantics.md §8).
+//! Quotas as the shell writes them: znodes under `/zookeeper/quota`.
 
 use std::collections::BTreeMap;
 

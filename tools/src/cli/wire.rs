@@ -1,4 +1,4 @@
-//! The client's half of the protocol: requests to bytes, replies to values (client-protocol.md).
+//! The client's half of the protocol: requests to bytes, replies to values.
 //! Not here: the server's half, which is `ostler_engine::wire`.
 
 /// Operation numbers the shell sends.

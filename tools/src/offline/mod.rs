@@ -1,5 +1,5 @@
 //! Tools for files of a data directory with no server running on it: `ostler log`, `ostler snapshot`, `ostler purge`.
-//! They read Apache's files and ours, and print what Apache's tools print where Apache has such a tool (operator.md §8).
+//! They read Apache's files and ours, and print what Apache's tools print where Apache has such a tool.
 //! Not here: formats (engine::log, engine::snapshot); anything that talks to a server.
 
 mod java;

@@ -94,7 +94,7 @@ fn check_digest(path: &Path, tree: &Tree) -> Option<Result<u64, String>> {
     })
 }
 
-/// storage.md §12: CRC-32 over path, data and Stat, pzxid third; below /zookeeper nothing counts.
+/// CRC-32 over path, data and Stat, pzxid third; below /zookeeper nothing counts.
 fn node_digest(node: &ImageNode) -> u64 {
     if node.path.starts_with("/zookeeper/") {
         return 0;

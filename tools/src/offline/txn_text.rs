@@ -1,4 +1,4 @@
-//! One txn as a line of text, as Apache's TxnLogToolkit prints it (operator.md §8).
+//! One txn as a line of text, as Apache's TxnLogToolkit prints it.
 
 use crate::date;
 use ostler_engine::wire::jute::{Malformed, Reader};

@@ -3,7 +3,7 @@
 use super::*;
 use crate::io::disk::RealDisk;
 
-/// storage.md §3.2, recorded from a 3.9.5 server: createSession, zxid 1, timeout 10000.
+/// Recorded from a 3.9.5 server: createSession, zxid 1, timeout 10000.
 const RECORDED: &str = "00000000cb400a36 00000030 \
     01000013b2df0000 00000000 0000000000000001 000001a1fa162b39 fffffff6 00002710 \
     00000002 0000000051c6d660 42";

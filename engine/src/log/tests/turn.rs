@@ -2,6 +2,7 @@
 
 use super::*;
 use crate::io::disk_sim::SimDisk;
+use crate::limits;
 use std::collections::VecDeque;
 
 struct Rig {
@@ -65,6 +66,25 @@ fn a_command_stands_between_the_groups_before_and_behind_it() {
         "Group Durable(0:4) left 0",
         "Ended  left 0",
     ]);
+}
+
+/// A learner's proposals have one txn each: those that came during a sync all go into the next.
+#[test]
+fn hundreds_of_short_proposals_share_a_sync() {
+    let mut rig = rig(limits::LOG_QUEUE_PROPOSALS_MAX);
+    let proposals: Vec<Proposal> = (1..=500).map(|zxid| batch(zxid, zxid)).collect();
+    assert_eq!(rig.append(&proposals), 0);
+    rig.step();
+    rig.check(&["Group Durable(0:1f4) left 0"]);
+}
+
+#[test]
+fn the_queue_takes_as_many_bytes_as_it_may_hold() {
+    let mut rig = rig(limits::LOG_QUEUE_PROPOSALS_MAX);
+    let large = |zxid| proposal(&[entry(zxid, 1 << 20)]);
+    let proposals: Vec<Proposal> = (1..=40).map(large).collect();
+    let left = rig.append(&proposals);
+    assert!((20..=24).contains(&left), "{left} of 40 MiB are left outside a queue of 16 MiB");
 }
 
 #[test]

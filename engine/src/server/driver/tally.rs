@@ -4,7 +4,7 @@ use crate::admin::{Counter, Counters, Summary};
 use crate::core::Figures;
 use crate::world::Room;
 use crossbeam::utils::CachePadded;
-use ostler_replication::{Moment, Number, Zxid};
+use ostler_replication::{Moment, Number, Proposal, Role, Zxid};
 use std::collections::VecDeque;
 use std::sync::Arc;
 
@@ -43,8 +43,12 @@ impl Tally {
         }
     }
 
-    pub(super) fn proposed(&mut self, number: Number, last: Zxid, now: Moment) {
-        self.underway.push_back(Underway::Proposal { number, last, since: now });
+    /// Handed to the log. What a leader hands over it proposes to its followers as well.
+    pub(super) fn proposed(&mut self, number: Number, proposal: &Proposal, role: Role, now: Moment) {
+        self.underway.push_back(Underway::Proposal { number, last: proposal.last, since: now });
+        if role == Role::Leading {
+            proposal.entries().for_each(|entry| self.counters.proposed(entry.len() as u64));
+        }
     }
 
     /// When the newest proposal on its way was handed over.

@@ -1,4 +1,4 @@
-//! Watches of the connections of one worker: registering, matching a change, removal, listings (semantics.md §12).
+//! Watches of the connections of one worker: registering, matching a change, removal, listings.
 //! Not here: sockets, encoding, the tree, who may read what (the caller filters what `fire` returns).
 //! Invariant: whatever is fired concerns a zxid that this worker has taken from the ring.
 //!
@@ -79,7 +79,7 @@ pub enum Trigger {
     DataChanged,
 }
 
-/// Event types that a server sends (client-protocol.md §8).
+/// Event types that a server sends.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
 #[repr(i32)]
 pub enum EventType {

@@ -35,7 +35,7 @@ impl Random {
     }
 }
 
-/// A znode's digest as storage.md §12 words it, written without what the world uses.
+/// A znode's digest, written without what the world uses.
 pub fn digest_of(path: &str, data: Option<&[u8]>, stat: &StatPersisted) -> u64 {
     let path = if path == "/" { "" } else { path };
     if path.starts_with("/zookeeper/") {

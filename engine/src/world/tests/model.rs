@@ -1,4 +1,4 @@
-//! The model: what semantics.md and storage.md §5 say, in maps, without a thought for speed.
+//! The model: what each txn does to the tree, in maps, without a thought for speed.
 
 use super::super::view::View;
 use super::digest_of;

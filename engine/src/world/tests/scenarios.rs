@@ -1,4 +1,4 @@
-//! Single scenarios: what semantics.md and storage.md say in so many words.
+//! Single scenarios: rules of Apache's tree that can be said in one sentence each.
 
 use super::super::*;
 use super::{SETTINGS, verify};
