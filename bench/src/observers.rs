@@ -251,7 +251,7 @@ fn sum_of_sent(text: &str) -> Option<u64> {
     counts.reduce(|a, b| a + b)
 }
 
-fn row<'a>(rows: &'a [Row], observers: usize) -> Option<&'a Row> {
+fn row(rows: &[Row], observers: usize) -> Option<&Row> {
     rows.iter().find(|row| row.name == OSTLER && row.observers == observers)
 }
 
