@@ -11,7 +11,7 @@ use super::record::{
     At, FILE_HEADER_BYTES, Origin, Record, follows, is_undecodable_request, opens_epoch, origin, record_in,
 };
 use super::segments::{LogFile, log_files};
-use crate::io::disk::{Disk, DiskFile, Open};
+use crate::io::disk::{BLOCK_BYTES, Disk, DiskFile, Open};
 use crate::limits::{BATCH_BYTES_MAX, HISTORY_READ_BYTES};
 use ostler_replication::{History, Link, Number, Proposal, Zxid};
 use std::io;
@@ -27,8 +27,8 @@ pub struct Wanted {
     pub after: Zxid,
     /// Inclusive, and on stable storage.
     pub to: Zxid,
-    /// Most bytes of log files behind the first: more would cost more than a snapshot (`snapshotSizeFactor`). As long as
-    /// the files are, what is allocated and not written included. `None`: any number.
+    /// Most bytes of log files behind the first: more would cost more than a snapshot (`snapshotSizeFactor`). What is
+    /// allocated ahead of need in the last one does not count. `None`: any number.
     pub bytes_max: Option<u64>,
 }
 
@@ -79,9 +79,14 @@ impl Reading<'_> {
         let files = log_files(disk, log_dir)?;
         let snapshots = quarantine::snapshots(disk, snapshot_dir)?;
         let start = files.iter().rposition(|file| file.first <= self.wanted.after).unwrap_or(0);
-        let later: u64 = files.iter().skip(start + 1).map(|file| file.bytes).sum();
-        if self.wanted.bytes_max.is_some_and(|most| later > most) {
-            return Ok(Step::Missing(format!("{later} bytes of log are more than a snapshot costs")));
+        if let Some(most) = self.wanted.bytes_max
+            && let Some((last, before)) = files.get(start + 1..).and_then(<[LogFile]>::split_last)
+        {
+            let before: u64 = before.iter().map(|file| file.bytes).sum();
+            let later = before + if before > most { last.bytes } else { written_bytes(disk, last)? };
+            if later > most {
+                return Ok(Step::Missing(format!("{later} bytes of log are more than a snapshot costs")));
+            }
         }
         for file in &files[start.min(files.len())..] {
             match self.file(disk, file, &snapshots)? {
@@ -178,6 +183,20 @@ impl Reading<'_> {
         tracing::info!("the log is no help to a learner at {}: {reason}", self.wanted.after);
         (self.give)(History { from: None, records: None, is_last: true });
     }
+}
+
+/// About how much of a file is written: behind that it is full of zeros. Blocks of zeros inside a record may mislead it, and
+/// then a learner gets records where a snapshot would have cost less.
+fn written_bytes(disk: &dyn Disk, file: &LogFile) -> io::Result<u64> {
+    const STEP_BYTES: u64 = 64 << 10;
+    let mut window = Window::open(disk, &file.path)?;
+    let (mut written, mut empty) = (0, file.bytes.div_ceil(STEP_BYTES));
+    while written + 1 < empty {
+        let middle = written.midpoint(empty);
+        window.load(middle * STEP_BYTES, BLOCK_BYTES)?;
+        if window.bytes.iter().all(|byte| *byte == 0) { empty = middle } else { written = middle }
+    }
+    Ok(file.bytes.min(empty * STEP_BYTES))
 }
 
 impl Piece {

@@ -158,6 +158,19 @@ fn much_of_it_comes_in_pieces_that_can_be_given_up() {
     assert_eq!(taken, 1);
 }
 
+/// A server that was started again a moment ago: its new file is nearly all zeros.
+#[test]
+fn what_is_allocated_ahead_costs_nothing() {
+    let disk = SimDisk::new();
+    let shared: Arc<dyn Disk> = Arc::new(disk.clone());
+    let large = || LogSettings { segment_bytes: 8 << 20, ..settings(dir(), Method::Mapped) };
+    writer(&shared, large(), Zxid(0)).unwrap().append(std::iter::once(&batch(1, 5))).unwrap();
+    let mut log = writer(&shared, large(), Zxid(5)).unwrap();
+    log.append(std::iter::once(&batch(6, 9))).unwrap();
+    check_within(&disk, (4, 9), Some(1 << 20), Some((4, &[5, 6, 7, 8, 9])));
+    check_within(&disk, (4, 9), Some(1 << 10), None);
+}
+
 #[test]
 fn the_thread_answers_each_request_under_its_number() {
     use crate::log::history::{HistoryReader, HistoryRequests, Request};
