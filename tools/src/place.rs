@@ -48,7 +48,7 @@ impl Place {
     /// can hold for one server only.
     pub fn of_local_server(directory: &Path) -> Place {
         let mut environment = Environment::of_process();
-        for name in ["ZOOCFG", "ZOOPIDFILE", "ZOO_LOG_DIR", "ZOO_LOG_FILE"] {
+        for name in ["ZOOCFG", "ZOOPIDFILE", "ZOO_LOG_DIR", "ZOO_LOG_FILE", "OSTLER_LOG_FILE"] {
             environment.variables.remove(name);
         }
         Place { directory: Some(directory.to_path_buf()), environment }
