@@ -373,17 +373,40 @@ impl Stage<'_> {
     fn read_back(&self, plan: &Plan, record: &Record) -> io::Result<Vec<ReadBack>> {
         let mut backs = Vec::new();
         for (at, address) in plan.targets.iter().enumerate() {
-            let mut client = Client::connect_within(*address, 30_000, READ_BACK_PATIENCE)?;
-            // What is not here yet comes before the answer.
-            client.call(|out, xid| frames::sync(out, xid, load::ROOT.as_bytes()))?;
-            let names = (0..plan.writers)
-                .map(|lane| client.children(&plan.parent(lane)))
-                .collect::<io::Result<Vec<_>>>()?;
-            client.close()?;
-            backs.push(tally::read_back(record, at + 1, &names));
+            backs.push(tally::read_back(record, at + 1, &names_at(*address, plan)?));
         }
         Ok(backs)
     }
+}
+
+/// The names of all that was written, as this server lists them. One that is not in sync with its leader yet, or loses it
+/// just now, closes the connection, and is asked again.
+fn names_at(address: SocketAddr, plan: &Plan) -> io::Result<Vec<Vec<String>>> {
+    let deadline = Instant::now() + READ_BACK_PATIENCE;
+    loop {
+        match try_names_at(address, plan) {
+            Err(error) if is_closing(&error) && Instant::now() < deadline => {
+                // Between two looks at another process there is nothing to wait on but time.
+                std::thread::park_timeout(Duration::from_millis(20));
+            }
+            done => return done,
+        }
+    }
+}
+
+fn is_closing(error: &io::Error) -> bool {
+    use io::ErrorKind::{BrokenPipe, ConnectionRefused, ConnectionReset, UnexpectedEof};
+    matches!(error.kind(), BrokenPipe | ConnectionRefused | ConnectionReset | UnexpectedEof)
+}
+
+fn try_names_at(address: SocketAddr, plan: &Plan) -> io::Result<Vec<Vec<String>>> {
+    let mut client = Client::connect_within(address, 30_000, READ_BACK_PATIENCE)?;
+    // What is not here yet comes before the answer.
+    client.call(|out, xid| frames::sync(out, xid, load::ROOT.as_bytes()))?;
+    let names =
+        (0..plan.writers).map(|lane| client.children(&plan.parent(lane))).collect::<io::Result<Vec<_>>>()?;
+    client.close()?;
+    Ok(names)
 }
 
 /// What the series say about the goals: P11 against Apache in the same run, R14 by all kills together.

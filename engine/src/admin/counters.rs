@@ -214,12 +214,14 @@ impl Counters {
         bump(&self.counts[counter as usize], number);
     }
 
-    /// `value` in nanoseconds where `summary.is_time()`.
+    /// `value` in nanoseconds where `summary.is_time()`. Inlined: most of it falls away when the summary is known.
+    #[inline(always)]
     pub fn record(&self, summary: Summary, value: u64) {
         self.record_many(summary, value, 1);
     }
 
     /// The same value so many times.
+    #[inline(always)]
     pub fn record_many(&self, summary: Summary, value: u64, times: u64) {
         let cells = &self.cells[summary as usize];
         bump(&cells.count, times);

@@ -193,7 +193,10 @@ fn put(out: &mut Vec<u8>, id: FileId, offset: u64, magic: [u8; 4], covered_too: 
     out.extend_from_slice(entry);
     out.extend_from_slice(&magic);
     let covered = &out[start + RECORD_HEADER_BYTES..];
-    let crc = crc32c::crc32c_append(trailer_crc(id, offset, length, covered), covered_too);
+    let mut crc = trailer_crc(id, offset, length, covered);
+    if !covered_too.is_empty() {
+        crc = crc32c::crc32c_append(crc, covered_too);
+    }
     out.extend_from_slice(&crc.to_be_bytes());
     let adler = simd_adler32::adler32(&&out[start + RECORD_HEADER_BYTES..]);
     out[start..start + 8].copy_from_slice(&u64::from(adler).to_be_bytes());
