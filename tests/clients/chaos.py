@@ -548,10 +548,9 @@ def a_rich_tree_travels_by_snapshot(_server):
         asyncio.run(make_rare_kinds(ensemble[3]))
         for number, from_peer in ((1, A), (3, O)):
             # The one that returns empty takes everything from whoever leads; both peers lead once.
-            leader = ensemble[3] if from_peer == O else ensemble[2]
-            while ensemble.leader() is not leader:
-                ensemble.leader().kill()
-                ensemble.restart_all()
+            for member in ensemble.members:
+                member.kill()
+            ensemble.start_led_by(3 if from_peer == O else 2)
             member = ensemble[1] if from_peer == O else ensemble[3]
             member.kill()
             shutil.rmtree(os.path.join(member.dir, "data", "version-2"))
