@@ -398,7 +398,7 @@ def nonsense_at_the_quorum_port(_server):
         "an unknown type": packet(4711, 1),
         "a protocol before epochs": packet(FOLLOWERINFO, 0, info(1, protocol=1)),
         "a newer configuration": packet(FOLLOWERINFO, 0, info(1, version=LONG_MAX)),
-        "an epoch behind which there is none": packet(FOLLOWERINFO, 0x7FFFFFFF << 32, info(77)),
+        "an epoch behind which there is none": packet(FOLLOWERINFO, 0x7FFFFFFF << 32, info(1)),
         "a negative epoch": packet(OBSERVERINFO, -1 << 63, info(77)),
     }
     says = ["a connection to the quorum port was closed", "of a time before epochs", "is newer than this leader's", "behind which there is none"]
