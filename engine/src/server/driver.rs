@@ -307,8 +307,12 @@ impl<S: Seams> Driver<S> {
         Now { mono: now.mono, wall: now.wall }
     }
 
+    /// A learner makes no proposals of requests but sends them on. However long its own log waits, its leader must hear which
+    /// sessions are alive, or it expires them.
     fn takes_requests(&self) -> bool {
-        self.core.wants_requests() && !self.is_blocked()
+        let makes_proposals = matches!(self.core.role(), Role::Standalone | Role::Leading);
+        let log_waits = makes_proposals && !self.proposals.is_empty();
+        self.core.wants_requests() && !self.outbox.is_blocked() && !log_waits
     }
 
     fn hear(&mut self, message: DriverMessage, now: Now) {
