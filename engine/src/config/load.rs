@@ -377,13 +377,7 @@ impl Reader {
         origin: Origin,
     ) -> Result<(), ConfigError> {
         if spelling.starts_with("server.") && spelling[7..].starts_with(|c: char| c.is_ascii_digit()) {
-            self.settings.push(Setting {
-                origin: origin.clone(),
-                spelling: spelling.into(),
-                value: value.into(),
-                key: None,
-                is_taken: true,
-            });
+            self.note(None, spelling, value, origin.clone(), true);
             match Members::from_entries([(spelling, value)]) {
                 // By itself an observer's line is no ensemble.
                 Ok(_) | Err(BadMembers::NoParticipant) => {}
@@ -394,13 +388,7 @@ impl Reader {
         }
         if spelling.starts_with("group") || spelling.starts_with("weight") {
             self.draft.hierarchical.get_or_insert_with(|| origin.clone());
-            self.settings.push(Setting {
-                origin,
-                spelling: spelling.into(),
-                value: value.into(),
-                key: None,
-                is_taken: true,
-            });
+            self.note(None, spelling, value, origin, true);
             return Ok(());
         }
         let plain = spelling.strip_prefix("zookeeper.").unwrap_or(spelling);
@@ -414,13 +402,7 @@ impl Reader {
                 hints::did_you_mean(spelling)
             );
             self.say(Severity::Warning, text);
-            self.settings.push(Setting {
-                origin,
-                spelling: spelling.into(),
-                value: value.into(),
-                key: None,
-                is_taken: true,
-            });
+            self.note(None, spelling, value, origin, true);
             return Ok(());
         };
         let fixed = !key.name.ends_with('*');
@@ -439,7 +421,7 @@ impl Reader {
                      Apache takes it: {cure}]"
                 );
                 self.say(Severity::Warning, text);
-                self.note(key, spelling, value, origin, false);
+                self.note(Some(key), spelling, value, origin, false);
                 return Ok(());
             }
             let text = format!(
@@ -484,19 +466,20 @@ impl Reader {
                 self.say(Severity::Warning, format!("{origin}: {spelling} has no effect here [{reason}]"));
             }
         }
-        self.note(key, spelling, value, origin, true);
+        self.note(Some(key), spelling, value, origin, true);
         Ok(())
     }
 
-    fn note(&mut self, key: &'static Key, spelling: &str, value: &str, origin: Origin, is_taken: bool) {
+    fn note(
+        &mut self,
+        key: Option<&'static Key>,
+        spelling: &str,
+        value: &str,
+        origin: Origin,
+        is_taken: bool,
+    ) {
         let value = if is_secret(spelling) { "(not shown)".to_owned() } else { value.to_owned() };
-        self.settings.push(Setting {
-            origin,
-            spelling: spelling.to_owned(),
-            value,
-            key: Some(key),
-            is_taken,
-        });
+        self.settings.push(Setting { origin, spelling: spelling.to_owned(), value, key, is_taken });
     }
 
     fn auth_provider(
@@ -521,13 +504,7 @@ impl Reader {
             }
         }
         self.draft.providers.push((number.to_owned(), name.to_owned()));
-        self.settings.push(Setting {
-            origin,
-            spelling: spelling.into(),
-            value: class.into(),
-            key: None,
-            is_taken: true,
-        });
+        self.note(None, spelling, class, origin, true);
         Ok(())
     }
 

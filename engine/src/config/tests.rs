@@ -405,6 +405,12 @@ fn secrets_are_not_shown() {
 }
 
 #[test]
+fn secrets_of_keys_that_do_not_exist_are_not_shown() {
+    let loaded = loaded(&format!("{BASE}my.password=abc"), &[]).unwrap();
+    assert!(!loaded.settings.iter().any(|setting| setting.value.contains("abc")));
+}
+
+#[test]
 fn where_data_goes_when_nobody_says() {
     let check = |variables: &[(&str, &str)], expected: &str| {
         assert_eq!(environment(variables).data_dir(), PathBuf::from(expected), "{variables:?}");
