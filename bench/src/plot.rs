@@ -241,25 +241,8 @@ pub fn curve_figure(what: &str, x_name: &str, curves: &[Curve<'_>]) -> String {
         let left = points().map(|p| p.0).fold(f64::MAX, f64::min) / 1.2;
         let top = points().map(|p| p.1).fold(1.0, f64::max) * 1.5;
         let bottom = points().map(|p| p.1).fold(f64::MAX, f64::min) / 1.5;
-        let root = SVGBackend::with_string(svg, SIZE).into_drawing_area();
-        root.fill(&WHITE)?;
-        let mut chart = ChartBuilder::on(&root)
-            .margin(10)
-            .x_label_area_size(40)
-            .y_label_area_size(90)
-            .build_cartesian_2d((left..right).log_scale(), (bottom.max(1.0)..top).log_scale())?;
-        chart
-            .configure_mesh()
-            .light_line_style(WHITE)
-            .x_desc(x_name)
-            .y_desc("ops/s")
-            .x_label_formatter(&|x| short(*x))
-            .y_label_formatter(&|y| short(*y))
-            .draw()?;
-        draw_curves(&mut chart, curves, 3)?;
-        drop(chart);
-        root.present()?;
-        Ok(())
+        let (x, y) = ((left..right).log_scale(), (bottom.max(1.0)..top).log_scale());
+        draw_lines(svg, (x, y), (x_name, "ops/s"), curves, Look { y_labels: 90, dot_radius: 3 })
     })
 }
 
@@ -274,30 +257,41 @@ pub fn lines(caption: &str, axes: (&str, &str), curves: &[Curve<'_>], log_x: boo
     figure(caption, |svg| {
         if log_x {
             let range = (left.max(1e-3) / 1.2..right.max(1e-3) * 1.2).log_scale();
-            draw_lines(svg, range, 0.0..top, axes, curves)
+            draw_lines(svg, (range, 0.0..top), axes, curves, LINES)
         } else {
-            draw_lines(svg, left..right.max(left + 1.0), 0.0..top, axes, curves)
+            draw_lines(svg, (left..right.max(left + 1.0), 0.0..top), axes, curves, LINES)
         }
     })
 }
 
-fn draw_lines<X>(
+/// What differs between pictures of curves: the width of the labels at y, and the dots on points (0: none).
+#[derive(Clone, Copy)]
+struct Look {
+    y_labels: u32,
+    dot_radius: u32,
+}
+
+const LINES: Look = Look { y_labels: 80, dot_radius: 0 };
+
+fn draw_lines<X, Y>(
     svg: &mut String,
-    x: X,
-    y: std::ops::Range<f64>,
+    (x, y): (X, Y),
     (x_name, y_name): (&str, &str),
     curves: &[Curve<'_>],
+    look: Look,
 ) -> Drawn
 where
     X: AsRangedCoord<Value = f64>,
     X::CoordDescType: ValueFormatter<f64> + Ranged<ValueType = f64>,
+    Y: AsRangedCoord<Value = f64>,
+    Y::CoordDescType: ValueFormatter<f64> + Ranged<ValueType = f64>,
 {
     let root = SVGBackend::with_string(svg, SIZE).into_drawing_area();
     root.fill(&WHITE)?;
     let mut chart = ChartBuilder::on(&root)
         .margin(10)
         .x_label_area_size(40)
-        .y_label_area_size(80)
+        .y_label_area_size(look.y_labels)
         .build_cartesian_2d(x, y)?;
     chart
         .configure_mesh()
@@ -307,7 +301,7 @@ where
         .x_label_formatter(&|x| short(*x))
         .y_label_formatter(&|y| short(*y))
         .draw()?;
-    draw_curves(&mut chart, curves, 0)?;
+    draw_curves(&mut chart, curves, look.dot_radius)?;
     drop(chart);
     root.present()?;
     Ok(())
