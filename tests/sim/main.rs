@@ -14,11 +14,12 @@ mod shape;
 mod workload;
 
 use checker::Figures;
+use ostler_tests::commit::commit;
 use plant::Plant;
 use run::{Run, Servers};
 use std::ops::Range;
 use std::panic::{AssertUnwindSafe, catch_unwind};
-use std::process::{Command, ExitCode};
+use std::process::ExitCode;
 use std::time::Instant;
 
 const USAGE: &str = "simulate [--seeds A..B] [--servers N [--observers M]] [--steps N] [--long] [--verbose]
@@ -130,17 +131,6 @@ fn parse(mut words: impl Iterator<Item = String>) -> Result<Options, String> {
         }
     }
     Ok(Options { seeds, kind })
-}
-
-/// Of the tree that was built; a dirty one says so.
-fn commit() -> String {
-    let git = |args: &[&str]| {
-        let output = Command::new("git").args(args).current_dir(env!("CARGO_MANIFEST_DIR")).output().ok()?;
-        output.status.success().then(|| String::from_utf8_lossy(&output.stdout).trim().to_owned())
-    };
-    let Some(commit) = git(&["rev-parse", "--short=12", "HEAD"]) else { return "unknown".into() };
-    let dirty = git(&["status", "--porcelain"]).is_none_or(|changes| !changes.is_empty());
-    if dirty { format!("{commit}+changes") } else { commit }
 }
 
 #[cfg(test)]

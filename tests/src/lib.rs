@@ -1,7 +1,8 @@
 //! What the integration tests share: the servers they run (`peers`), a protocol client of their own (`client`, `jute`),
-//! random sequences of operations (`differential`), and chance from a seed (`random`). Not here: any test of its own subject.
+//! random sequences of operations (`differential`), chance from a seed (`random`), and what they were built from (`commit`). Not here: any test of its own subject.
 
 pub mod client;
+pub mod commit;
 pub mod differential;
 pub mod jute;
 pub mod peers;

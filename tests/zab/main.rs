@@ -3,6 +3,8 @@
 //! shows that it finds them. A failure prints how it came about, shortened as far as the failure stays.
 //! Not here: the ensemble's network and what is judged (replication/tests/net).
 
+#[path = "../src/commit.rs"]
+mod commit;
 mod explore;
 #[cfg(zab_mutants)]
 mod mutants;
@@ -10,13 +12,14 @@ mod mutants;
 mod net;
 mod shrink;
 
+use commit::commit;
 use explore::{Bounds, Found, Start};
 use net::walk::{Move, Setup, Walk};
 use std::cell::RefCell;
 use std::hash::{DefaultHasher, Hash, Hasher};
 use std::ops::Range;
 use std::panic::{AssertUnwindSafe, catch_unwind};
-use std::process::{Command, ExitCode};
+use std::process::ExitCode;
 use std::time::{Duration, Instant};
 
 const USAGE: &str = "zab [--seeds A..B] [--exhaustive] [--mutant NAME] [--mutants] [--seconds N]
@@ -246,17 +249,6 @@ fn parse(mut words: impl Iterator<Item = String>) -> Result<Options, String> {
         }
     }
     Ok(options)
-}
-
-/// Of the tree that was built; a dirty one says so.
-fn commit() -> String {
-    let git = |args: &[&str]| {
-        let output = Command::new("git").args(args).current_dir(env!("CARGO_MANIFEST_DIR")).output().ok()?;
-        output.status.success().then(|| String::from_utf8_lossy(&output.stdout).trim().to_owned())
-    };
-    let Some(commit) = git(&["rev-parse", "--short=12", "HEAD"]) else { return "unknown".into() };
-    let dirty = git(&["status", "--porcelain"]).is_none_or(|changes| !changes.is_empty());
-    if dirty { format!("{commit}+changes") } else { commit }
 }
 
 #[cfg(test)]
